@@ -1,0 +1,3 @@
+from .map_hybrid import MAPHybrid
+
+__all__ = ['MAPHybrid']

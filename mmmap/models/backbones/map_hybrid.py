@@ -1,0 +1,255 @@
+"""MAPHybrid: the hybrid Mamba-Transformer backbone for images."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmap.registry import MODELS
+
+from ..layers import HybridEncoder, LearnedPositionEmbedding, Tokens, grid_coords, register_order, row_regions
+from ..layers.position_encoding import to_pair
+
+#: The released sizes. The released large cannot run with its 12 heads, which do not divide 1024; 16 do.
+ARCHS = {
+    'tiny': dict(embed_dim=192, layout='MMMT' * 8, num_heads=12, num_registers=12),
+    'small': dict(embed_dim=384, layout='MMMT' * 8, num_heads=12, num_registers=12),
+    'base': dict(embed_dim=768, layout='MMMT' * 8, num_heads=12, num_registers=12),
+    'large': dict(embed_dim=1024, layout='MMMT' * 16, num_heads=16, num_registers=16),
+    'huge': dict(embed_dim=1536, layout='MMMT' * 12, num_heads=12, num_registers=16),
+}
+ARCH_KEYS = ('embed_dim', 'layout', 'num_heads')
+ARCH_OPTIONS = ('num_registers', 'mlp_ratio', 'd_state', 'd_conv', 'expand')
+OUT_TYPES = ('registers', 'avg_featmap', 'featmap', 'raw')
+
+
+def resolve_arch(arch: str | dict) -> dict:
+    """Settings of a named or a custom architecture.
+
+    Args:
+        arch (str | dict): A name of ``ARCHS`` or a dict with ``embed_dim``, ``layout``, ``num_heads`` and, optionally,
+            ``num_registers``, ``mlp_ratio``, ``d_state``, ``d_conv`` and ``expand``.
+
+    Returns:
+        dict: A new dict of the settings.
+
+    Raises:
+        ValueError: If the name is unknown, or the dict lacks a key or has one that is not known.
+    """
+    if isinstance(arch, str):
+        if arch not in ARCHS:
+            raise ValueError(f'arch={arch!r} is unknown: choose from {list(ARCHS)} or give a dict of {list(ARCH_KEYS)}')
+        return dict(ARCHS[arch])
+    missing = [key for key in ARCH_KEYS if key not in arch]
+    unknown = [key for key in arch if key not in ARCH_KEYS + ARCH_OPTIONS]
+    if missing or unknown:
+        raise ValueError(
+            f'arch: keys missing {missing}, keys unknown {unknown}; '
+            f'needs {list(ARCH_KEYS)}, may have {list(ARCH_OPTIONS)}'
+        )
+    return dict(arch)
+
+
+@MODELS.register_module()
+class MAPHybrid(BaseModule):
+    """Hybrid Mamba-Transformer backbone of MAP (CVPR 2025, arXiv 2410.00871).
+
+    A patch embedding with learned positions, then a :class:`HybridEncoder`. For classification, register tokens are
+    spread through the sequence as in Mamba-R (arXiv 2405.14858).
+
+    Args:
+        arch (str | dict): 'tiny', 'small', 'base', 'large' or 'huge', or a dict of ``embed_dim``, ``layout`` and
+            ``num_heads`` (and optionally ``num_registers``, ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``).
+            Defaults to 'base'.
+        img_size (int | Sequence[int]): Image size in pixels, (height, width), that the position embedding is stored
+            for. Other inputs are served by resizing it. Defaults to 224.
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        in_channels (int): Image channels. Defaults to 3.
+        out_type (str): What :meth:`forward` returns for each tapped block, all of it behind the final norm:
+            'registers', the register tokens (B, n, C); 'avg_featmap', the mean of the image tokens (B, C);
+            'featmap', the image tokens as a map (B, C, rows, columns); 'raw', the sequence (B, L + n, C) as the encoder
+            sees it. Defaults to 'registers'.
+        out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end. What is tapped is the residual
+            stream plus the block's branch. Defaults to -1.
+        num_registers (int, optional): Register tokens. None takes the architecture's number for
+            ``out_type='registers'`` and 0 otherwise. Defaults to None.
+        drop_path_rate (float): Stochastic depth. Defaults to 0.
+        frozen_stages (int): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also the first
+            k blocks, all blocks the final norm too. Defaults to -1.
+        with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
+        weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
+        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.selective_scan`. Defaults to 'auto'.
+        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_type: str = 'registers',
+        out_indices: int | Sequence[int] = -1,
+        num_registers: int | None = None,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        weight_init: str = 'mamba',
+        scan_backend: str = 'auto',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        settings = resolve_arch(arch)
+        arch_registers = settings.pop('num_registers', 0)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
+        if num_registers is None:
+            num_registers = arch_registers if out_type == 'registers' else 0
+        if num_registers < 0 or (out_type == 'registers' and num_registers == 0):
+            raise ValueError(f'num_registers={num_registers}: must be positive for out_type={out_type!r}')
+        self.out_type = out_type
+        self.num_registers = num_registers
+        self.patch_size = patch_size
+        self.in_channels = in_channels
+        self.embed_dim = settings['embed_dim']
+        self.img_size = to_pair(img_size, 'img_size')
+        self.encoder = HybridEncoder(
+            **settings,
+            drop_path_rate=drop_path_rate,
+            weight_init=weight_init,
+            with_cp=with_cp,
+            scan_backend=scan_backend,
+        )
+        self.num_blocks = len(self.encoder.blocks)
+        self.out_indices = self._resolve_indices(out_indices)
+        if not -1 <= frozen_stages <= self.num_blocks:
+            raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
+        self.frozen_stages = frozen_stages
+
+        self.patch_embed = nn.Conv2d(in_channels, self.embed_dim, patch_size, stride=patch_size)
+        fan_in = in_channels * patch_size**2
+        nn.init.trunc_normal_(self.patch_embed.weight, std=fan_in**-0.5)
+        nn.init.zeros_(self.patch_embed.bias)
+        self.pos_embed = LearnedPositionEmbedding(self.grid_of(*self.img_size), self.embed_dim)
+        if num_registers:
+            self.register_tokens = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
+            self.register_pos_embed = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
+            nn.init.trunc_normal_(self.register_tokens, std=0.02)
+            nn.init.trunc_normal_(self.register_pos_embed, std=0.02)
+        self._freeze()
+
+    def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
+        given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+        resolved = tuple(i + self.num_blocks if i < 0 else i for i in given)
+        if not resolved or not all(0 <= i < self.num_blocks for i in resolved):
+            raise ValueError(f'out_indices={out_indices!r}: each must name one of the {self.num_blocks} blocks')
+        return resolved
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches of an image of this size in pixels.
+
+        Raises:
+            ValueError: If the patch size does not divide the image size.
+        """
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f'an image of {height}x{width} pixels is not divisible by patch_size={self.patch_size}: '
+                f'resize it, or pad it with pad_size_divisor={self.patch_size} in the data preprocessor'
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def tokenize(self, inputs: Tensor) -> Tokens:
+        """Embed the patches of a batch of images and add their positions.
+
+        Args:
+            inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
+
+        Returns:
+            Tokens: The tokens in raster order; regions are rows of patches.
+
+        Raises:
+            ValueError: If the shape is not as above or the patch size does not divide the image size.
+        """
+        if inputs.ndim != 4 or inputs.shape[1] != self.in_channels:
+            raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected (B, {self.in_channels}, H, W)')
+        grid = self.grid_of(*inputs.shape[-2:])
+        embeddings = self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.pos_embed(grid)
+        return Tokens(embeddings, grid_coords(grid, inputs.device), row_regions(grid, inputs.device), grid)
+
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """Encode embedded tokens, all or the visible ones, shape (B, L, C) in and out."""
+        return self.encoder(embeddings)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Features of a batch of images.
+
+        Args:
+            inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: One feature for each of ``out_indices``; its shape is told by ``out_type``.
+        """
+        tokens = self.tokenize(inputs)
+        x, n = tokens.embeddings, self.num_registers
+        if n:
+            order, image_positions, register_positions = register_order(x.shape[1], n, x.device)
+            registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)
+            x = torch.cat([x, registers.to(x.dtype)], dim=1)[:, order]
+        outs = []
+        for feature in self.encoder(x, taps=self.out_indices):
+            if self.out_type == 'registers':
+                feature = feature[:, register_positions]
+            elif self.out_type != 'raw':
+                if n:
+                    feature = feature[:, image_positions]
+                if self.out_type == 'avg_featmap':
+                    feature = feature.mean(dim=1)
+                else:
+                    feature = feature.transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
+            outs.append(feature)
+        return tuple(outs)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rates, as mmpretrain's backbones give it.
+
+        Args:
+            param_name (str): Full name of the parameter.
+            prefix (str): Prefix of the backbone's names, such as 'backbone.'. Defaults to ''.
+
+        Returns:
+            tuple[int, int]: The depth, 0 for the embeddings, i + 1 for block i of either kind, and the number of
+            depths. Names without the prefix, and the final norm, have the last one.
+        """
+        num_depths = self.num_blocks + 2
+        if not param_name.startswith(prefix):
+            return num_depths - 1, num_depths
+        name = param_name[len(prefix) :]
+        if name.startswith(('patch_embed.', 'pos_embed.', 'register_')):
+            return 0, num_depths
+        if name.startswith('encoder.blocks.'):
+            return int(name.split('.')[2]) + 1, num_depths
+        return num_depths - 1, num_depths
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        frozen = [self.patch_embed, self.pos_embed, *self.encoder.blocks[: self.frozen_stages]]
+        return [*frozen, self.encoder.norm] if self.frozen_stages == self.num_blocks else frozen
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)
+        if self.frozen_stages >= 0 and self.num_registers:
+            self.register_tokens.requires_grad_(False)
+            self.register_pos_embed.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'MAPHybrid':
+        """Set the training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self

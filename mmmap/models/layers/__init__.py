@@ -1,0 +1,21 @@
+from .hybrid_encoder import HybridEncoder, MambaBlock
+from .mamba_mixer import MambaMixer, ScanDirection
+from .position_encoding import LearnedPositionEmbedding
+from .serialization import Tokens, grid_coords, register_order, row_regions
+from .transformer_block import DecoderBlock, TransformerBlock
+from .weight_init import init_linears
+
+__all__ = [
+    'DecoderBlock',
+    'HybridEncoder',
+    'LearnedPositionEmbedding',
+    'MambaBlock',
+    'MambaMixer',
+    'ScanDirection',
+    'Tokens',
+    'TransformerBlock',
+    'grid_coords',
+    'init_linears',
+    'register_order',
+    'row_regions',
+]

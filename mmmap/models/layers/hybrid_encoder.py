@@ -1,0 +1,160 @@
+"""The one encoder of the toolbox: Mamba and Transformer blocks in any order, over any tokens."""
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .mamba_mixer import MambaMixer
+from .transformer_block import TransformerBlock
+from .weight_init import init_linears, init_step_sizes
+
+WEIGHT_INITS = ('mamba', 'released')
+
+
+class MambaBlock(nn.Module):
+    """A bidirectional Mamba mixer behind an RMSNorm, on a separate residual stream.
+
+    Args:
+        mixer (MambaMixer): The mixer.
+        embed_dim (int): Token width C.
+        drop_path_rate (float): Chance that a sample's incoming branch is not added to the stream.
+        norm_eps (float): Epsilon of the RMSNorm.
+    """
+
+    def __init__(self, mixer: MambaMixer, embed_dim: int, drop_path_rate: float, norm_eps: float) -> None:
+        super().__init__()
+        self.drop_path = DropPath(drop_path_rate)
+        self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
+        self.mixer = mixer
+
+    def forward(self, branch: Tensor | None, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the previous block's branch to the stream, then compute this block's branch.
+
+        Args:
+            branch (Tensor, optional): What the block before put out, shape (B, L, C); None for the first block.
+            stream (Tensor): Residual stream in at least float32, shape (B, L, C).
+
+        Returns:
+            tuple[Tensor, Tensor]: This block's branch and the stream it was computed from.
+        """
+        if branch is not None:
+            stream = stream + self.drop_path(branch)
+        return self.mixer(self.norm(stream)), stream
+
+
+class HybridEncoder(nn.Module):
+    """Mamba and Transformer blocks in the order of ``layout``; tokens in, normalised tokens out.
+
+    The encoder keeps a residual stream ``s`` (float32 under AMP) beside the branch ``h`` of the last block. An M block
+    computes ``s = s + h`` and ``h = mixer(RMSNorm(s))``. A T block right behind an M block refines that branch, with an
+    extra skip: ``h = block(h) + h``; ``s`` is untouched, as in the released MAP code. Cases which that code does not
+    have: a T block behind another T block of the branch is ``h = block(h)``, and a T block with no M block before it is
+    a plain ViT block on the stream, so that layout ``'T' * n`` is a ViT. The output is ``RMSNorm(s + h)``.
+
+    Args:
+        embed_dim (int): Token width C.
+        layout (str): One letter a block, 'M' or 'T', such as ``'MMMT' * 8``.
+        num_heads (int): Heads of the Transformer blocks. Defaults to 12.
+        mlp_ratio (float): MLP width of the Transformer blocks over ``embed_dim``. Defaults to 2.
+        d_state (int): States per channel of the scans. Defaults to 16.
+        d_conv (int): Width of the causal convolutions. Defaults to 4.
+        expand (int): Channels of the scans over ``embed_dim``. Defaults to 2.
+        drop_path_rate (float): Stochastic depth on the branches of the M blocks: rising linearly from 0, the full rate
+            on the last one (Mamba-R's schedule). Defaults to 0.
+        norm_eps (float): Epsilon of every norm. Defaults to 1e-5.
+        weight_init (str): 'mamba' keeps Mamba's step-size initialisation; 'released' overwrites it with Xavier weights
+            and zero biases, as the released MAP code does. All else is alike. Defaults to 'mamba'.
+        with_cp (bool): Recompute each block in backward to save memory. Defaults to False.
+        scan_backend (str): Backend of the scans. Defaults to 'auto'.
+
+    Raises:
+        ValueError: If ``layout`` or ``weight_init`` is not one of the above, or the heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        layout: str,
+        num_heads: int = 12,
+        mlp_ratio: float = 2.0,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-5,
+        weight_init: str = 'mamba',
+        with_cp: bool = False,
+        scan_backend: str = 'auto',
+    ) -> None:
+        super().__init__()
+        if not layout or set(layout) - {'M', 'T'}:
+            raise ValueError(f"layout={layout!r}: must be a non-empty string of the letters 'M' and 'T'")
+        if weight_init not in WEIGHT_INITS:
+            raise ValueError(f'weight_init={weight_init!r}: must be one of {WEIGHT_INITS}')
+        if not 0.0 <= drop_path_rate < 1.0:
+            raise ValueError(f'drop_path_rate={drop_path_rate}: must be in [0, 1)')
+        self.embed_dim = embed_dim
+        self.layout = layout
+        self.with_cp = with_cp
+        num_mamba = layout.count('M')
+        # The first M block adds nothing to the stream; the others and the final sum follow the linear schedule.
+        rates = [0.0, *torch.linspace(0, drop_path_rate, num_mamba).tolist()]
+        self.blocks = nn.ModuleList()
+        for letter in layout:
+            if letter == 'M':
+                mixer = MambaMixer(embed_dim, d_state, d_conv, expand, scan_backend)
+                block = MambaBlock(mixer, embed_dim, rates[len(self._mamba_blocks())], norm_eps)
+            else:
+                block = TransformerBlock(embed_dim, num_heads, mlp_ratio, norm_eps)
+            self.blocks.append(block)
+        self.drop_path = DropPath(drop_path_rate)
+        self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
+        init_linears(self)
+        if weight_init == 'mamba':
+            init_step_sizes(self)
+
+    def _mamba_blocks(self) -> list[MambaBlock]:
+        return [block for block in self.blocks if isinstance(block, MambaBlock)]
+
+    def _run(self, block: nn.Module, *args: Tensor | None):
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def _normalise(self, branch: Tensor | None, stream: Tensor, drop: bool) -> Tensor:
+        if branch is not None:
+            stream = stream + (self.drop_path(branch) if drop else branch)
+        return self.norm(stream)
+
+    def forward(self, x: Tensor, taps: Sequence[int] | None = None) -> Tensor | tuple[Tensor, ...]:
+        """Encode a sequence of tokens.
+
+        Args:
+            x (Tensor): Tokens, shape (B, L, C), any L >= 1.
+            taps (Sequence[int], optional): Blocks (0 first) whose state to return instead of the last one's.
+
+        Returns:
+            Tensor | tuple[Tensor, ...]: The normalised stream ``RMSNorm(s + h)`` behind the last block, shape
+            (B, L, C); with ``taps`` a tuple of it behind each named block, in the order given.
+        """
+        stream = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        branch, before = None, ''
+        last = len(self.blocks) - 1
+        tapped = {}
+        for i, (letter, block) in enumerate(zip(self.layout, self.blocks, strict=True)):
+            if letter == 'M':
+                branch, stream = self._run(block, branch, stream)
+            elif branch is None:
+                stream = self._run(block, stream)
+            else:
+                refined = self._run(block, branch)
+                branch = refined + branch if before == 'M' else refined
+            before = letter
+            if taps is not None and i in taps:
+                tapped[i] = self._normalise(branch, stream, drop=i == last)
+        if taps is not None:
+            return tuple(tapped[i] for i in taps)
+        return self._normalise(branch, stream, drop=True)

@@ -1,0 +1,63 @@
+"""Position embeddings of tokens."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import MMLogger
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+
+def to_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """Read a size given as one number or as (height, width).
+
+    Raises:
+        ValueError: If it is neither, or not positive; the message starts with ``name``.
+    """
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise ValueError(f'{name}={value!r}: must be a positive integer or a pair (height, width) of them')
+    return pair
+
+
+class LearnedPositionEmbedding(nn.Module):
+    """A learned vector for each cell of a grid, resized (bicubic) for any other grid and on loading.
+
+    The weight keeps the grid's shape, (1, rows, columns, C), so that a checkpoint tells which grid it was trained on.
+
+    Args:
+        grid (int | Sequence[int]): Rows and columns of the grid.
+        embed_dim (int): Width C of the vectors.
+    """
+
+    def __init__(self, grid: int | Sequence[int], embed_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, *to_pair(grid, 'grid'), embed_dim))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        self.register_load_state_dict_pre_hook(self._resize_loaded)
+
+    @staticmethod
+    def _resize(weight: Tensor, grid: tuple[int, int]) -> Tensor:
+        source = tuple(weight.shape[1:3])
+        return resize_pos_embed(weight.flatten(1, 2), source, grid, 'bicubic', num_extra_tokens=0)
+
+    def forward(self, grid: tuple[int, int]) -> Tensor:
+        """Vectors of a grid in raster order.
+
+        Args:
+            grid (tuple[int, int]): Rows and columns wanted.
+
+        Returns:
+            Tensor: Shape (1, rows * columns, C).
+        """
+        return self._resize(self.weight, grid)
+
+    def _resize_loaded(self, _module, state_dict: dict, prefix: str, *_args) -> None:
+        loaded = state_dict.get(f'{prefix}weight')
+        own = self.weight.shape
+        if loaded is None or loaded.shape == own or loaded.ndim != 4 or loaded.shape[-1] != own[-1]:
+            return
+        MMLogger.get_current_instance().info(
+            f'{prefix}weight: resized from a grid of {tuple(loaded.shape[1:3])} to {tuple(own[1:3])}'
+        )
+        state_dict[f'{prefix}weight'] = self._resize(loaded, tuple(own[1:3])).view(own)

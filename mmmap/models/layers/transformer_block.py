@@ -1,0 +1,130 @@
+"""Pre-norm Transformer blocks: self-attention for encoders, two-norm attention for the decoder."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _check_heads(embed_dim: int, num_heads: int) -> None:
+    if num_heads < 1 or embed_dim % num_heads:
+        raise ValueError(f'num_heads={num_heads} does not divide the width embed_dim={embed_dim}')
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention of (B, L, H, D) tensors, result (B, L, H * D)."""
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
+    return out.transpose(1, 2).flatten(2)
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between them, shape (..., C) in and out.
+
+    Args:
+        embed_dim (int): Width C.
+        hidden_dim (int): Width between the layers.
+    """
+
+    def __init__(self, embed_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both layers."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection, shape (B, L, C) in and out.
+
+    Args:
+        embed_dim (int): Width C.
+        num_heads (int): Heads; must divide ``embed_dim``.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``embed_dim``.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        _check_heads(embed_dim, num_heads)
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every token attends to every token."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        return self.proj(_attend(q, k, v))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm Transformer block (ViT, arXiv 2010.11929), shape (B, L, C) in and out.
+
+    Args:
+        embed_dim (int): Width C.
+        num_heads (int): Attention heads.
+        mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 2, as in the released MAP encoder.
+        norm_eps (float): Epsilon of both LayerNorms. Defaults to 1e-5.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float = 2.0, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.attn = SelfAttention(embed_dim, num_heads)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attention, then MLP, each with a skip."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class MaskedAttention(nn.Module):
+    """Multi-head attention whose queries and keys come from differently normalised copies of the tokens.
+
+    Args:
+        embed_dim (int): Width C.
+        num_heads (int): Heads; must divide ``embed_dim``.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``embed_dim``.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        _check_heads(embed_dim, num_heads)
+        self.num_heads = num_heads
+        self.q = nn.Linear(embed_dim, embed_dim)
+        self.kv = nn.Linear(embed_dim, 2 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend from ``query`` (B, L, C) to ``context`` (B, M, C) where ``mask`` (.., L, M) is True (None: all)."""
+        q = self.q(query).unflatten(-1, (self.num_heads, -1))
+        k, v = self.kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
+        return self.proj(_attend(q, k, v, mask))
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm block of the MAP decoder: queries and keys have a LayerNorm each, shape (B, L, C) in and out.
+
+    Args:
+        embed_dim (int): Width C.
+        num_heads (int): Attention heads.
+        mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
+        norm_eps (float): Epsilon of the LayerNorms. Defaults to 1e-5.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float = 4.0, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm_query = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.norm_context = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.attn = MaskedAttention(embed_dim, num_heads)
+        self.norm_mlp = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Masked attention among the tokens, then MLP, each with a skip."""
+        x = x + self.attn(self.norm_query(x), self.norm_context(x), mask)
+        return x + self.mlp(self.norm_mlp(x))

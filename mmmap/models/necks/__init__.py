@@ -1,0 +1,3 @@
+from .region_causal_decoder import RegionCausalDecoder
+
+__all__ = ['RegionCausalDecoder']

@@ -1,0 +1,101 @@
+"""The decoder that rebuilds hidden tokens region by region."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmmap.registry import MODELS
+
+from ..layers import DecoderBlock, LearnedPositionEmbedding, init_linears
+
+ATTENTION_RULES = ('region_causal', 'full', 'causal', 'local')
+
+
+def attention_mask(region_ids: Tensor, rule: str) -> Tensor | None:
+    """Which token may attend to which.
+
+    Args:
+        region_ids (Tensor): Region of each token, shape (L,) or (B, L).
+        rule (str): 'region_causal': to its own and earlier regions (MAP); 'full': to all (MAE); 'causal': to itself and
+            earlier tokens (token-wise autoregression); 'local': to its own region.
+
+    Returns:
+        Tensor | None: True where a query (row) may see a key (column), shape (L, L) or (B, 1, L, L) to broadcast over
+        heads; None where all may.
+    """
+    if rule == 'full':
+        return None
+    if rule == 'causal':
+        position = torch.arange(region_ids.shape[-1], device=region_ids.device)
+        return position[None, :] <= position[:, None]
+    query, key = region_ids[..., :, None], region_ids[..., None, :]
+    mask = key <= query if rule == 'region_causal' else key == query
+    return mask if mask.ndim == 2 else mask[:, None]
+
+
+@MODELS.register_module()
+class RegionCausalDecoder(BaseModule):
+    """MAP's decoder: mask tokens are put back among the latents and region r sees regions up to r.
+
+    Nothing is shifted: a region's own visible tokens are seen, and the last region sees everything.
+
+    Args:
+        in_dim (int): Width C of the encoder's latents.
+        grid (int | Sequence[int]): Rows and columns of tokens that the position embedding is stored for. Other grids
+            are served by resizing it. Defaults to 14.
+        embed_dim (int): Decoder width D. Defaults to 192, for every size of encoder as released.
+        depth (int): Blocks. Defaults to 4.
+        num_heads (int): Attention heads. Defaults to 16.
+        mlp_ratio (float): MLP width over ``embed_dim``. Defaults to 4.
+        attention (str): 'region_causal', 'full', 'causal' or 'local', see :func:`attention_mask`. Defaults to
+            'region_causal'.
+        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+
+    Raises:
+        ValueError: If ``attention`` is unknown or the heads do not divide the width.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        grid: int | tuple[int, int] = 14,
+        embed_dim: int = 192,
+        depth: int = 4,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        attention: str = 'region_causal',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if attention not in ATTENTION_RULES:
+            raise ValueError(f'attention={attention!r}: must be one of {ATTENTION_RULES}')
+        self.attention = attention
+        self.embed = nn.Linear(in_dim, embed_dim)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.pos_embed = LearnedPositionEmbedding(grid, embed_dim)
+        self.blocks = nn.ModuleList(DecoderBlock(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-5)
+        nn.init.normal_(self.mask_token, std=0.02)
+        init_linears(self)
+
+    def forward(self, latent: Tensor, restore: Tensor, region_ids: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Decode all tokens of the sequence.
+
+        Args:
+            latent (Tensor): Encoded visible tokens, shape (B, L_visible, C).
+            restore (Tensor): For each token of the full sequence its place in ``[visible | hidden]``, shape (B, L).
+            region_ids (Tensor): Region of each token, shape (L,) or (B, L).
+            grid (tuple[int, int]): Rows and columns of the tokens.
+
+        Returns:
+            Tensor: Decoded tokens in sequence order, shape (B, L, D).
+        """
+        x = self.embed(latent)
+        batch, visible, dim = x.shape
+        hidden = self.mask_token.to(x.dtype).expand(batch, restore.shape[1] - visible, -1)
+        x = torch.cat([x, hidden], dim=1).gather(1, restore[..., None].expand(-1, -1, dim))
+        x = x + self.pos_embed(grid)
+        mask = attention_mask(region_ids, self.attention)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)

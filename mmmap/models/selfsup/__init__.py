@@ -1,0 +1,4 @@
+from .map import MAP, Reconstruction
+from .masking import DiagonalMasking, RandomMasking, SequentialMasking
+
+__all__ = ['MAP', 'DiagonalMasking', 'RandomMasking', 'Reconstruction', 'SequentialMasking']

@@ -1,0 +1,141 @@
+"""Which tokens a step hides."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank
+from mmengine.logging import MessageHub
+from torch import Tensor
+
+from mmmap.registry import MODELS
+
+from ..layers import Tokens
+
+
+class _StepGenerators:
+    """Torch generators seeded by the run's seed, the iteration and, for what ranks must not share, the rank.
+
+    Drawing from them instead of the default generator gives each rank masks of its own although mmengine seeds all
+    ranks alike, gives all ranks the same ratio without talking to each other, and makes a resumed run go on with new
+    masks instead of repeating the first ones. Outside a Runner the default generator is used.
+    """
+
+    def __init__(self) -> None:
+        self._iteration, self._call = None, 0
+
+    def next(self, device: torch.device) -> tuple[torch.Generator | None, torch.Generator | None]:
+        """The generator all ranks share (on the CPU) and this rank's own (on ``device``), None for the default."""
+        hub = MessageHub.get_current_instance()
+        iteration = hub.get_info('iter')
+        if iteration is None:
+            return None, None
+        # Several draws within one iteration (accumulation, a visualisation) must differ too.
+        self._call = self._call + 1 if iteration == self._iteration else 0
+        self._iteration = iteration
+        key = (hub.get_info('seed') or 0, iteration, self._call)
+        return self._seeded(torch.device('cpu'), *key), self._seeded(device, *key, 1 + get_rank())
+
+    @staticmethod
+    def _seeded(device: torch.device, *key: int) -> torch.Generator:
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(device=device).manual_seed(seed)
+
+
+class MaskingStrategy:
+    """Base of the masking strategies: hide the tokens that a strategy's order puts first.
+
+    Args:
+        ratio (float | Sequence[float]): Share of the tokens to hide, in (0, 1). A pair (low, high) draws one ratio a
+            call, for the whole batch, from a normal distribution around the pair's centre, truncated to the pair, as
+            the released MAP code does with (0.3, 0.7). Defaults to 0.5.
+        std (float): Standard deviation of that distribution before truncation. Defaults to 0.25, as released.
+
+    Raises:
+        ValueError: If ``ratio`` is not as above.
+    """
+
+    def __init__(self, ratio: float | Sequence[float] = 0.5, std: float = 0.25) -> None:
+        self.low, self.high = (ratio, ratio) if isinstance(ratio, (int, float)) else tuple(ratio)
+        if not 0.0 < self.low <= self.high < 1.0:
+            raise ValueError(f'ratio={ratio!r}: must be in (0, 1), or a pair (low, high) within it')
+        if std <= 0:
+            raise ValueError(f'std={std}: must be positive')
+        self.std = std
+        self._generators = _StepGenerators()
+
+    def _draw_ratio(self, generator: torch.Generator | None) -> float:
+        if self.low == self.high:
+            return self.low
+        half_width = (self.high - self.low) / 2 / self.std
+        # Inverse of the truncated normal's distribution function.
+        bound = math.erf(half_width / math.sqrt(2))
+        uniform = torch.rand((), generator=generator, dtype=torch.float64) * 2 - 1
+        deviate = math.sqrt(2) * torch.erfinv(uniform * bound).item()
+        return min(max((self.low + self.high) / 2 + self.std * deviate, self.low), self.high)
+
+    def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
+        """Score of each token, shape (B, L): the lowest are hidden."""
+        raise NotImplementedError
+
+    def __call__(self, tokens: Tokens) -> tuple[Tensor, int]:
+        """Draw the masks of a batch.
+
+        Args:
+            tokens (Tokens): The batch's tokens.
+
+        Returns:
+            tuple[Tensor, int]: The mask (B, L), bool, True where hidden, and the number of hidden tokens, the same
+            in every sample: ``ceil(L * ratio)``, at least 1 and at most L - 1.
+
+        Raises:
+            ValueError: If there are fewer than two tokens.
+        """
+        length = tokens.embeddings.shape[1]
+        if length < 2:
+            raise ValueError(f'{length} token(s) cannot be split into hidden and visible ones')
+        shared, own = self._generators.next(tokens.embeddings.device)
+        num_masked = min(max(math.ceil(length * self._draw_ratio(shared)), 1), length - 1)
+        ranks = self.order(tokens, own).argsort(dim=1, stable=True).argsort(dim=1)
+        return ranks < num_masked, num_masked
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(ratio=({self.low}, {self.high}))'
+
+
+@MODELS.register_module()
+class RandomMasking(MaskingStrategy):
+    """Hide tokens at random, each sample its own (MAE, arXiv 2111.06377; MAP's default with a ratio of 0.5)."""
+
+    def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
+        """Uniform noise."""
+        batch, length = tokens.embeddings.shape[:2]
+        return torch.rand(batch, length, generator=generator, device=tokens.embeddings.device)
+
+
+@MODELS.register_module()
+class SequentialMasking(MaskingStrategy):
+    """Hide the end of the sequence: the encoder sees a prefix, as in autoregressive pretraining.
+
+    The MAP paper compares such a mask with the random one but does not spell it out; this is our reading.
+    """
+
+    def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
+        """Tokens from the last to the first."""
+        batch, length = tokens.embeddings.shape[:2]
+        return -torch.arange(length, device=tokens.embeddings.device).expand(batch, -1)
+
+
+@MODELS.register_module()
+class DiagonalMasking(MaskingStrategy):
+    """Hide the corner around the last token, cut off along the diagonals of the coordinates.
+
+    The MAP paper compares such a mask with the random one but does not spell it out; this is our reading.
+    """
+
+    def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
+        """Tokens from the far corner to the near one."""
+        # Rounded: tokens of one diagonal must tie, and then keep their sequence order.
+        distance = tokens.coords.sum(dim=-1).mul(1e4).round()
+        return -distance.expand(tokens.embeddings.shape[0], -1)
