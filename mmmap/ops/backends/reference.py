@@ -1,0 +1,93 @@
+"""The mathematics of the two operators in plain torch, differentiable by autograd.
+
+Written to be read and to test the other backends against: one time step after another, memory
+O(batch * channels * length * states). It is not wrapped into a custom operator, so that autograd differentiates
+these very lines.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmmap.ops.backends.base import compute_dtype
+
+
+def selective_scan_reference(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The selective scan of Mamba, step by step.
+
+    Args:
+        u: Input ``(batch, channels, length)``.
+        delta: Step size, shape of ``u``.
+        A: Decay rates ``(channels, states)``.
+        B: Input weights ``(batch, groups, states, length)``.
+        C: Output weights, shape of ``B``.
+        D: Skip weights ``(channels,)``.
+        z: Gate before its SiLU, shape of ``u``.
+        delta_bias: ``(channels,)``, added to ``delta`` first.
+        delta_softplus: Whether delta passes through softplus.
+        reverse: Whether the scan runs from the last position to the first.
+
+    Returns:
+        Output like ``u`` and last state ``(batch, channels, states)`` in the computing type.
+    """
+    dtype = compute_dtype(u.dtype)
+    dt, inputs, A = delta.to(dtype), u.to(dtype), A.to(dtype)
+    if delta_bias is not None:
+        dt = dt + delta_bias.to(dtype)[:, None]
+    if delta_softplus:
+        dt = F.softplus(dt, threshold=20)
+    repeats = u.shape[1] // B.shape[1]
+    B = B.to(dtype).repeat_interleave(repeats, dim=1)
+    C = C.to(dtype).repeat_interleave(repeats, dim=1)
+
+    state = u.new_zeros((*u.shape[:2], A.shape[1]), dtype=dtype)
+    outputs = []
+    # unbind, not indexing: the backward of every x[..., t] would fill a zero tensor of the size of x.
+    steps = list(zip(dt.unbind(2), inputs.unbind(2), B.unbind(3), C.unbind(3), strict=True))
+    for dt_t, u_t, B_t, C_t in reversed(steps) if reverse else steps:
+        state = torch.exp(dt_t[..., None] * A) * state + (dt_t * u_t)[..., None] * B_t
+        outputs.append((state * C_t).sum(-1))
+    y = torch.stack(outputs[::-1] if reverse else outputs, dim=2)
+    if D is not None:
+        y = y + D.to(dtype)[:, None] * inputs
+    if z is not None:
+        y = y * F.silu(z.to(dtype))
+    return y.to(u.dtype), state
+
+
+def causal_conv1d_reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, silu: bool = False, reverse: bool = False
+) -> Tensor:
+    """Depthwise convolution that sees the present and the ``K - 1`` positions before (``reverse``: after) it.
+
+    Args:
+        x: Input ``(batch, channels, length)``.
+        weight: ``(channels, K)``; the last tap meets the present position.
+        bias: ``(channels,)``.
+        silu: Whether SiLU follows.
+        reverse: Whether the sequence runs from the last position to the first.
+
+    Returns:
+        Output, shape and type of ``x``.
+    """
+    dtype = compute_dtype(x.dtype)
+    taps = weight.to(dtype)[:, None]
+    past = weight.shape[1] - 1
+    padded = F.pad(x.to(dtype), (0, past) if reverse else (past, 0))
+    y = F.conv1d(
+        padded, taps.flip(-1) if reverse else taps, None if bias is None else bias.to(dtype), groups=x.shape[1]
+    )
+    return (F.silu(y) if silu else y).to(x.dtype)
