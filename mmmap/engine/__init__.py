@@ -1,0 +1,3 @@
+from .hooks import AtomicCheckpointHook, CheckpointFitHook
+
+__all__ = ['AtomicCheckpointHook', 'CheckpointFitHook']

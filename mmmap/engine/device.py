@@ -1,0 +1,112 @@
+"""Let configs written for GPUs run where there is none, alone or in several gloo processes."""
+
+import os
+import subprocess
+from datetime import timedelta
+
+import torch.distributed as torch_dist
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from .errors import UserError
+
+_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_LOOPS = ('train_cfg', 'val_cfg', 'test_cfg')
+# Launcher -> where it says the rank, the number of processes and the rank on this machine.
+_RANK_VARIABLES = {
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+
+
+def type_name(cfg_type: str | type) -> str:
+    """Return the class name of a config's ``type``, given as a name, a scoped name or the class itself."""
+    return cfg_type.split('.')[-1] if isinstance(cfg_type, str) else cfg_type.__name__
+
+
+def _disable_amp(cfg: Config) -> str | None:
+    done = []
+    wrapper = cfg.get('optim_wrapper')
+    if wrapper is not None and type_name(wrapper.get('type', 'OptimWrapper')) == 'AmpOptimWrapper':
+        # The wrapper refuses to run without an accelerator; OptimWrapper does not know its own arguments.
+        for name in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(name, None)
+        wrapper['type'] = 'OptimWrapper'
+        done.append('optim_wrapper: AmpOptimWrapper -> OptimWrapper')
+    for name in _LOOPS:
+        loop = cfg.get(name)
+        if loop is not None and loop.get('fp16'):
+            loop['fp16'] = False
+            done.append(f'{name}: fp16 -> False')
+    return f'No accelerator: mixed precision is off, computing in float32 ({", ".join(done)}).' if done else None
+
+
+def adapt_to_device(cfg: Config) -> list[str]:
+    """Change a config in place where it assumes an accelerator and this machine has none.
+
+    Mixed precision becomes float32, pinned memory goes, and under a launcher nccl becomes gloo and the model wrapper
+    gets no device ids. With an accelerator nothing changes.
+
+    Args:
+        cfg (Config): The config of a run, ``cfg.launcher`` set.
+
+    Returns:
+        list[str]: One line for each change that the user should know of.
+    """
+    if get_device() != 'cpu':
+        return []
+    amp = _disable_amp(cfg)
+    messages = [amp] if amp else []
+    for name in _DATALOADERS:
+        if cfg.get(name) is not None:
+            cfg[name]['pin_memory'] = False
+    if cfg.get('launcher', 'none') == 'none':
+        return messages
+    env_cfg = cfg.setdefault('env_cfg', {})
+    dist_cfg = env_cfg.setdefault('dist_cfg', {})
+    if dist_cfg.get('backend', 'nccl') == 'nccl':
+        dist_cfg['backend'] = 'gloo'
+        messages.append('No accelerator: the processes talk through gloo instead of nccl.')
+    if cfg.get('model_wrapper_cfg') is None:
+        # What mmengine does by itself when no wrapper is configured, apart from the device ids.
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+    cfg.model_wrapper_cfg['device_ids'] = None
+    return messages
+
+
+def init_cpu_process_group(cfg: Config) -> None:
+    """Start the process group of a distributed run without an accelerator, before the Runner is built.
+
+    mmengine's own start calls CUDA. Does nothing with an accelerator, without a launcher, or when the group is there.
+
+    Args:
+        cfg (Config): A config that :func:`adapt_to_device` has seen.
+
+    Raises:
+        UserError: If the launcher did not set the variables it should.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or get_device() != 'cpu' or torch_dist.is_initialized():
+        return
+    try:
+        for ours, theirs in zip(('RANK', 'WORLD_SIZE', 'LOCAL_RANK'), _RANK_VARIABLES.get(launcher, ()), strict=False):
+            os.environ[ours] = os.environ[theirs]
+        if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+            nodes = subprocess.check_output(
+                ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], text=True
+            ).split()
+            os.environ['MASTER_ADDR'] = nodes[0]
+        if launcher != 'pytorch':
+            os.environ.setdefault('MASTER_PORT', '29500')
+        for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'):
+            os.environ[name]
+    except KeyError as error:
+        raise UserError(f'--launcher {launcher}: the variable {error.args[0]} is not set by the launcher') from error
+    options = dict(cfg.env_cfg.dist_cfg)
+    if options.get('timeout') is not None:
+        options['timeout'] = timedelta(seconds=options['timeout'])
+    torch_dist.init_process_group(**options)
