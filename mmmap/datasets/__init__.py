@@ -1,0 +1,3 @@
+from .transforms import LoadImageChecked
+
+__all__ = ['LoadImageChecked']

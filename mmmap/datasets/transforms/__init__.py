@@ -1,0 +1,3 @@
+from .load_image import LoadImageChecked
+
+__all__ = ['LoadImageChecked']

@@ -1,0 +1,111 @@
+"""Loading of images that may be broken."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.logging import print_log
+from PIL import ImageFile
+
+from mmmap.registry import TRANSFORMS
+
+# So many unreadable images in a row mean that the data set, not an image, is broken.
+_MAX_BROKEN_IN_A_ROW = 100
+
+
+@contextmanager
+def _truncated_images_raise() -> Iterator[None]:
+    # A global of Pillow that other libraries set: with it Pillow fills the missing part of an image with grey.
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@TRANSFORMS.register_module()
+class LoadImageChecked(LoadImageFromFile):
+    """Load an image from a file; name a missing, truncated or otherwise broken one and skip it, or raise.
+
+    OpenCV, the default decoder of ``LoadImageFromFile``, fills what a truncated JPEG lacks with grey and says nothing
+    to the program. Pillow raises, so it decodes here, once.
+
+    Skipping returns None, upon which mmengine's ``BaseDataset`` draws another sample in training. When testing no
+    sample can be replaced: use ``on_error='raise'`` in test pipelines.
+
+    Required key: ``img_path``. Added keys: ``img`` ((H, W, 3) uint8, BGR), ``img_shape``, ``ori_shape``.
+
+    Args:
+        on_error (str): ``'skip'``: log the path and the reason, once per process, and return None. ``'raise'``: raise.
+        to_float32 (bool): Convert the image to float32.
+        color_type (str): ``'color'``, ``'grayscale'`` or another flag of :func:`mmcv.imfrombytes`.
+        backend_args (dict, optional): Which file backend reads the bytes; by default the one of the path's prefix.
+
+    Raises:
+        ValueError: If ``on_error`` is neither.
+    """
+
+    def __init__(
+        self,
+        on_error: str = 'skip',
+        to_float32: bool = False,
+        color_type: str = 'color',
+        backend_args: dict | None = None,
+    ) -> None:
+        if on_error not in ('skip', 'raise'):
+            raise ValueError(f"LoadImageChecked: on_error must be 'skip' or 'raise', got {on_error!r}")
+        super().__init__(
+            to_float32=to_float32, color_type=color_type, imdecode_backend='pillow', backend_args=backend_args
+        )
+        self.on_error = on_error
+        self._named: set[str] = set()
+        self._broken_in_a_row = 0
+
+    def transform(self, results: dict) -> dict | None:
+        """Load the image of a sample.
+
+        Args:
+            results (dict): A sample with ``img_path``.
+
+        Returns:
+            dict | None: The sample with its image; None for a broken image that is skipped.
+
+        Raises:
+            OSError: If the image is broken and ``on_error='raise'``.
+            RuntimeError: If 100 images in a row were broken, whatever ``on_error`` says.
+        """
+        path = results['img_path']
+        try:
+            with _truncated_images_raise():
+                results = super().transform(results)
+        except MemoryError:
+            raise
+        # Decoders raise many kinds of errors for broken bytes (OSError, SyntaxError, ValueError, struct.error, ...).
+        except Exception as error:
+            # Pillow names its in-memory buffer, which tells nobody anything.
+            reason = str(error).split(' <_io.')[0] or type(error).__name__
+            self._report(path, reason, error)
+            return None
+        self._broken_in_a_row = 0
+        return results
+
+    def _report(self, path: str, reason: str, error: Exception) -> None:
+        if self.on_error == 'raise':
+            raise OSError(f'broken image {path}: {reason}') from error
+        self._broken_in_a_row += 1
+        if self._broken_in_a_row >= _MAX_BROKEN_IN_A_ROW:
+            raise RuntimeError(
+                f'{self._broken_in_a_row} images in a row could not be read, the last one {path}: {reason}'
+            ) from error
+        if path not in self._named:
+            self._named.add(path)
+            # ERROR, because ranks other than 0 log nothing below it.
+            print_log(f'Skipped broken image {path}: {reason}', logger='current', level=logging.ERROR)
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(on_error={self.on_error!r}, to_float32={self.to_float32}, '
+            f'color_type={self.color_type!r}, backend_args={self.backend_args})'
+        )
