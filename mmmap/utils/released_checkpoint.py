@@ -1,0 +1,195 @@
+"""The parameter names of the released MAP code, and how they map to ours."""
+
+import math
+import re
+
+from torch import Tensor
+
+#: Released names (as patterns) and ours. ``{M}`` and ``{T}`` stand for the place in our one list of blocks of the
+#: released ``layers[i]`` and ``blocks[i]``, ``\\1`` and so on for the pattern's groups.
+_RULES = [
+    (r'pos_embed', r'backbone.pos_embed.weight'),
+    (r'patch_embed\.proj\.(weight|bias)', r'backbone.patch_embed.\1'),
+    (r'layers\.(\d+)\.norm\.weight', r'backbone.encoder.blocks.{M}.norm.weight'),
+    (r'layers\.(\d+)\.mixer\.(in|out)_proj\.weight', r'backbone.encoder.blocks.{M}.mixer.\2_proj.weight'),
+    (r'layers\.(\d+)\.mixer\.A_log', r'backbone.encoder.blocks.{M}.mixer.forward_scan.A_log'),
+    (r'layers\.(\d+)\.mixer\.A_b_log', r'backbone.encoder.blocks.{M}.mixer.backward_scan.A_log'),
+    (r'layers\.(\d+)\.mixer\.D', r'backbone.encoder.blocks.{M}.mixer.forward_scan.D'),
+    (r'layers\.(\d+)\.mixer\.D_b', r'backbone.encoder.blocks.{M}.mixer.backward_scan.D'),
+    (r'layers\.(\d+)\.mixer\.conv1d\.(weight|bias)', r'backbone.encoder.blocks.{M}.mixer.forward_scan.conv_\2'),
+    (r'layers\.(\d+)\.mixer\.conv1d_b\.(weight|bias)', r'backbone.encoder.blocks.{M}.mixer.backward_scan.conv_\2'),
+    (
+        r'layers\.(\d+)\.mixer\.(x_proj|dt_proj)\.(weight|bias)',
+        r'backbone.encoder.blocks.{M}.mixer.forward_scan.\2.\3',
+    ),
+    (
+        r'layers\.(\d+)\.mixer\.(x_proj|dt_proj)_b\.(weight|bias)',
+        r'backbone.encoder.blocks.{M}.mixer.backward_scan.\2.\3',
+    ),
+    (
+        r'blocks\.(\d+)\.((?:norm[12]|attn\.(?:qkv|proj)|mlp\.fc[12])\.(?:weight|bias))',
+        r'backbone.encoder.blocks.{T}.\2',
+    ),
+    (r'norm_f\.weight', r'backbone.encoder.norm.weight'),
+    (r'decoder_embed\.(weight|bias)', r'neck.embed.\1'),
+    (r'mask_token', r'neck.mask_token'),
+    (r'decoder_pos_embed_learned', r'neck.pos_embed.weight'),
+    (r'decoder_blocks\.(\d+)\.attn2\.(q|kv|proj)\.(weight|bias)', r'neck.blocks.\1.attn.\2.\3'),
+    (r'decoder_blocks\.(\d+)\.norm2_1\.(weight|bias)', r'neck.blocks.\1.norm_query.\2'),
+    (r'decoder_blocks\.(\d+)\.norm2_2\.(weight|bias)', r'neck.blocks.\1.norm_context.\2'),
+    (r'decoder_blocks\.(\d+)\.norm2\.(weight|bias)', r'neck.blocks.\1.norm_mlp.\2'),
+    (r'decoder_blocks\.(\d+)\.(mlp\.fc[12])\.(weight|bias)', r'neck.blocks.\1.\2.\3'),
+    (r'decoder_norm\.(weight|bias)', r'neck.norm.\1'),
+    (r'ar_pred\.(weight|bias)', r'head.proj.\1'),
+]
+_RULES = [(re.compile(pattern + r'\Z'), ours) for pattern, ours in _RULES]
+
+#: Parameters of the classifier, which the released pretraining never uses.
+_CLASSIFIER_KEYS = ('cls_token', 'pos_embed_cls', 'neck.weight', 'norm_neck.weight', 'head.weight', 'head.bias')
+
+#: Attention heads, which no shape tells, as released; the released large only runs with another number than its own.
+DEFAULT_NUM_HEADS = 12
+DEFAULT_NUM_HEADS_OF_WIDTH = {1024: 16}
+DEFAULT_DECODER_NUM_HEADS = 16
+
+
+def _count(state_dict: dict[str, Tensor], module_list: str) -> int:
+    found = {int(m[1]) for key in state_dict if (m := re.match(rf'{module_list}\.(\d+)\.', key))}
+    if found != set(range(len(found))):
+        raise ValueError(f'{module_list}.*: indices {sorted(found)} are not consecutive')
+    return len(found)
+
+
+def released_layout(num_mamba: int, num_transformer: int) -> str:
+    """The released order of blocks: a Transformer block behind every third Mamba block while there are any.
+
+    Raises:
+        ValueError: If there are more Transformer blocks than places for them.
+    """
+    if num_transformer > num_mamba // 3:
+        raise ValueError(f'blocks.*: {num_transformer} Transformer blocks behind {num_mamba} Mamba layers')
+    return ''.join('MMMT'[: 3 + (i < num_transformer)] for i in range(num_mamba // 3)) + 'M' * (num_mamba % 3)
+
+
+def _side(length: int, key: str) -> int:
+    side = math.isqrt(length)
+    if side * side != length:
+        raise ValueError(f'{key}: {length} positions are not a square grid')
+    return side
+
+
+def infer_model_cfg(
+    state_dict: dict[str, Tensor], num_heads: int | None = None, decoder_num_heads: int | None = None
+) -> dict:
+    """Config of the MAP model that a released pretraining checkpoint holds, inferred from its shapes.
+
+    Args:
+        state_dict (dict[str, Tensor]): The released parameters by name.
+        num_heads (int, optional): Heads of the encoder's Transformer blocks, which shapes do not tell. Defaults to the
+            released number: 12, and 16 at width 1024.
+        decoder_num_heads (int, optional): Heads of the decoder. Defaults to the released 16.
+
+    Returns:
+        dict: A config that ``MODELS.build`` makes a ``MAP`` of.
+
+    Raises:
+        ValueError: If the checkpoint lacks a part of MAP or its shapes contradict each other.
+    """
+    needed = ['patch_embed.proj.weight', 'pos_embed', 'layers.0.mixer.A_log', 'decoder_embed.weight', 'ar_pred.weight']
+    missing = [key for key in needed if key not in state_dict]
+    if missing:
+        raise ValueError(f'not a MAP pretraining checkpoint: it has no {", ".join(missing)}')
+    embed_dim, in_channels, patch_size, _ = state_dict['patch_embed.proj.weight'].shape
+    layout = released_layout(_count(state_dict, 'layers'), _count(state_dict, 'blocks'))
+    mixer = 'layers.0.mixer.'
+    inner_dim, d_state = state_dict[f'{mixer}A_log'].shape
+    arch = dict(
+        embed_dim=embed_dim,
+        layout=layout,
+        num_heads=num_heads or DEFAULT_NUM_HEADS_OF_WIDTH.get(embed_dim, DEFAULT_NUM_HEADS),
+        d_state=d_state,
+        d_conv=state_dict[f'{mixer}conv1d.weight'].shape[-1],
+        expand=inner_dim // embed_dim,
+    )
+    if 'T' in layout:
+        arch['mlp_ratio'] = state_dict['blocks.0.mlp.fc1.weight'].shape[0] / embed_dim
+    decoder_dim = state_dict['decoder_embed.weight'].shape[0]
+    grid = _side(state_dict['pos_embed'].shape[1], 'pos_embed')
+    return dict(
+        type='MAP',
+        backbone=dict(
+            type='MAPHybrid',
+            arch=_named_arch(arch),
+            img_size=grid * patch_size,
+            patch_size=patch_size,
+            in_channels=in_channels,
+            out_type='raw',
+        ),
+        neck=dict(
+            type='RegionCausalDecoder',
+            in_dim=embed_dim,
+            grid=_side(state_dict['decoder_pos_embed_learned'].shape[1], 'decoder_pos_embed_learned'),
+            embed_dim=decoder_dim,
+            depth=_count(state_dict, 'decoder_blocks'),
+            num_heads=decoder_num_heads or DEFAULT_DECODER_NUM_HEADS,
+            mlp_ratio=state_dict['decoder_blocks.0.mlp.fc1.weight'].shape[0] / decoder_dim,
+        ),
+        head=dict(type='PixelReconstructionHead', in_dim=decoder_dim, patch_size=patch_size, in_channels=in_channels),
+        masking=dict(type='RandomMasking', ratio=(0.3, 0.7)),
+    )
+
+
+def _named_arch(arch: dict) -> str | dict:
+    """The name of an architecture if it is one of ours, its settings if not."""
+    from mmmap.models.backbones.map_hybrid import ARCHS
+
+    defaults = dict(mlp_ratio=2.0, d_state=16, d_conv=4, expand=2)
+    for name, settings in ARCHS.items():
+        if {**defaults, **arch, 'num_registers': settings['num_registers']} == {**defaults, **settings}:
+            return name
+    return arch
+
+
+def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Rename the parameters of a released MAP pretraining checkpoint.
+
+    Args:
+        state_dict (dict[str, Tensor]): The released parameters by name.
+
+    Returns:
+        tuple: Our state dict of a ``MAP``; our name for each released name; released names that were left out because
+        only the classifier uses them.
+
+    Raises:
+        ValueError: If a name is not one of the released code's; the message lists all such names.
+    """
+    layout = released_layout(_count(state_dict, 'layers'), _count(state_dict, 'blocks'))
+    places = {letter: [i for i, other in enumerate(layout) if other == letter] for letter in 'MT'}
+    converted, names, left_out, unknown = {}, {}, [], []
+    for key, value in state_dict.items():
+        if key in _CLASSIFIER_KEYS:
+            left_out.append(key)
+            continue
+        for pattern, ours in _RULES:
+            if match := pattern.match(key):
+                name = match.expand(ours)
+                for letter in 'MT':
+                    if f'{{{letter}}}' in name:
+                        name = name.replace(f'{{{letter}}}', str(places[letter][int(match[1])]))
+                names[key] = name
+                converted[name] = _reshape(key, value)
+                break
+        else:
+            unknown.append(key)
+    if unknown:
+        raise ValueError(f'{len(unknown)} key(s) are not known to be of the released MAP code: {", ".join(unknown)}')
+    return converted, names, left_out
+
+
+def _reshape(key: str, value: Tensor) -> Tensor:
+    if key in ('pos_embed', 'decoder_pos_embed_learned'):
+        side = _side(value.shape[1], key)
+        return value.reshape(1, side, side, -1)
+    if key.endswith(('conv1d.weight', 'conv1d_b.weight')):
+        return value.squeeze(1)  # The depthwise convolution's one input channel.
+    return value

@@ -1,0 +1,148 @@
+"""Convert a checkpoint of the released MAP code into one of mmmap.
+
+The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives the model that
+``ckpt['state_dict']`` loads into, strictly.
+"""
+
+import argparse
+import os
+import pathlib
+import pickle
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmmap import __version__
+from mmmap.registry import MODELS
+from mmmap.utils.released_checkpoint import convert_state_dict, infer_model_cfg
+
+#: What a training checkpoint of the released code holds beside tensors: its command line and numpy numbers.
+SAFE_GLOBALS = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')},
+    (np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
+    (np._core.multiarray.scalar, 'numpy._core.multiarray.scalar'),
+    (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
+    (np._core.multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
+]
+
+
+def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
+    """Read the parameters of a released checkpoint without running anything that the file holds.
+
+    Args:
+        path (str): A file with a dict of ``model``, ``model_ema`` and more, or with a bare state dict.
+        ema (bool): Take the moving average ``model_ema``. Defaults to False.
+
+    Returns:
+        dict[str, Tensor]: The parameters by their released names.
+
+    Raises:
+        ValueError: If the file cannot be read safely, or lacks what was asked for.
+    """
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f'{path}: no such file') from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as e:
+        reason = ' '.join(str(e).split())[:300]
+        raise ValueError(f'{path}: not a checkpoint that can be read safely: {reason}') from None
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path}: holds a {type(checkpoint).__name__}, not a dict')
+    if ema or 'model' in checkpoint:
+        key = 'model_ema' if ema else 'model'
+        if not isinstance(checkpoint.get(key), dict):
+            raise ValueError(f'{path}: has no dict {key!r}; it has {", ".join(map(str, list(checkpoint)[:12]))}')
+        checkpoint = checkpoint[key]
+    state_dict = {str(key).removeprefix('module.'): value for key, value in checkpoint.items()}
+    others = [key for key, value in state_dict.items() if not isinstance(value, Tensor)]
+    if others or not state_dict:
+        raise ValueError(f'{path}: not a state dict; no tensors under {", ".join(others[:12]) or "any key"}')
+    return state_dict
+
+
+def convert(
+    src: str, dst: str, ema: bool = False, num_heads: int | None = None, decoder_num_heads: int | None = None
+) -> dict[str, str]:
+    """Convert a file; see the module's text.
+
+    Args:
+        src (str): The released checkpoint.
+        dst (str): Where to write ours; it is written whole or not at all.
+        ema (bool): Take the moving average of the parameters. Defaults to False.
+        num_heads (int, optional): Heads of the encoder's Transformer blocks. Defaults to the released number.
+        decoder_num_heads (int, optional): Heads of the decoder. Defaults to the released number.
+
+    Returns:
+        dict[str, str]: Our name for each released name.
+
+    Raises:
+        ValueError: If the file is not a MAP pretraining checkpoint or does not map one to one to our model.
+    """
+    released = load_released(src, ema)
+    try:
+        model_cfg = infer_model_cfg(released, num_heads, decoder_num_heads)
+        state_dict, names, left_out = convert_state_dict(released)
+        model = MODELS.build(model_cfg)
+        _check_same(model.state_dict(), state_dict)
+    except ValueError as e:
+        raise ValueError(f'{src}: {e}') from None
+    meta = dict(model_cfg=model_cfg, mmmap_version=__version__, converted_from=os.path.basename(src), ema=ema)
+    part = f'{dst}.{os.getpid()}.part'
+    os.makedirs(os.path.dirname(os.path.abspath(dst)), exist_ok=True)
+    try:
+        torch.save(dict(meta=meta, state_dict=state_dict), part)
+        os.replace(part, dst)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+    for old, new in names.items():
+        print(f'{old} -> {new} {tuple(state_dict[new].shape)}')
+    for old in left_out:
+        print(f'{old}: left out, of use to a classifier only')
+    print(f'{len(names)} tensors mapped, {len(left_out)} left out; arch {model_cfg["backbone"]["arch"]}; wrote {dst}')
+    return names
+
+
+def _check_same(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
+    missing = [key for key in wanted if key not in given]
+    extra = [key for key in given if key not in wanted]
+    shapes = [
+        f'{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}'
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ]
+    problems = [('missing', missing), ('unexpected', extra), ('of another shape', shapes)]
+    text = '; '.join(f'{len(keys)} {what}: {", ".join(keys[:8])}' for what, keys in problems if keys)
+    if text:
+        raise ValueError(f'does not make a whole model: {text}')
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('src', help='checkpoint of the released code')
+    parser.add_argument('dst', help='checkpoint to write')
+    parser.add_argument('--ema', action='store_true', help='take the moving average of the parameters')
+    parser.add_argument(
+        '--num-heads', type=int, help="heads of the encoder's Transformer blocks (default: as released)"
+    )
+    parser.add_argument('--decoder-num-heads', type=int, help='heads of the decoder (default: as released)')
+    args = parser.parse_args()
+    try:
+        convert(args.src, args.dst, args.ema, args.num_heads, args.decoder_num_heads)
+    except ValueError as e:
+        print(f'error: {e}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
