@@ -20,7 +20,7 @@ def read_version() -> str:
 
 
 def read_requirements(name: str) -> list[str]:
-    """The requirements of ``requirements/<name>.txt``, those it includes with ``-r`` too; a missing file is an error."""
+    """The requirements of ``requirements/<name>.txt`` and of those it includes; a missing file is an error."""
     found = []
     for line in (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines():
         line = line.split(' #')[0].strip()

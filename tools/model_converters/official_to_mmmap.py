@@ -1,7 +1,7 @@
 """Convert a checkpoint of the released MAP code into one of mmmap.
 
-The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives the model that
-``ckpt['state_dict']`` loads into, strictly.
+The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives the model
+that ``ckpt['state_dict']`` loads into, strictly.
 """
 
 import argparse

@@ -34,8 +34,8 @@ class ScanInputs(NamedTuple):
 class ScanBackend(ABC):
     """One implementation of the selective scan and of the causal convolution.
 
-    Tensors may have any strides and their floating types may differ. Results have the type and the memory layout of
-    they belong to, which is what the operators promise to the compiler.
+    Tensors may have any strides and their floating types may differ. Results have the type and the
+    memory layout of ``torch.empty_like`` of the input that they belong to, as the operators promise to the compiler.
     """
 
     name: str
