@@ -1,0 +1,146 @@
+"""From a config file and command-line options to a Runner, shared by the training and test tools."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .checkpoint import check_checkpoint_file, find_whole_checkpoint
+from .device import adapt_to_device, init_cpu_process_group, type_name
+from .errors import UserError
+from .hooks import CheckpointFitHook
+
+_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every tool with a Runner has.
+
+    Args:
+        parser (argparse.ArgumentParser): Gets ``--work-dir``, ``--cfg-options``, ``--launcher`` and ``--local_rank``.
+    """
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/NAME_OF_THE_CONFIG)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. train_dataloader.batch_size=64 or key="[a,b]"',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # Older launchers pass the rank as an option instead of a variable, under either name.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config file and merge the common options into it.
+
+    Args:
+        args (argparse.Namespace): ``config`` and the options of :func:`add_common_options`.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if not Path(args.config).is_file():
+        raise UserError(f'config file not found: {args.config}')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    cfg.setdefault('default_scope', 'mmpretrain')
+    if cfg.default_scope == 'mmpretrain':
+        _set_dataloader_defaults(cfg)
+    return cfg
+
+
+def _set_dataloader_defaults(cfg: Config) -> None:
+    # mmpretrain's configs leave these to its tools; mmseg's and mmdet's count on mmengine's own defaults.
+    for name in _DATALOADERS:
+        loader = cfg.get(name)
+        if loader is not None:
+            loader.setdefault('pin_memory', True)
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch a config's optimizer wrapper to mixed precision, in place.
+
+    The type is bfloat16, which needs no loss scaling, where the GPU has it and float16 where not.
+
+    Args:
+        cfg (Config): The config of a run.
+
+    Raises:
+        UserError: If the optimizer wrapper is of a kind that has no mixed-precision counterpart.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = type_name(wrapper.get('type', 'OptimWrapper'))
+    if kind == 'AmpOptimWrapper':
+        return
+    if kind != 'OptimWrapper':
+        raise UserError(f'--amp: optim_wrapper.type is {kind}, expected OptimWrapper or AmpOptimWrapper')
+    use_bfloat16 = get_device() == 'cuda' and torch.cuda.is_bf16_supported()
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('dtype', 'bfloat16' if use_bfloat16 else 'float16')
+    wrapper.setdefault('loss_scale', 1.0 if use_bfloat16 else 'dynamic')
+
+
+def set_resume(cfg: Config, resume: str) -> list[str]:
+    """Make a run go on from a checkpoint, in place.
+
+    Args:
+        cfg (Config): The config of a run, ``cfg.work_dir`` set.
+        resume (str): A checkpoint, or ``'auto'`` for the last whole one of the work directory. If that has none,
+            the run starts from the beginning, with ``cfg.load_from`` as configured.
+
+    Returns:
+        list[str]: What to tell the user, one line each.
+
+    Raises:
+        UserError: If the named checkpoint is not there or cut off.
+    """
+    if resume == 'auto':
+        path, messages = find_whole_checkpoint(cfg.work_dir)
+    else:
+        check_checkpoint_file(resume)
+        path, messages = resume, [f'Resuming from {resume}.']
+    cfg.resume = path is not None
+    if path is not None:
+        cfg.load_from = path
+    return messages
+
+
+def build_runner(cfg: Config, messages: list[str]) -> Runner:
+    """Build the Runner of a config on this machine, accelerator or not.
+
+    Args:
+        cfg (Config): The config of a run; changed to what the machine has.
+        messages (list[str]): Lines for the log, which exists only once the Runner does.
+    """
+    messages = messages + adapt_to_device(cfg)
+    init_cpu_process_group(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for message in messages:
+        runner.logger.info(message)
+    return runner
+
+
+def require_fit(runner: Runner, checkpoint: str) -> None:
+    """Make a Runner refuse a checkpoint of another model instead of loading what fits.
+
+    Args:
+        runner (Runner): Has not loaded the checkpoint yet.
+        checkpoint (str): Its path.
+    """
+    runner.register_hook(CheckpointFitHook(checkpoint))

@@ -1,0 +1,46 @@
+"""Test a trained model."""
+
+import argparse
+
+from mmengine.evaluator import DumpResults
+
+from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog='Errors are one line; MMMAP_TRACEBACK=1 shows where they were raised.'
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the tool."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args)
+    with one_line_errors(cfg):
+        if cfg.get('test_dataloader') is None or cfg.get('test_cfg') is None:
+            raise UserError(f'{args.config} has no test_dataloader or no test_cfg: nothing to test')
+        if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out: expected a .pkl file, got {args.out}')
+        check_checkpoint_file(args.checkpoint)
+        cfg.load_from, cfg.resume = args.checkpoint, False
+        runner = build_runner(cfg, [])
+        require_fit(runner, args.checkpoint)
+        _ = runner.test_loop
+        if args.out is not None:
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    with one_line_errors(cfg, show_traceback=True):
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()
