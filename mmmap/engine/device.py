@@ -62,10 +62,9 @@ def adapt_to_device(cfg: Config) -> list[str]:
             cfg[name]['pin_memory'] = False
     if cfg.get('launcher', 'none') == 'none':
         return messages
-    env_cfg = cfg.setdefault('env_cfg', {})
-    dist_cfg = env_cfg.setdefault('dist_cfg', {})
+    dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
     if dist_cfg.get('backend', 'nccl') == 'nccl':
-        dist_cfg['backend'] = 'gloo'
+        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
         messages.append('No accelerator: the processes talk through gloo instead of nccl.')
     if cfg.get('model_wrapper_cfg') is None:
         # What mmengine does by itself when no wrapper is configured, apart from the device ids.
