@@ -25,6 +25,8 @@ autodoc_typehints = 'none'
 autodoc_inherit_docstrings = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+# As fields of the class: as entries of their own they would clash with the members autodoc finds.
+napoleon_use_ivar = True
 
 API = Path(__file__).parent / 'api' / 'generated'
 
@@ -57,7 +59,8 @@ def write_api_pages() -> None:
         claimed.update(id(getattr(module, name)) for _, name in members)
         if members:
             lines = [f'# {package}', '', (inspect.getdoc(module) or '').strip(), '', '```{eval-rst}']
-            lines += [f'.. {kind}:: {package}.{name}' + ('\n   :members:' * (kind == 'autoclass')) + '\n' for kind, name in members]
+            for kind, name in members:
+                lines += [f'.. {kind}:: {package}.{name}', '   :members:' if kind == 'autoclass' else '', '']
             pages[f'{package}.md'] = '\n'.join([*lines, '```', ''])
     for page in API.glob('*.md'):
         if page.name not in pages:
