@@ -1,4 +1,6 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .checkpoint_fit_hook import CheckpointFitHook
+from .knn_hook import KNNHook
+from .reconstruction_hook import ReconstructionHook
 
-__all__ = ['AtomicCheckpointHook', 'CheckpointFitHook']
+__all__ = ['AtomicCheckpointHook', 'CheckpointFitHook', 'KNNHook', 'ReconstructionHook']

@@ -1,0 +1,85 @@
+# The demo: a small hybrid backbone on 4,000 handwritten digits, in minutes on a laptop's CPU. tools/demo.py prepares the
+# images and reports. 7 x 7 tokens of 4 x 4 pixels; a region is a row of 7.
+_base_ = '../_base_/default_runtime.py'
+
+model = dict(
+    type='MAP',
+    backbone=dict(
+        type='MAPHybrid',
+        arch=dict(embed_dim=128, layout='MMMT' * 2, num_heads=4),
+        img_size=28,
+        patch_size=4,
+        out_type='raw',
+    ),
+    neck=dict(type='RegionCausalDecoder', in_dim=128, grid=7, embed_dim=64, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', in_dim=64, patch_size=4, norm_pix=False),
+    masking=dict(type='RandomMasking', ratio=0.5),
+    data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[33.3] * 3, std=[78.6] * 3),
+)
+
+data_root = 'data/digits'
+
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_root=data_root,
+        data_prefix='train',
+        pipeline=[
+            dict(type='LoadImageChecked'),
+            # No flip: a mirrored digit is not a digit.
+            dict(
+                type='RandomResizedCrop',
+                scale=28,
+                crop_ratio_range=(0.6, 1.0),
+                aspect_ratio_range=(0.8, 1.25),
+                interpolation='bicubic',
+            ),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+
+labelled_pipeline = [dict(type='LoadImageChecked', on_error='raise'), dict(type='PackInputs')]
+bank_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='train', pipeline=labelled_pipeline),
+)
+query_dataloader = dict(
+    batch_size=250,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='test', pipeline=labelled_pipeline),
+)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        flat_decay_mult=0.0,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'mask_token': dict(decay_mult=0.0),
+            'A_log': dict(decay_mult=0.0),
+        },
+    ),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=4, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=36, by_epoch=True, begin=4, end=40, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
+
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5, max_keep_ckpts=1))
+custom_hooks = [
+    dict(type='ReconstructionHook', interval=10),
+    dict(type='KNNHook', bank_dataloader=bank_dataloader, query_dataloader=query_dataloader, interval=10),
+]

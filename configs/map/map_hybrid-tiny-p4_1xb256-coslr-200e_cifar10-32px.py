@@ -1,0 +1,45 @@
+# CIFAR-10 through mmpretrain's data set, which downloads it on first use. 8 x 8 tokens of 4 x 4 pixels.
+_base_ = [
+    '../_base_/models/map_hybrid-base.py',
+    '../_base_/datasets/cifar10_bs256_map.py',
+    '../_base_/schedules/map_adamw_bs2048_coslr_1600e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='tiny', img_size=32, patch_size=4, drop_path_rate=0.0),
+    neck=dict(in_dim=192, grid=8),
+    head=dict(patch_size=4),
+)
+
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        flat_decay_mult=0.0,
+        custom_keys={
+            'pos_embed': dict(decay_mult=0.0),
+            'mask_token': dict(decay_mult=0.0),
+            'A_log': dict(decay_mult=0.0),
+        },
+    ),
+)
+auto_scale_lr = dict(base_batch_size=256)
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=190, by_epoch=True, begin=10, end=200, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
+
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=10))
+custom_hooks = [
+    dict(type='ReconstructionHook', interval=10),
+    dict(
+        type='KNNHook',
+        bank_dataloader=_base_.bank_dataloader,
+        query_dataloader=_base_.query_dataloader,
+        interval=20,
+    ),
+]

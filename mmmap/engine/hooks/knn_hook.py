@@ -1,0 +1,95 @@
+"""Measures during pretraining how well the features tell classes apart."""
+
+import numpy as np
+import torch
+from mmengine.dist import collect_results, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmmap.evaluation import knn_accuracy
+from mmmap.registry import HOOKS
+
+
+def pooled_feature(feature: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """One vector an image: the last feature of a tuple, averaged over tokens (B, L, C) or positions (B, C, H, W)."""
+    feature = feature[-1] if isinstance(feature, tuple) else feature
+    if feature.ndim == 3:
+        return feature.mean(dim=1)
+    return feature.mean(dim=(2, 3)) if feature.ndim == 4 else feature
+
+
+@torch.no_grad()
+def extract_features(model: nn.Module, dataloader: DataLoader) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pooled features and labels of a labelled data set.
+
+    Args:
+        model (nn.Module): A model with ``data_preprocessor`` and ``extract_feat``, such as ``MAP``.
+        dataloader (DataLoader): Yields batches of images and mmpretrain's labelled data samples, each rank its share.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray] | None: Features (N, C) float32 and labels (N,), in the data set's order, on the
+        main process; None on the others.
+    """
+    training = model.training
+    model.eval()
+    results = []
+    for batch in dataloader:
+        data = model.data_preprocessor(batch, False)
+        features = pooled_feature(model.extract_feat(data['inputs'])).float().cpu().numpy()
+        results += [
+            (feature, int(sample.gt_label)) for feature, sample in zip(features, data['data_samples'], strict=True)
+        ]
+    model.train(training)
+    results = collect_results(results, len(dataloader.dataset), device='cpu')
+    if not is_main_process():
+        return None
+    features, labels = zip(*results, strict=True)
+    return np.stack(features), np.array(labels)
+
+
+@HOOKS.register_module()
+class KNNHook(Hook):
+    """Every few epochs, and once before the first, the kNN accuracy of the backbone's features.
+
+    The scalar ``knn/accuracy`` (percent, over epochs) goes to the log and the visualizer.
+
+    Args:
+        bank_dataloader (dict): Labelled images that vote.
+        query_dataloader (dict): Labelled images to classify.
+        interval (int): Epochs between two measurements; the last epoch has one too. Defaults to 10.
+        k (int): Neighbours. Defaults to 20.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, bank_dataloader: dict, query_dataloader: dict, interval: int = 10, k: int = 20) -> None:
+        if interval < 1 or k < 1:
+            raise ValueError(f'interval={interval}, k={k}: both must be positive')
+        self.bank_dataloader = bank_dataloader
+        self.query_dataloader = query_dataloader
+        self.interval = interval
+        self.k = k
+
+    def before_train(self, runner: Runner) -> None:
+        """Build the loaders; measure the untrained backbone."""
+        self._bank = runner.build_dataloader(self.bank_dataloader)
+        self._query = runner.build_dataloader(self.query_dataloader)
+        if runner.epoch == 0:
+            self._measure(runner, 0)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Measure when due."""
+        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
+            self._measure(runner, runner.epoch + 1)
+
+    def _measure(self, runner: Runner, epoch: int) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        bank, query = extract_features(model, self._bank), extract_features(model, self._query)
+        if bank is None or query is None:
+            return
+        accuracy = knn_accuracy(*bank, *query, k=self.k)
+        runner.visualizer.add_scalar('knn/accuracy', accuracy, step=epoch)
+        runner.logger.info(f'Epoch {epoch}: kNN accuracy {accuracy:.2f} % (k = {self.k}, {len(query[0])} queries)')

@@ -1,0 +1,58 @@
+"""Shows during pretraining what the model rebuilds."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmmap.registry import HOOKS
+from mmmap.visualization import draw_reconstruction
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Every few epochs, draw original, masked and rebuilt images into the visualizer.
+
+    The images are the first of the run's first batch and the masks those first drawn for them, so that the pictures of
+    a run can be compared. mmengine's local backend writes each as a PNG file under ``vis_data/vis_image``.
+
+    Args:
+        interval (int): Epochs between two pictures; the last epoch has one too. Defaults to 10.
+        num_images (int): Images in a picture. Defaults to 8.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 10, num_images: int = 8) -> None:
+        if interval < 1 or num_images < 1:
+            raise ValueError(f'interval={interval}, num_images={num_images}: both must be positive')
+        self.interval = interval
+        self.num_images = num_images
+        self._batch = None
+        self._mask = None
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None) -> None:
+        """Keep the first images of the first batch."""
+        if self._batch is None and data_batch is not None:
+            self._batch = {'inputs': data_batch['inputs'][: self.num_images]}
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Draw when due."""
+        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
+            self._draw(runner)
+
+    @master_only
+    @torch.no_grad()
+    def _draw(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        training = model.training
+        model.eval()
+        inputs = model.data_preprocessor(self._batch, False)['inputs']
+        reconstruction = model.reconstruct(inputs, self._mask)
+        model.train(training)
+        self._mask = reconstruction.mask
+        picture = draw_reconstruction(reconstruction, inputs, model.data_preprocessor)
+        runner.visualizer.add_image('reconstruction', picture, step=runner.epoch + 1)

@@ -1,0 +1,3 @@
+from .functional import knn_accuracy
+
+__all__ = ['knn_accuracy']
