@@ -11,9 +11,10 @@ import torch
 
 from mmmap.ops.backends.base import ScanBackend
 from mmmap.ops.backends.fallback import TorchBackend
+from mmmap.ops.backends.native import NativeBackend
 
 REFERENCE = 'reference'
-_BACKENDS: dict[str, ScanBackend] = {backend.name: backend for backend in (TorchBackend(),)}
+_BACKENDS: dict[str, ScanBackend] = {backend.name: backend for backend in (NativeBackend(), TorchBackend())}
 _NAMES = (REFERENCE, *_BACKENDS)
 
 _override: ContextVar[str | None] = ContextVar('mmmap_scan_backend', default=None)
@@ -87,4 +88,6 @@ def resolve(name: str, device: str, dtype: torch.dtype) -> str:
 
 
 def _automatic(device: str, dtype: torch.dtype) -> str:
+    if device == 'cpu' and _BACKENDS['native'].unavailable() is None:
+        return 'native'
     return 'torch'
