@@ -3,8 +3,6 @@
 The folder of images comes from the environment, as the config is loaded in another process.
 """
 
-import os
-
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mmmap'], allow_failed_imports=False)
 data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
@@ -22,7 +20,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CustomDataset',
-        data_root=os.environ['TINY_MAP_DATA'],
+        data_root='{{$TINY_MAP_DATA:data/tiny}}',
         with_label=False,
         pipeline=[dict(type='LoadImageChecked'), dict(type='PackInputs')],
     ),
