@@ -47,6 +47,19 @@ _RULES = [(re.compile(pattern + r'\Z'), ours) for pattern, ours in _RULES]
 #: Parameters of the classifier, which the released pretraining never uses.
 _CLASSIFIER_KEYS = ('cls_token', 'pos_embed_cls', 'neck.weight', 'norm_neck.weight', 'head.weight', 'head.bias')
 
+#: What the architecture is inferred from, and how many dimensions each has.
+_NEEDED = {
+    'patch_embed.proj.weight': 4,
+    'pos_embed': 3,
+    'layers.0.mixer.A_log': 2,
+    'layers.0.mixer.conv1d.weight': 3,
+    'decoder_embed.weight': 2,
+    'decoder_pos_embed_learned': 3,
+    'decoder_blocks.0.mlp.fc1.weight': 2,
+    'ar_pred.weight': 2,
+}
+_NEEDED_OF_TRANSFORMER = {'blocks.0.mlp.fc1.weight': 2}
+
 #: Attention heads, which no shape tells, as released; the released large only runs with another number than its own.
 DEFAULT_NUM_HEADS = 12
 DEFAULT_NUM_HEADS_OF_WIDTH = {1024: 16}
@@ -95,18 +108,22 @@ def infer_model_cfg(
     Raises:
         ValueError: If the checkpoint lacks a part of MAP or its shapes contradict each other.
     """
-    needed = ['patch_embed.proj.weight', 'pos_embed', 'layers.0.mixer.A_log', 'decoder_embed.weight', 'ar_pred.weight']
+    layout = released_layout(_count(state_dict, 'layers'), _count(state_dict, 'blocks'))
+    needed = _NEEDED | _NEEDED_OF_TRANSFORMER if 'T' in layout else _NEEDED
     missing = [key for key in needed if key not in state_dict]
     if missing:
         raise ValueError(f'not a MAP pretraining checkpoint: it has no {", ".join(missing)}')
+    misshapen = [key for key, ndim in needed.items() if state_dict[key].ndim != ndim or 0 in state_dict[key].shape]
+    if misshapen:
+        shapes = ', '.join(f'{key} {tuple(state_dict[key].shape)}' for key in misshapen)
+        raise ValueError(f'not a MAP pretraining checkpoint: {shapes} of another number of dimensions, or empty')
     embed_dim, in_channels, patch_size, _ = state_dict['patch_embed.proj.weight'].shape
-    layout = released_layout(_count(state_dict, 'layers'), _count(state_dict, 'blocks'))
     mixer = 'layers.0.mixer.'
     inner_dim, d_state = state_dict[f'{mixer}A_log'].shape
     arch = dict(
         embed_dim=embed_dim,
         layout=layout,
-        num_heads=num_heads or DEFAULT_NUM_HEADS_OF_WIDTH.get(embed_dim, DEFAULT_NUM_HEADS),
+        num_heads=DEFAULT_NUM_HEADS_OF_WIDTH.get(embed_dim, DEFAULT_NUM_HEADS) if num_heads is None else num_heads,
         d_state=d_state,
         d_conv=state_dict[f'{mixer}conv1d.weight'].shape[-1],
         expand=inner_dim // embed_dim,
@@ -131,7 +148,7 @@ def infer_model_cfg(
             grid=_side(state_dict['decoder_pos_embed_learned'].shape[1], 'decoder_pos_embed_learned'),
             embed_dim=decoder_dim,
             depth=_count(state_dict, 'decoder_blocks'),
-            num_heads=decoder_num_heads or DEFAULT_DECODER_NUM_HEADS,
+            num_heads=DEFAULT_DECODER_NUM_HEADS if decoder_num_heads is None else decoder_num_heads,
             mlp_ratio=state_dict['decoder_blocks.0.mlp.fc1.weight'].shape[0] / decoder_dim,
         ),
         head=dict(type='PixelReconstructionHead', in_dim=decoder_dim, patch_size=patch_size, in_channels=in_channels),

@@ -101,7 +101,7 @@ class HybridEncoder(nn.Module):
         self.with_cp = with_cp
         num_mamba = layout.count('M')
         # The first M block adds nothing to the stream; the others and the final sum follow the linear schedule.
-        rates = [0.0, *torch.linspace(0, drop_path_rate, num_mamba).tolist()]
+        rates = [0.0, *torch.linspace(0, drop_path_rate, num_mamba, device='cpu').tolist()]
         self.blocks = nn.ModuleList()
         for letter in layout:
             if letter == 'M':
