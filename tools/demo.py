@@ -5,6 +5,7 @@ Finished work is not done again: a second start prints the report, an interrupte
 
 import argparse
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -88,6 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     with one_line_errors(show_traceback=True):
         started = time.time()
+        os.chdir(ROOT)  # The config names its data relative to the project.
         cfg = Config.fromfile(CONFIG)
         cfg.work_dir = str(WORK_DIR)
         cfg.resume = True
@@ -99,8 +101,6 @@ def main() -> None:
         (WORK_DIR / 'config.txt').write_text(text)
         if not stored.exists():
             prepare_digits(DATA)
-            for name in ('train_dataloader', 'bank_dataloader', 'query_dataloader'):
-                cfg[name].dataset.data_root = str(DATA)
             pretrain(cfg)
             stored.write_text(json.dumps(report(cfg)))
         result = json.loads(stored.read_text())

@@ -37,7 +37,7 @@ class ReconstructionHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None) -> None:
         """Keep the first images of the first batch."""
         if self._batch is None and data_batch is not None:
-            self._batch = {'inputs': data_batch['inputs'][: self.num_images]}
+            self._batch = {name: values[: self.num_images] for name, values in data_batch.items()}
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Draw when due."""

@@ -57,9 +57,10 @@ class MaskingStrategy:
     """
 
     def __init__(self, ratio: float | Sequence[float] = 0.5, std: float = 0.25) -> None:
-        self.low, self.high = (ratio, ratio) if isinstance(ratio, (int, float)) else tuple(ratio)
-        if not 0.0 < self.low <= self.high < 1.0:
+        pair = (ratio, ratio) if isinstance(ratio, (int, float)) else tuple(ratio)
+        if len(pair) != 2 or not 0.0 < pair[0] <= pair[1] < 1.0:
             raise ValueError(f'ratio={ratio!r}: must be in (0, 1), or a pair (low, high) within it')
+        self.low, self.high = pair
         if std <= 0:
             raise ValueError(f'std={std}: must be positive')
         self.std = std
@@ -96,7 +97,9 @@ class MaskingStrategy:
         if length < 2:
             raise ValueError(f'{length} token(s) cannot be split into hidden and visible ones')
         shared, own = self._generators.next(tokens.embeddings.device)
-        num_masked = min(max(math.ceil(length * self._draw_ratio(shared)), 1), length - 1)
+        # Rounded first: 100 * 0.55 is a little more than 55.
+        share = round(length * self._draw_ratio(shared), 6)
+        num_masked = min(max(math.ceil(share), 1), length - 1)
         ranks = self.order(tokens, own).argsort(dim=1, stable=True).argsort(dim=1)
         return ranks < num_masked, num_masked
 
