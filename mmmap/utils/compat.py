@@ -4,9 +4,11 @@ Each function repairs one thing, does nothing where that thing is healthy, and m
 ``mmmap`` is imported, before anything that needs them.
 """
 
+import importlib
 import importlib.util
 import pickle
 import re
+import sys
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
@@ -88,6 +90,27 @@ def switch_off_broken_multimodal() -> bool:
         f"mmpretrain's multimodal models are switched off: they need transformers < 5, found {transformers}.",
         stacklevel=2,
     )
+    return True
+
+
+def import_mmpretrain_alone() -> bool:
+    """Import mmpretrain's models without the mmdet that they try to import.
+
+    They define one layer, ``ResLayerExtraNorm``, for detectors if mmdet can be imported. That makes every user with
+    mmdet installed wait for it, and fail with it where mmcv lacks its compiled operators. Import mmdet before mmmap to
+    have that layer.
+
+    Returns:
+        bool: True if mmdet was kept out, False if it or mmpretrain's models were imported before.
+    """
+    if 'mmdet' in sys.modules or 'mmpretrain.models' in sys.modules:
+        return False
+    # None makes the import system raise ImportError, which mmpretrain handles.
+    sys.modules['mmdet'] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module('mmpretrain.models')
+    finally:
+        del sys.modules['mmdet']
     return True
 
 
@@ -177,4 +200,5 @@ def apply() -> None:
     make_torchvision_importable()
     name_installed_distributions()
     switch_off_broken_multimodal()
+    import_mmpretrain_alone()
     make_checkpoints_loadable()

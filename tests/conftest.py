@@ -1,0 +1,73 @@
+"""What all tests share: a seed, a clean message hub, and small models."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from torch import nn
+
+DATA = Path(__file__).parent / 'data'
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Make every test independent of those before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def message_hub() -> Iterator[MessageHub]:
+    """A hub of a run that has just started, as the current one; gone afterwards."""
+    name = 'tests'
+    hub = MessageHub.get_instance(name)
+    hub.update_info_dict(dict(seed=7, iter=0))
+    yield hub
+    MessageHub._instance_dict.pop(name, None)
+
+
+@pytest.fixture(scope='session')
+def data_dir() -> Path:
+    """Where the stored fixtures are."""
+    return DATA
+
+
+@pytest.fixture
+def map_cfg() -> Callable[..., dict]:
+    """A function that gives the config of a MAP model of 64x64 images, by default a very small one."""
+
+    def make(layout: str = 'MMMT', attention: str = 'region_causal', **changes) -> dict:
+        backbone = dict(
+            type='MAPHybrid',
+            arch=dict(embed_dim=32, layout=layout, num_heads=4, d_state=4),
+            img_size=64,
+            out_type='raw',
+        )
+        neck = dict(
+            type='RegionCausalDecoder', in_dim=32, grid=4, embed_dim=32, depth=2, num_heads=4, attention=attention
+        )
+        head = dict(type='PixelReconstructionHead', in_dim=32)
+        return dict(type='MAP', backbone=backbone, neck=neck, head=head) | changes
+
+    return make
+
+
+@pytest.fixture
+def build_map(map_cfg: Callable[..., dict]) -> Callable[..., nn.Module]:
+    """A function that builds what ``map_cfg`` tells."""
+    from mmmap.registry import MODELS
+
+    return lambda *args, **kwargs: MODELS.build(map_cfg(*args, **kwargs))
+
+
+@pytest.fixture
+def build_backbone() -> Callable[..., nn.Module]:
+    """A function that builds a small MAPHybrid of 64x64 images; keywords override or add arguments."""
+    from mmmap.models.backbones import MAPHybrid
+
+    def build(layout: str = 'MMMT', **changes) -> nn.Module:
+        arch = dict(embed_dim=32, layout=layout, num_heads=4, num_registers=3, d_state=4)
+        return MAPHybrid(**(dict(arch=arch, img_size=64) | changes))
+
+    return build
