@@ -7,17 +7,17 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import time
 from pathlib import Path
 
 import mmmap  # noqa: F401  (first: registers everything and repairs the environment)
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
 from PIL import Image
 
-from mmmap.engine.device import adapt_to_device
 from mmmap.engine.errors import one_line_errors
+from mmmap.engine.launch import build_runner, set_resume
 from mmmap.ops import available_backends
 from mmmap.visualization import plot_curves, read_scalars
 
@@ -52,31 +52,21 @@ def prepare_digits(folder: Path) -> None:
 def pretrain(cfg: Config) -> None:
     """Run the config, from its last checkpoint if it was interrupted."""
     print(f'Pretraining {cfg.train_cfg.max_epochs} epochs; log and pictures go to {cfg.work_dir}', flush=True)
-    for message in adapt_to_device(cfg):
-        print(message)
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg, set_resume(cfg, 'auto')).train()
 
 
 def report(cfg: Config) -> dict:
     """Read the figures of a finished run from what it wrote, plot its curves."""
-    scalars = {}
-    # A resumed run writes a folder for each of its parts.
-    for path in sorted(Path(cfg.work_dir).glob('*/vis_data/scalars.json')):
-        for name, (steps, values) in read_scalars(path).items():
-            scalars.setdefault(name, ([], []))
-            scalars[name][0].extend(steps)
-            scalars[name][1].extend(values)
+    scalars = {name: values for name, (_, values) in read_scalars(cfg.work_dir).items()}
     curves = Path(cfg.work_dir, 'curves.png')
-    last = max(Path(cfg.work_dir).glob('*/vis_data/scalars.json'), key=lambda p: p.stat().st_mtime)
-    plot_curves({'demo': last}, ['loss', 'knn/accuracy'], curves)
+    plot_curves({'demo': cfg.work_dir}, ['loss', 'knn/accuracy'], curves)
     pictures = sorted(Path(cfg.work_dir).rglob('reconstruction_*.png'), key=lambda p: p.stat().st_mtime)
-    seconds = scalars['time'][1]
     return dict(
-        loss_first=scalars['loss'][1][0],
-        loss_last=scalars['loss'][1][-1],
-        knn_random=scalars['knn/accuracy'][1][0],
-        knn_pretrained=scalars['knn/accuracy'][1][-1],
-        images_per_second=cfg.train_dataloader.batch_size / (sum(seconds) / len(seconds)),
+        loss_first=scalars['loss'][0],
+        loss_last=scalars['loss'][-1],
+        knn_random=scalars['knn/accuracy'][0],
+        knn_pretrained=scalars['knn/accuracy'][-1],
+        images_per_second=cfg.train_dataloader.batch_size / statistics.median(scalars['time']),
         picture=str(pictures[-1]),
         curves=str(curves),
     )
@@ -92,7 +82,7 @@ def main() -> None:
         os.chdir(ROOT)  # The config names its data relative to the project.
         cfg = Config.fromfile(CONFIG)
         cfg.work_dir = str(WORK_DIR)
-        cfg.resume = True
+        cfg.launcher = 'none'
         stored = WORK_DIR / 'report.json'
         text = cfg.pretty_text
         if args.restart or (WORK_DIR / 'config.txt').exists() and (WORK_DIR / 'config.txt').read_text() != text:

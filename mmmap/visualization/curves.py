@@ -9,8 +9,8 @@ def read_scalars(path: str | Path) -> dict[str, tuple[list[float], list[float]]]
     """Read the scalars that mmengine's local backend wrote.
 
     Args:
-        path (str | Path): ``vis_data/scalars.json`` of a run, one JSON object a line, or a folder that holds one (the
-            work directory of a run: its newest is taken).
+        path (str | Path): ``vis_data/scalars.json`` of a run, one JSON object a line, or the work directory of a run,
+            whose files are joined.
 
     Returns:
         dict[str, tuple[list[float], list[float]]]: Steps and values of each scalar.
@@ -19,30 +19,27 @@ def read_scalars(path: str | Path) -> dict[str, tuple[list[float], list[float]]]
         ValueError: If there is no such file, or a line of it is not JSON.
     """
     path = Path(path)
-    if path.is_dir():
-        found = sorted(path.rglob('scalars.json'), key=lambda p: p.stat().st_mtime)
-        if not found:
-            raise ValueError(f'{path}: holds no scalars.json')
-        path = found[-1]
-    scalars = defaultdict(lambda: ([], []))
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise ValueError(f'{path}: no such file') from None
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            # A killed run may leave its last line half-written.
-            if number == len(lines):
-                break
-            raise ValueError(f'{path}:{number}: not a line of JSON') from None
-        step = record.pop('step', number)
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and name not in ('epoch', 'iter'):
-                scalars[name][0].append(step)
-                scalars[name][1].append(value)
-    return dict(scalars)
+    # A resumed run has a folder for each of its parts, named by the time it started.
+    files = sorted(path.rglob('scalars.json')) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise ValueError(f'{path}: no scalars.json there')
+    scalars: dict[str, dict[float, float]] = defaultdict(dict)
+    for file in files:
+        lines = file.read_text().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                # A killed run may leave its last line half-written.
+                if number == len(lines):
+                    break
+                raise ValueError(f'{file}:{number}: not a line of JSON') from None
+            step = record.pop('step', number)
+            for name, value in record.items():
+                if isinstance(value, (int, float)) and name not in ('epoch', 'iter'):
+                    # Steps that a later part did again replace the earlier ones.
+                    scalars[name][step] = value
+    return {name: (list(values), list(values.values())) for name, values in scalars.items()}
 
 
 def plot_curves(runs: dict[str, str | Path], names: list[str], out: str | Path) -> None:
