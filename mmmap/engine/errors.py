@@ -5,7 +5,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from mmengine.config import Config
 
@@ -18,11 +17,11 @@ class UserError(Exception):
     """A mistake in what the user asked for; its message says what, where and what to do, and needs no traceback."""
 
 
-def _data_paths(dataset: dict, field: str) -> Iterator[tuple[str, Path]]:
-    """Yield every local path that a data set config names, with the name of its field, wrapped data sets included."""
+def _data_paths(dataset: dict, field: str) -> Iterator[tuple[str, str]]:
+    """Yield every path that a data set config names, with the name of its field, wrapped data sets included."""
     root = dataset.get('data_root') or ''
     if root:
-        yield f'{field}.data_root', Path(root)
+        yield f'{field}.data_root', root
     prefix = dataset.get('data_prefix') or dataset.get('split') or ''
     named = {f'data_prefix.{key}': value for key, value in prefix.items()} if isinstance(prefix, dict) else {}
     if isinstance(prefix, str):
@@ -30,7 +29,7 @@ def _data_paths(dataset: dict, field: str) -> Iterator[tuple[str, Path]]:
     named['ann_file'] = dataset.get('ann_file')
     for name, value in named.items():
         if isinstance(value, str) and value:
-            yield f'{field}.{name}', Path(root, value)
+            yield f'{field}.{name}', os.path.join(root, value)
     inner = dataset.get('dataset')
     if isinstance(inner, dict):
         yield from _data_paths(inner, f'{field}.dataset')
@@ -52,8 +51,9 @@ def missing_data(cfg: Config) -> str | None:
         dataset = (cfg.get(loader) or {}).get('dataset')
         if isinstance(dataset, dict):
             for field, path in _data_paths(dataset, f'{loader}.dataset'):
-                if '://' not in str(path) and not path.exists():
-                    return f'data not found: {path.absolute()} (from {field}): put the data there or change the field'
+                if '://' not in path and not os.path.exists(path):
+                    path = os.path.abspath(path)
+                    return f'data not found: {path} (from {field}): put the data there or change the field'
     return None
 
 

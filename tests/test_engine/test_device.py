@@ -1,0 +1,103 @@
+import os
+
+import pytest
+import torch.distributed as torch_dist
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
+
+from mmmap.engine import device
+from mmmap.engine.device import adapt_to_device, init_cpu_process_group
+from mmmap.engine.errors import UserError
+
+
+def _config(launcher='none', **more):
+    return Config(
+        dict(
+            optim_wrapper=dict(
+                type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic', optimizer=dict(type='AdamW', lr=1.0)
+            ),
+            env_cfg=dict(cudnn_benchmark=True, dist_cfg=dict(backend='nccl', timeout=60)),
+            train_dataloader=dict(batch_size=2, pin_memory=True),
+            test_dataloader=None,
+            val_cfg=dict(fp16=True),
+            launcher=launcher,
+            **more,
+        )
+    )
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch):
+    monkeypatch.setattr(device, 'get_device', lambda: 'cpu')
+
+
+def test_nothing_changes_with_an_accelerator(monkeypatch):
+    monkeypatch.setattr(device, 'get_device', lambda: 'cuda')
+    cfg = _config('pytorch')
+    before = cfg.to_dict()
+    assert adapt_to_device(cfg) == []
+    init_cpu_process_group(cfg)
+    assert cfg.to_dict() == before
+    assert not torch_dist.is_initialized()
+
+
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', 'mmengine.AmpOptimWrapper', AmpOptimWrapper])
+def test_amp_becomes_float32_in_one_line(no_accelerator, kind):
+    cfg = _config()
+    cfg.optim_wrapper.type = kind
+    messages = adapt_to_device(cfg)
+    assert len(messages) == 1
+    assert 'AmpOptimWrapper -> OptimWrapper' in messages[0] and 'float32' in messages[0]
+    assert cfg.optim_wrapper.to_dict() == dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.0))
+    assert cfg.val_cfg.fp16 is False
+    assert cfg.train_dataloader.pin_memory is False
+    assert 'model_wrapper_cfg' not in cfg
+    assert cfg.env_cfg.dist_cfg.backend == 'nccl', 'changed without a launcher'
+
+
+def test_launcher_gets_gloo_and_no_device_ids(no_accelerator):
+    cfg = _config('pytorch', find_unused_parameters=True)
+    assert any('gloo' in message for message in adapt_to_device(cfg))
+    assert cfg.env_cfg.dist_cfg.to_dict() == dict(backend='gloo', timeout=60)
+    assert cfg.env_cfg.cudnn_benchmark
+    assert cfg.model_wrapper_cfg.to_dict() == dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=True, device_ids=None
+    )
+
+
+def test_configured_wrapper_is_kept(no_accelerator):
+    cfg = _config('pytorch', model_wrapper_cfg=dict(type='MMDistributedDataParallel', static_graph=True))
+    adapt_to_device(cfg)
+    assert cfg.model_wrapper_cfg.to_dict() == dict(type='MMDistributedDataParallel', static_graph=True, device_ids=None)
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'variables'),
+    [
+        ('pytorch', dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0')),
+        ('slurm', dict(SLURM_PROCID='0', SLURM_NTASKS='1', SLURM_LOCALID='0')),
+        ('mpi', dict(OMPI_COMM_WORLD_RANK='0', OMPI_COMM_WORLD_SIZE='1', OMPI_COMM_WORLD_LOCAL_RANK='0')),
+    ],
+)
+def test_process_group_of_each_launcher(no_accelerator, monkeypatch, launcher, variables):
+    # A copy: the function writes into it.
+    monkeypatch.setattr(os, 'environ', {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': '0', **variables})
+    started = {}
+    monkeypatch.setattr(torch_dist, 'init_process_group', lambda **options: started.update(options))
+    cfg = _config(launcher)
+    # A config without any env_cfg must do as well.
+    cfg.pop('env_cfg')
+    adapt_to_device(cfg)
+    cfg.env_cfg.dist_cfg.timeout = 90
+    init_cpu_process_group(cfg)
+    assert started['backend'] == 'gloo'
+    assert started['timeout'].total_seconds() == 90
+    assert (os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['LOCAL_RANK']) == ('0', '1', '0')
+
+
+def test_missing_launcher_variable_is_named(no_accelerator, monkeypatch):
+    monkeypatch.setattr(os, 'environ', {'MASTER_ADDR': '127.0.0.1'})
+    cfg = _config('mpi')
+    adapt_to_device(cfg)
+    with pytest.raises(UserError, match='--launcher mpi: the variable OMPI_COMM_WORLD_RANK is not set'):
+        init_cpu_process_group(cfg)
