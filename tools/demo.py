@@ -11,11 +11,11 @@ import statistics
 import time
 from pathlib import Path
 
-import mmmap  # noqa: F401  (first: registers everything and repairs the environment)
 import torch
 from mmengine.config import Config
 from PIL import Image
 
+import mmmap  # noqa: F401  (registers everything)
 from mmmap.engine.errors import one_line_errors
 from mmmap.engine.launch import build_runner, set_resume
 from mmmap.ops import available_backends
@@ -85,7 +85,7 @@ def main() -> None:
         cfg.launcher = 'none'
         stored = WORK_DIR / 'report.json'
         text = cfg.pretty_text
-        if args.restart or (WORK_DIR / 'config.txt').exists() and (WORK_DIR / 'config.txt').read_text() != text:
+        if args.restart or ((WORK_DIR / 'config.txt').exists() and (WORK_DIR / 'config.txt').read_text() != text):
             shutil.rmtree(WORK_DIR, ignore_errors=True)
         WORK_DIR.mkdir(parents=True, exist_ok=True)
         (WORK_DIR / 'config.txt').write_text(text)

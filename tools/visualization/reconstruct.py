@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-import mmmap  # noqa: F401  (first: registers everything and repairs the environment)
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.runner import load_checkpoint
 from PIL import Image
 
+import mmmap  # noqa: F401  (registers everything)
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.registry import MODELS

@@ -59,12 +59,15 @@ MMMAP_INLINE void advance(int64_t steps, int64_t states, const ScanTiles<Real>& 
   for (int k = 0; k < K; ++k) a[k] = A[k], state[k] = h[k];
   for (int64_t t = 0; t < steps; ++t, B += states, C += states) {
     const V<Real> dt = x.dt[t], dt_u = x.dt_u[t];
+    V<Real> decay[K];
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) decay[k] = dt * a[k];
+    exp2<Real, K>(decay);
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) state[k] = state[k] * decay[k] + dt_u * B[k];
     V<Real> sum = y[t];
 #pragma GCC unroll 4
-    for (int k = 0; k < K; ++k) {
-      state[k] = state[k] * exp2<Real>(dt * a[k]) + dt_u * B[k];
-      sum += state[k] * C[k];
-    }
+    for (int k = 0; k < K; ++k) sum += state[k] * C[k];
     y[t] = sum;
   }
   for (int k = 0; k < K; ++k) h[k] = state[k];
@@ -146,16 +149,21 @@ MMMAP_INLINE void replay(int64_t steps, int64_t states, const ScanTiles<Real>& x
   }
   for (int64_t t = 0; t < steps; ++t, B += states, C += states) {
     const V<Real> dt = x.dt[t], dt_u = x.dt_u[t];
-    V<Real> sum{};
+    V<Real> decay[K];
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) decay[k] = dt * a[k];
+    exp2<Real, K>(decay);
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) {
-      const V<Real> decay = exp2<Real>(dt * a[k]);
-      state[k] = state[k] * decay + dt_u * B[k];
-      past.decay[t * K + k] = decay;
-      past.state[(t + 1) * K + k] = state[k];
-      if (kOutput) sum += state[k] * C[k];
+      past.decay[t * K + k] = decay[k];
+      past.state[(t + 1) * K + k] = state[k] = state[k] * decay[k] + dt_u * B[k];
     }
-    if (kOutput) y[t] += sum;
+    if (kOutput) {
+      V<Real> sum = y[t];
+#pragma GCC unroll 4
+      for (int k = 0; k < K; ++k) sum += state[k] * C[k];
+      y[t] = sum;
+    }
   }
 }
 

@@ -10,21 +10,33 @@
 template <class Real>
 struct Vec;
 
+#if defined(__x86_64__) && !defined(__clang__) && MMMAP_BYTES < 64
+#if MMMAP_BYTES == 16
+#define MMMAP_X86(name) __builtin_ia32_##name
+#else
+#define MMMAP_X86(name) __builtin_ia32_##name##256
+#endif
+#define MMMAP_MAX_MIN(V, suffix)                                                          \
+  static MMMAP_INLINE V larger(V a, V b) { return MMMAP_X86(max##suffix)(a, b); } \
+  static MMMAP_INLINE V smaller(V a, V b) { return MMMAP_X86(min##suffix)(a, b); }
+#else
+#define MMMAP_MAX_MIN(V, suffix)                                          \
+  static MMMAP_INLINE V larger(V a, V b) { return a > b ? a : b; } \
+  static MMMAP_INLINE V smaller(V a, V b) { return a < b ? a : b; }
+#endif
+
 template <>
 struct Vec<float> {
   typedef float V __attribute__((vector_size(MMMAP_BYTES)));
   typedef float Unaligned __attribute__((vector_size(MMMAP_BYTES), aligned(4), may_alias));
   typedef int32_t I __attribute__((vector_size(MMMAP_BYTES)));
   static constexpr int lanes = MMMAP_BYTES / 4;
+  MMMAP_MAX_MIN(V, ps)
   static constexpr int mantissa = 23;
   static constexpr float round = 12582912.0f, lowest = -126.0f, highest = 128.0f;
-  static MMMAP_INLINE V exp2_poly(V r) {
-    V p = r * 1.3390863314270973e-03f + 9.618083015084267e-03f;
-    p = p * r + 5.5503569543361664e-02f;
-    p = p * r + 2.4022650718688965e-01f;
-    p = p * r + 6.931471824645996e-01f;
-    return p * r + 1.0f;
-  }
+  static constexpr int exp2_count = 6;
+  static constexpr float exp2_terms[] = {1.3264737790450454e-03f, 9.671513922512531e-03f, 5.550733581185341e-02f,
+                                         2.4022242426872253e-01f, 6.931470036506653e-01f, 1.0f};
   static MMMAP_INLINE V log1p_poly(V w) {
     V p = w * 2.4393908084e-01f + 2.1398560507e-01f;
     p = p * w + 2.8620207408e-01f;
@@ -40,21 +52,14 @@ struct Vec<double> {
   typedef double Unaligned __attribute__((vector_size(MMMAP_BYTES), aligned(8), may_alias));
   typedef int64_t I __attribute__((vector_size(MMMAP_BYTES)));
   static constexpr int lanes = MMMAP_BYTES / 8;
+  MMMAP_MAX_MIN(V, pd)
   static constexpr int mantissa = 52;
   static constexpr double round = 6755399441055744.0, lowest = -1022.0, highest = 1024.0;
-  static MMMAP_INLINE V exp2_poly(V r) {
-    V p = r * 4.4549605981865186e-10 + 7.072585949269223e-09;
-    p = p * r + 1.0178062445845774e-07;
-    p = p * r + 1.321544258792169e-06;
-    p = p * r + 1.525273382983612e-05;
-    p = p * r + 1.540353044173605e-04;
-    p = p * r + 1.3333558146416936e-03;
-    p = p * r + 9.618129107606888e-03;
-    p = p * r + 5.55041086648216e-02;
-    p = p * r + 2.4022650695910097e-01;
-    p = p * r + 6.931471805599453e-01;
-    return p * r + 1.0;
-  }
+  static constexpr int exp2_count = 12;
+  static constexpr double exp2_terms[] = {4.4549605981865186e-10, 7.072585949269223e-09, 1.0178062445845774e-07,
+                                          1.321544258792169e-06,  1.525273382983612e-05, 1.540353044173605e-04,
+                                          1.3333558146416936e-03, 9.618129107606888e-03, 5.55041086648216e-02,
+                                          2.4022650695910097e-01, 6.931471805599453e-01, 1.0};
   static MMMAP_INLINE V log1p_poly(V w) {
     V p = w * 1.607256613467827e-01 + 5.78540899766765e-02;
     p = p * w + 1.0098185468634059e-01;
@@ -79,28 +84,44 @@ MMMAP_INLINE V<Real> splat(Real x) {
   return V<Real>{} + x;
 }
 
-// Written so that a NaN in x stays.
+// The larger and the smaller of x and a bound; a NaN in x stays. GCC makes two instructions of the comparison where
+// one will do.
 template <class Real>
 MMMAP_INLINE V<Real> at_least(V<Real> x, Real low) {
   const V<Real> bound = splat<Real>(low);
-  return bound > x ? bound : x;
+  return Vec<Real>::larger(bound, x);
 }
 
 template <class Real>
 MMMAP_INLINE V<Real> at_most(V<Real> x, Real high) {
   const V<Real> bound = splat<Real>(high);
-  return bound < x ? bound : x;
+  return Vec<Real>::smaller(bound, x);
 }
 
-// 2^x; infinity for large x, the smallest normal number for very small x.
-template <class Real>
-MMMAP_INLINE V<Real> exp2(V<Real> x) {
+// x[k] = 2^x[k]: infinity for large x, the smallest normal number for very small x. One operation after another for
+// all K, since the processor looks ahead too little to overlap K long chains by itself.
+template <class Real, int K>
+MMMAP_INLINE void exp2(V<Real>* x) {
   using T = Vec<Real>;
-  x = at_most<Real>(at_least<Real>(x, T::lowest), T::highest);
-  const V<Real> shifted = x + T::round;  // its low bits hold the nearest integer
-  const V<Real> r = x - (shifted - T::round);
-  const typename T::I scale = reinterpret_cast<typename T::I>(shifted) << T::mantissa;
-  return reinterpret_cast<V<Real>>(reinterpret_cast<typename T::I>(T::exp2_poly(r)) + scale);
+  typename T::I scale[K];
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) x[k] = at_most<Real>(at_least<Real>(x[k], T::lowest), T::highest);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) {
+    const V<Real> shifted = x[k] + T::round;  // its low bits hold the nearest integer
+    x[k] -= shifted - T::round;
+    scale[k] = reinterpret_cast<typename T::I>(shifted) << T::mantissa;
+  }
+  V<Real> p[K];
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) p[k] = x[k] * T::exp2_terms[0] + T::exp2_terms[1];
+#pragma GCC unroll 16
+  for (int i = 2; i < T::exp2_count; ++i) {
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) p[k] = p[k] * x[k] + T::exp2_terms[i];
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) x[k] = reinterpret_cast<V<Real>>(reinterpret_cast<typename T::I>(p[k]) + scale[k]);
 }
 
 constexpr double kLog2e = 1.4426950408889634;
@@ -110,7 +131,9 @@ constexpr double kLn2 = 0.6931471805599453;
 template <class Real>
 MMMAP_INLINE V<Real> exp_minus_abs(V<Real> x) {
   const V<Real> magnitude = x < Real(0) ? -x : x;
-  return exp2<Real>(magnitude * Real(-kLog2e));
+  V<Real> power = magnitude * Real(-kLog2e);
+  exp2<Real, 1>(&power);
+  return power;
 }
 
 template <class Real>
