@@ -1,0 +1,111 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+from mmmap.engine.checkpoint import AtomicLocalBackend, find_whole_checkpoint, is_whole
+from mmmap.engine.errors import UserError
+from mmmap.engine.hooks import CheckpointFitHook
+
+
+class _Linear(BaseModel):
+    def __init__(self, width=2):
+        super().__init__()
+        self.backbone = nn.Linear(width, 1)
+        self.register_buffer('count', torch.zeros(1))
+
+    def forward(self, inputs, mode='tensor'):
+        return {'loss': self.backbone(inputs).sum()}
+
+
+def _runner(work_dir, max_epochs=3, width=2, **checkpoint):
+    return Runner(
+        _Linear(width),
+        work_dir=str(work_dir),
+        # A list of batches: each is one sample of the data set.
+        train_dataloader=dict(
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=[{'inputs': torch.ones(width)}, {'inputs': torch.zeros(width)}],
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        default_hooks=dict(checkpoint=dict(type='AtomicCheckpointHook', interval=1, **checkpoint)),
+        default_scope='mmengine',
+        experiment_name=f'hooks_{Path(work_dir).parent.name}_{max_epochs}_{width}',
+        log_level=logging.ERROR,
+    )
+
+
+def _files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and path.suffix != '.py')
+
+
+def test_keeps_as_many_as_asked_and_no_temporary_file(tmp_path):
+    _runner(tmp_path / 'run', max_keep_ckpts=2).train()
+    assert _files(tmp_path / 'run') == ['epoch_2.pth', 'epoch_3.pth', 'last_checkpoint']
+    assert all(is_whole(path) for path in (tmp_path / 'run').glob('*.pth'))
+    assert find_whole_checkpoint(tmp_path / 'run')[0] == str(tmp_path / 'run' / 'epoch_3.pth')
+
+
+def test_killed_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    put = AtomicLocalBackend.put
+
+    def killed(self, obj, filepath):
+        if Path(filepath).name == 'epoch_2.pth':
+            Path(f'{filepath}.tmp').write_bytes(obj[: len(obj) // 2])
+            raise KeyboardInterrupt
+        put(self, obj, filepath)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AtomicLocalBackend, 'put', killed)
+        _runner(tmp_path / 'run', max_keep_ckpts=1).train()
+    assert find_whole_checkpoint(tmp_path / 'run')[0] == str(tmp_path / 'run' / 'epoch_1.pth')
+
+    runner = _runner(tmp_path / 'run', max_epochs=2, max_keep_ckpts=1)
+    runner.resume(str(tmp_path / 'run' / 'epoch_1.pth'))
+    assert (runner.epoch, runner.iter) == (1, 2)
+    runner.train()
+    assert _files(tmp_path / 'run') == ['epoch_2.pth', 'last_checkpoint']
+
+
+def test_misspelt_argument_is_named_at_once():
+    with pytest.raises(TypeError, match="'intervall'"):
+        HOOKS.build(dict(type='AtomicCheckpointHook', intervall=1))
+
+
+@pytest.mark.parametrize(
+    ('change', 'culprit'),
+    [
+        (lambda weights: weights.update({'backbone.weight': torch.zeros(1, 7)}), r'size mismatch for backbone\.weight'),
+        (lambda weights: weights.pop('backbone.bias'), r'the checkpoint has no backbone\.bias'),
+        (lambda weights: weights.update({'backbone.extra': torch.zeros(1)}), r'the model has no backbone\.extra'),
+    ],
+)
+def test_checkpoint_of_another_model_is_refused(tmp_path, change, culprit):
+    runner = _runner(tmp_path / 'run')
+    runner.register_hook(CheckpointFitHook('other.pth'))
+    weights = dict(_Linear().state_dict())
+    change(weights)
+    torch.save({'state_dict': weights}, tmp_path / 'other.pth')
+    with pytest.raises(UserError, match=rf'other\.pth is a checkpoint of another model: {culprit}') as error:
+        runner.load_checkpoint(str(tmp_path / 'other.pth'))
+    assert '\n' not in str(error.value)
+
+
+def test_checkpoint_that_fits_is_loaded(tmp_path):
+    runner = _runner(tmp_path / 'run')
+    runner.register_hook(CheckpointFitHook('fits.pth'))
+    weights = {f'module.{name}': value + 1 for name, value in _Linear().state_dict().items() if name != 'count'}
+    # A part that the model does not have at all, as the decoder of a pretrained checkpoint.
+    weights['decoder.weight'] = torch.zeros(3)
+    torch.save({'state_dict': weights}, tmp_path / 'fits.pth')
+    runner.load_checkpoint(str(tmp_path / 'fits.pth'))
+    assert torch.equal(runner.model.backbone.weight.cpu(), weights['module.backbone.weight'])
