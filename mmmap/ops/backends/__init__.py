@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,11 +13,15 @@ import torch
 
 from mmmap.ops.backends.base import ScanBackend
 from mmmap.ops.backends.fallback import TorchBackend
+from mmmap.ops.backends.mamba_ssm import MambaSsmBackend
 from mmmap.ops.backends.native import NativeBackend
 
 REFERENCE = 'reference'
-_BACKENDS: dict[str, ScanBackend] = {backend.name: backend for backend in (NativeBackend(), TorchBackend())}
-_NAMES = (REFERENCE, *_BACKENDS)
+_BACKENDS: dict[str, ScanBackend] = {
+    backend.name: backend for backend in (NativeBackend(), MambaSsmBackend(), TorchBackend())
+}
+# Names that are taken but have no implementation yet, and why.
+_PLANNED = {'triton': 'mmmap has no triton kernels yet'}
 
 _override: ContextVar[str | None] = ContextVar('mmmap_scan_backend', default=None)
 
@@ -24,7 +30,7 @@ def available_backends() -> dict[str, str | None]:
     """Every known backend, with None if it can be used in this process, else the reason why not (one line)."""
     reasons: dict[str, str | None] = {REFERENCE: None}
     reasons.update({name: backend.unavailable() for name, backend in _BACKENDS.items()})
-    return reasons
+    return reasons | _PLANNED
 
 
 def get_backend(name: str) -> ScanBackend:
@@ -88,6 +94,17 @@ def resolve(name: str, device: str, dtype: torch.dtype) -> str:
 
 
 def _automatic(device: str, dtype: torch.dtype) -> str:
-    if device == 'cpu' and _BACKENDS['native'].unavailable() is None:
-        return 'native'
+    """The fastest backend for such tensors; one line, once, if it is only the fallback."""
+    preferred = {'cpu': 'native', 'cuda': 'mamba_ssm'}.get(device)
+    if preferred is not None:
+        reason = _BACKENDS[preferred].unavailable()
+        if reason is not None:
+            _warn_fallback(device, reason)
+        elif _BACKENDS[preferred].unsupported(device, dtype) is None:
+            return preferred
     return 'torch'
+
+
+@functools.cache
+def _warn_fallback(device: str, reason: str) -> None:
+    warnings.warn(f'mmmap: the selective scan on {device} runs in plain torch, which is slow: {reason}', stacklevel=2)

@@ -1,0 +1,162 @@
+"""The CUDA backend: the kernels of the packages mamba-ssm and causal-conv1d, through their public functions.
+
+Both are imported on first use only. What they lack is put around them: a reverse scan flips its inputs and outputs
+(copies, unlike the other backends), inputs of mixed types are cast to float32, and the backward pass runs the forward
+kernel again, because their functions keep what they need in an autograd graph, which an operator cannot hand on.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mmmap.ops.backends.base import ScanGrads, ScanInputs, like
+from mmmap.ops.backends.fallback import TorchBackend
+
+# Widths that the kernels of causal-conv1d are compiled for.
+_CONV_TAPS = (2, 3, 4)
+
+
+@functools.cache
+def _find(module: str, function: str) -> tuple[Callable | None, str | None]:
+    """The function, or None and the reason in one line."""
+    try:
+        return getattr(importlib.import_module(module), function), None
+    except Exception as error:  # A broken CUDA package raises whatever it likes when it is imported.
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return None, f'{module}.{function} cannot be imported ({first_line}); install it with `pip install -e .[gpu]`'
+
+
+def _scan_function() -> tuple[Callable | None, str | None]:
+    return _find('mamba_ssm.ops.selective_scan_interface', 'selective_scan_fn')
+
+
+def _conv_function() -> Callable | None:
+    return _find('causal_conv1d', 'causal_conv1d_fn')[0]
+
+
+def _forget() -> None:
+    """Look for the packages again (for tests)."""
+    _find.cache_clear()
+
+
+def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
+    """What the kernels take: one type for everything with a length, float32 weights, time running forwards."""
+    u, delta, A, B, C, D, z, delta_bias, _, reverse = inputs
+    types = {x.dtype for x in (u, delta, B, C, z) if x is not None}
+    dtype = types.pop() if len(types) == 1 else torch.float32
+
+    def sequence(x: Tensor | None) -> Tensor | None:
+        return None if x is None else (x.flip(-1) if reverse else x).to(dtype)
+
+    def weight(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to(torch.float32)
+
+    return [
+        sequence(u),
+        sequence(delta),
+        weight(A),
+        sequence(B),
+        sequence(C),
+        weight(D),
+        sequence(z),
+        weight(delta_bias),
+    ]
+
+
+def _conv_inputs(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> list[Tensor | None]:
+    """What the kernel takes; its channels-last path wants the other strides to be multiples of 8."""
+    x = x.flip(-1) if reverse else x
+    if x.stride(2) != 1 and (x.stride(0) % 8 or x.stride(2) % 8):
+        x = x.contiguous()
+    return [x, weight.to(torch.float32), None if bias is None else bias.to(torch.float32)]
+
+
+def _gradients(function: Callable[..., Tensor], arguments: list[Tensor | None], dout: Tensor) -> list[Tensor | None]:
+    """Gradients of ``function(*arguments)``, None where an argument is None.
+
+    ``function`` must be a single autograd function: inside an operator, torch records those and nothing else.
+    """
+    leaves = [None if x is None else x.detach().requires_grad_() for x in arguments]
+    with torch.enable_grad():
+        out = function(*leaves)
+    grads = iter(torch.autograd.grad(out, [x for x in leaves if x is not None], dout.to(out.dtype)))
+    return [None if x is None else next(grads) for x in leaves]
+
+
+class MambaSsmBackend(TorchBackend):
+    """mamba-ssm's selective scan; causal-conv1d's convolution, or plain torch where that lacks the width."""
+
+    name = 'mamba_ssm'
+
+    @override
+    def unavailable(self) -> str | None:
+        if not torch.cuda.is_available():
+            return 'torch sees no CUDA device'
+        return _scan_function()[1]
+
+    @override
+    def unsupported(self, device: str, dtype: torch.dtype) -> str | None:
+        if device != 'cuda':
+            return f'the tensors are on {device}, the kernels of mamba-ssm run on cuda'
+        return 'the kernels of mamba-ssm have no float64' if dtype == torch.float64 else None
+
+    @override
+    def saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
+        return (0,)
+
+    @override
+    def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+        function = _scan_function()[0]
+        out, last = function(*_kernel_inputs(inputs), inputs.delta_softplus, return_last_state=True)
+        out = like(out.flip(-1) if inputs.reverse else out, inputs.u)
+        # The last state is a strided view into what the kernel keeps.
+        return (
+            out,
+            last.to(torch.float32).clone(memory_format=torch.contiguous_format),
+            out.new_empty(0, dtype=last.dtype),
+        )
+
+    @override
+    def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
+        if dlast is not None:
+            raise RuntimeError("selective_scan: mamba_ssm has no gradient of the last state; use backend='torch'")
+        function, reverse = _scan_function()[0], inputs.reverse
+        grads = _gradients(
+            lambda *arguments: function(*arguments, inputs.delta_softplus),
+            _kernel_inputs(inputs),
+            dout.flip(-1) if reverse else dout,
+        )
+        of_sequences = (True, True, False, True, True, False, True, False)
+        return tuple(
+            None if x is None else like(grad.flip(-1) if reverse and flipped else grad, x)
+            for x, grad, flipped in zip(inputs[:8], grads, of_sequences, strict=True)
+        )
+
+    @override
+    def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+        function = _conv_function()
+        if function is None or weight.shape[1] not in _CONV_TAPS:
+            return super().conv_forward(x, weight, bias, silu, reverse)
+        out = function(*_conv_inputs(x, weight, bias, reverse), activation='silu' if silu else None)
+        return like(out.flip(-1) if reverse else out, x)
+
+    @override
+    def conv_backward(
+        self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        function = _conv_function()
+        if function is None or weight.shape[1] not in _CONV_TAPS:
+            return super().conv_backward(dout, x, weight, bias, silu, reverse)
+        dx, dweight, dbias = _gradients(
+            lambda *arguments: function(*arguments, activation='silu' if silu else None),
+            _conv_inputs(x, weight, bias, reverse),
+            dout.flip(-1) if reverse else dout,
+        )
+        dx = like(dx.flip(-1) if reverse else dx, x)
+        return dx, like(dweight, weight), None if bias is None else like(dbias, bias)
