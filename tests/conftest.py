@@ -8,6 +8,9 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
+# The models of the tests are so small that a second thread only waits for the first, and on busy cores for long.
+torch.set_num_threads(1)
+
 DATA = Path(__file__).parent / 'data'
 
 
