@@ -174,7 +174,7 @@ std::tuple<Tensor, Tensor, Tensor> scan_forward(const Tensor& u, const Tensor& d
   const Tensor borders = at::empty(save ? call.borders_shape() : std::vector<int64_t>{0}, call.options);
   s.borders = borders.numel() ? borders.data_ptr() : nullptr;
   run(call.kernels.scan_forward, s, call.split());
-  return {finish(out, u), call.packing.unpack(last, s.batch, s.states), borders};
+  return {finish(out, u), call.packing.unpack(last, s.batch, s.states).contiguous(), borders};
 }
 
 // Workers hold dB and dC of the batch elements that they touch in segment (batch element + worker).
@@ -228,7 +228,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> scan_
 
   const auto total = [&](const Tensor& partial, const OptionalTensor& like) {
     if (!like) return at::empty({0}, u.options());
-    return at::empty_like(*like).copy_(packing.unpack(partial.sum(0), 1, partial.size(2)).view(like->sizes()));
+    return at::empty_like(*like).copy_(packing.unpack(partial.sum(0), 1, partial.size(2)).reshape(like->sizes()));
   };
   return {finish(du, u),
           finish(ddelta, delta),
@@ -284,7 +284,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_backward(const Tensor& dout_, const Tens
   run(call.kernels.conv_backward, c, split);
   const auto total = [&](const Tensor& partial, const OptionalTensor& like) {
     if (!like) return at::empty({0}, x.options());
-    return at::empty_like(*like).copy_(call.packing.unpack(partial.sum(0), 1, partial.size(2)).view(like->sizes()));
+    return at::empty_like(*like).copy_(call.packing.unpack(partial.sum(0), 1, partial.size(2)).reshape(like->sizes()));
   };
   return {finish(dx, x), total(dweight, weight), total(dbias, bias)};
 }
