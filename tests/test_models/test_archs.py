@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from mmmap.models.backbones.map_hybrid import ARCHS, describe_arch, resolve_arch
 from mmmap.registry import MODELS
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
 from mmmap.models.backbones import MAPHybrid
 from mmmap.models.layers import register_order
 from mmmap.utils.released_checkpoint import convert_state_dict, released_layout

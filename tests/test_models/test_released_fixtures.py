@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from mmmap.models.necks.region_causal_decoder import attention_mask
 from mmmap.ops import available_backends, use_backend
 from mmmap.registry import MODELS

@@ -14,7 +14,7 @@ def to_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     Raises:
         ValueError: If it is neither, or not positive; the message starts with ``name``.
     """
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f'{name}={value!r}: must be a positive integer or a pair (height, width) of them')
     return pair
