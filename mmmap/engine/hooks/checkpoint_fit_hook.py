@@ -44,7 +44,8 @@ class CheckpointFitHook(Hook):
         weights = {re.sub(r'^module\.', '', name): value for name, value in weights.items()}
         try:
             missing, unexpected = model.load_state_dict(weights, strict=False)
-        except RuntimeError as error:
+        # torch raises RuntimeError with a line a weight; a model that checks by itself raises ValueError.
+        except (RuntimeError, ValueError) as error:
             mismatch = [line.strip() for line in str(error).splitlines() if 'size mismatch' in line]
             raise UserError(self._message(mismatch[0] if mismatch else str(error), len(mismatch))) from error
         parameters = {name for name, _ in model.named_parameters()}

@@ -100,6 +100,19 @@ def test_checkpoint_of_another_model_is_refused(tmp_path, change, culprit):
     assert '\n' not in str(error.value)
 
 
+def test_complaint_of_the_model_itself_names_the_file(tmp_path, monkeypatch):
+    runner = _runner(tmp_path / 'run')
+    runner.register_hook(CheckpointFitHook('other.pth'))
+
+    def complain(*args, **kwargs):
+        raise ValueError('backbone: width 2, expected 3')
+
+    monkeypatch.setattr(runner.model.backbone, '_load_from_state_dict', complain)
+    torch.save({'state_dict': _Linear().state_dict()}, tmp_path / 'other.pth')
+    with pytest.raises(UserError, match=r'other\.pth is a checkpoint of another model: backbone: width 2, expected 3'):
+        runner.load_checkpoint(str(tmp_path / 'other.pth'))
+
+
 def test_checkpoint_that_fits_is_loaded(tmp_path):
     runner = _runner(tmp_path / 'run')
     runner.register_hook(CheckpointFitHook('fits.pth'))
