@@ -213,9 +213,8 @@ def test_layer_decay_of_mmpretrain(build_map):
         dict(layer_decay_rate=0.5, flat_decay_mult=0.0),
     )
     model = build_map()
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    groups = {names[weight]: group for group in constructor(model).param_groups for weight in group['params']}
-    assert sorted(groups) == sorted(names.values())
+    groups = {group['param_name']: group for group in constructor(model).optimizer.param_groups}
+    assert sorted(groups) == sorted(name for name, _ in model.named_parameters())
     assert groups['backbone.pos_embed.weight']['lr'] == 0.5**5
     assert groups['backbone.encoder.blocks.0.norm.weight']['lr'] == 0.5**4
     assert groups['backbone.encoder.blocks.3.attn.qkv.weight']['lr'] == 0.5
