@@ -43,13 +43,13 @@ def scan_inputs(
     weights = (batch, states, length) if groups is None else (batch, groups, states, length)
     inputs = {
         'u': sequence(batch, channels, length),
-        'delta': 0.5 * sequence(batch, channels, length),
+        'delta': 0.5 * sequence(batch, channels, length).abs(),  # positive: the states decay
         'A': -torch.rand(channels, states, generator=generator, dtype=torch.float64) * 2 - 0.1,
         'B': sequence(*weights),
         'C': sequence(*weights),
         'D': normal(channels) if skip else None,
         'z': sequence(batch, channels, length) if gate else None,
-        'delta_bias': 0.5 * normal(channels) if bias else None,
+        'delta_bias': 0.1 * normal(channels) if bias else None,
     }
     return inputs
 

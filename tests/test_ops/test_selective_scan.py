@@ -168,8 +168,24 @@ def test_gradient_through_the_last_state_alone(backend):
 
 
 @pytest.mark.parametrize('backend', FAST)
-def test_scan_can_be_continued_from_its_parts(backend):
-    # The state after a long decay no longer depends on the far past: extreme steps neither overflow nor make NaN.
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_softplus_over_its_range(dtype, backend):
+    # One state that forgets at once, so that each output shows its own step size, from 1e-13 to beyond the threshold.
+    delta = torch.linspace(-30, 40, 1401, dtype=torch.float64).view(1, 1, -1)
+    inputs = {'u': torch.ones_like(delta), 'delta': delta, 'A': torch.full((1, 1), -1e20, dtype=torch.float64)}
+    inputs.update(B=torch.ones_like(delta), C=torch.ones_like(delta))
+    results = {}
+    for name, kind in ((backend, dtype), ('reference', torch.float64)):
+        named = convert(convert(inputs, dtype), kind)
+        out = selective_scan(**named, delta_softplus=True, backend=name)
+        results[name] = [out.detach(), *torch.autograd.grad(out.sum(), [named['delta'], named['u']])]
+    for a, b in zip(results[backend], results['reference'], strict=True):
+        rtol = 5e-6 if dtype == torch.float32 else 1e-13
+        torch.testing.assert_close(a.double(), b, rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize('backend', FAST)
+def test_extreme_steps_neither_overflow_nor_make_nan(backend):
     inputs = scan_inputs(length=64, channels=8)
     inputs['delta'] = inputs['delta'] * 0 + 1e4
     out, last = selective_scan(**convert(inputs, torch.float32), return_last_state=True, backend=backend)
@@ -182,7 +198,6 @@ def test_not_a_number_stays_visible(backend):
     inputs = convert(scan_inputs(length=40, channels=9), torch.float32)
     for name in ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias'):
         broken = {key: x.detach().clone() for key, x in inputs.items()}
-        broken[name].view(-1)[0] = float('nan') if broken[name].is_contiguous() else 0
         broken[name][(0,) * broken[name].dim()] = float('nan')
         out = selective_scan(**broken, delta_softplus=True, backend=backend)
         reference = selective_scan(**broken, delta_softplus=True, backend='reference')

@@ -49,23 +49,23 @@ def selective_scan_reference(
         dt = dt + delta_bias.to(dtype)[:, None]
     if delta_softplus:
         dt = F.softplus(dt, threshold=20)
-    repeats = u.shape[1] // B.shape[1]
-    B = B.to(dtype).repeat_interleave(repeats, dim=1)
-    C = C.to(dtype).repeat_interleave(repeats, dim=1)
-
-    state = u.new_zeros((*u.shape[:2], A.shape[1]), dtype=dtype)
-    outputs = []
+    # (batch, groups, channels of a group, ...): B and C broadcast over the channels of their group.
+    groups = (B.shape[1], u.shape[1] // B.shape[1])
+    A = A.unflatten(0, groups)
+    state = u.new_zeros((u.shape[0], *A.shape), dtype=dtype)
     # unbind, not indexing: the backward of every x[..., t] would fill a zero tensor of the size of x.
-    steps = list(zip(dt.unbind(2), inputs.unbind(2), B.unbind(3), C.unbind(3), strict=True))
+    sequences = dt.unflatten(1, groups), inputs.unflatten(1, groups), B.to(dtype), C.to(dtype)
+    steps = list(zip(*(x.unbind(-1) for x in sequences), strict=True))
+    outputs = []
     for dt_t, u_t, B_t, C_t in reversed(steps) if reverse else steps:
-        state = torch.exp(dt_t[..., None] * A) * state + (dt_t * u_t)[..., None] * B_t
-        outputs.append((state * C_t).sum(-1))
-    y = torch.stack(outputs[::-1] if reverse else outputs, dim=2)
+        state = torch.exp(dt_t.unsqueeze(-1) * A) * state + (dt_t * u_t).unsqueeze(-1) * B_t.unsqueeze(2)
+        outputs.append((state @ C_t.unsqueeze(-1)).squeeze(-1))
+    y = torch.stack(outputs[::-1] if reverse else outputs, dim=-1).flatten(1, 2)
     if D is not None:
         y = y + D.to(dtype)[:, None] * inputs
     if z is not None:
         y = y * F.silu(z.to(dtype))
-    return y.to(u.dtype), state
+    return y.to(u.dtype), state.flatten(1, 2)
 
 
 def causal_conv1d_reference(
