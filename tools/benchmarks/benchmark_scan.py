@@ -232,9 +232,8 @@ def memory_table(scans: dict[str, Scan], args: argparse.Namespace) -> list[dict]
     results = taken + inputs['u'].nbytes  # a gradient for each input, and the output
     state = 4 * batch * channels * states
     print(f'\npeak memory of one step beyond its inputs, MiB, {shape}')
-    print(
-        f'  inputs {taken / 2**20:.1f}, results {results / 2**20:.1f} (output and gradients), one state {state / 2**20:.2f}'
-    )
+    sizes = {'inputs': taken, 'results (output and gradients)': results, 'one state': state}
+    print('  ' + ', '.join(f'{name} {size / 2**20:.2f}' for name, size in sizes.items()))
     rows = []
     for name in scans:
         peak = measure_memory(name, shape, args)
