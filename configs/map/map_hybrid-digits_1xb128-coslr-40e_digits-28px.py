@@ -1,5 +1,5 @@
-# The demo: a small hybrid backbone on 4,000 handwritten digits, in minutes on a laptop's CPU. tools/demo.py prepares the
-# images and reports. 7 x 7 tokens of 4 x 4 pixels; a region is a row of 7.
+# The demo: a small hybrid backbone on 4,000 handwritten digits, in minutes on a laptop's CPU. tools/demo.py prepares
+# the images and reports. 7 x 7 tokens of 4 x 4 pixels; a region is a row of 7.
 _base_ = '../_base_/default_runtime.py'
 
 model = dict(

@@ -52,12 +52,14 @@ class LearnedPositionEmbedding(nn.Module):
         """
         return self._resize(self.weight, grid)
 
-    def _resize_loaded(self, _module, state_dict: dict, prefix: str, *_args) -> None:
+    @staticmethod
+    def _resize_loaded(module: 'LearnedPositionEmbedding', state_dict: dict, prefix: str, *_args) -> None:
+        # Not a bound method: a deep copy of the module would keep the original's.
         loaded = state_dict.get(f'{prefix}weight')
-        own = self.weight.shape
+        own = module.weight.shape
         if loaded is None or loaded.shape == own or loaded.ndim != 4 or loaded.shape[-1] != own[-1]:
             return
         MMLogger.get_current_instance().info(
             f'{prefix}weight: resized from a grid of {tuple(loaded.shape[1:3])} to {tuple(own[1:3])}'
         )
-        state_dict[f'{prefix}weight'] = self._resize(loaded, tuple(own[1:3])).view(own)
+        state_dict[f'{prefix}weight'] = module._resize(loaded, tuple(own[1:3])).view(own)
