@@ -179,17 +179,15 @@ std::tuple<Tensor, Tensor, Tensor> scan_forward(const Tensor& u, const Tensor& d
 
 // Workers hold dB and dC of the batch elements that they touch in segment (batch element + worker).
 Tensor sum_segments(const Tensor& segments, int64_t kind, const Split& split, int64_t blocks, const Tensor& like) {
-  const int64_t batch = like.size(0);
-  Tensor sum = at::empty({batch, like.size(1), like.size(3), like.size(2)}, segments.options());
-  for (int64_t b = 0; b < batch; ++b) {
-    Tensor target = sum.select(0, b);
-    bool first = true;
-    for (int64_t i = 0; i < split.workers; ++i) {
-      if (split.begin(i + 1) <= b * blocks || split.begin(i) >= (b + 1) * blocks) continue;
-      const Tensor part = segments.select(0, b + i).select(0, kind);
-      first ? target.copy_(part) : target.add_(part);
-      first = false;
-    }
+  Tensor sum = at::empty({like.size(0), like.size(1), like.size(3), like.size(2)}, segments.options());
+  const Tensor parts = segments.select(1, kind);
+  int64_t done = 0;  // batch elements that have a sum already; the last of them may go on in the next worker
+  for (int64_t i = 0; i < split.workers; ++i) {
+    const int64_t first = split.begin(i) / blocks, last = ceil_div(split.begin(i + 1), blocks);
+    const int64_t shared = done - first;
+    if (shared) sum.narrow(0, first, shared).add_(parts.narrow(0, first + i, shared));
+    if (last > done) sum.narrow(0, done, last - done).copy_(parts.narrow(0, done + i, last - done));
+    done = last;
   }
   return at::empty_like(like).copy_(sum.transpose(2, 3));
 }
