@@ -199,8 +199,14 @@ class MAPHybrid(BaseModule):
             Tokens: The tokens in raster order; regions are rows of patches.
 
         Raises:
+            TypeError: If the inputs are not one tensor.
             ValueError: If the shape is not as above or the patch size does not divide the image size.
         """
+        if not isinstance(inputs, Tensor):
+            raise TypeError(
+                f'inputs are a {type(inputs).__name__}, not a tensor (B, {self.in_channels}, H, W): '
+                "give the data loader collate_fn=dict(type='default_collate')"
+            )
         if inputs.ndim != 4 or inputs.shape[1] != self.in_channels:
             raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected (B, {self.in_channels}, H, W)')
         grid = self.grid_of(*inputs.shape[-2:])

@@ -71,6 +71,9 @@ class MAP(BaseSelfSupervisor):
     ) -> None:
         if not isinstance(backbone, nn.Module):
             backbone = {'out_type': 'raw', **backbone}
+        if not isinstance(data_preprocessor, nn.Module):
+            # With its scope, so that MAP builds under any default scope.
+            data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor', **(data_preprocessor or {})}
         super().__init__(backbone, neck, head, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if getattr(self.backbone, 'num_registers', 0):
             raise ValueError(

@@ -268,3 +268,8 @@ def test_wrong_inputs_are_named(build_backbone, shape, culprits):
     message = str(raised.value)
     assert '\n' not in message
     assert all(culprit in message for culprit in culprits), message
+
+
+def test_a_batch_that_was_not_stacked_is_named(build_backbone):
+    with pytest.raises(TypeError, match=r'list.*default_collate'):
+        build_backbone()([torch.randn(3, 64, 64)] * 2)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +25,12 @@ def test_builds_from_a_bare_name(registry, map_cfg):
     model = registry.build(map_cfg())
     assert isinstance(model, MAP)
     assert isinstance(model, BaseSelfSupervisor)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmseg'])
+def test_builds_under_any_default_scope(scope, map_cfg):
+    with DefaultScope.overwrite_default_scope(scope):
+        assert isinstance(ROOT_MODELS.build(map_cfg()), MAP)
 
 
 def test_defaults(map_cfg):
