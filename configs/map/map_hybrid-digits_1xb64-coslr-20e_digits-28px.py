@@ -6,13 +6,13 @@ model = dict(
     type='MAP',
     backbone=dict(
         type='MAPHybrid',
-        arch=dict(embed_dim=128, layout='MMMT' * 2, num_heads=4),
+        arch=dict(embed_dim=96, layout='MMMT', num_heads=4),
         img_size=28,
         patch_size=4,
         out_type='raw',
     ),
-    neck=dict(type='RegionCausalDecoder', in_dim=128, grid=7, embed_dim=64, depth=2, num_heads=4),
-    head=dict(type='PixelReconstructionHead', in_dim=64, patch_size=4, norm_pix=False),
+    neck=dict(type='RegionCausalDecoder', in_dim=96, grid=7, embed_dim=64, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', in_dim=64, patch_size=4, norm_pix=True),
     masking=dict(type='RandomMasking', ratio=0.5),
     data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[33.3] * 3, std=[78.6] * 3),
 )
@@ -20,9 +20,9 @@ model = dict(
 data_root = 'data/digits'
 
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=1,
-    persistent_workers=True,
+    batch_size=64,
+    # Loading such images is cheap; a worker would take a core from the training.
+    num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
@@ -73,13 +73,13 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=4, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=36, by_epoch=True, begin=4, end=40, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=18, by_epoch=True, begin=2, end=20, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5, max_keep_ckpts=1))
 custom_hooks = [
-    dict(type='ReconstructionHook', interval=10),
-    dict(type='KNNHook', bank_dataloader=bank_dataloader, query_dataloader=query_dataloader, interval=10),
+    dict(type='ReconstructionHook', interval=5),
+    dict(type='KNNHook', bank_dataloader=bank_dataloader, query_dataloader=query_dataloader, interval=5),
 ]
