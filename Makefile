@@ -21,6 +21,8 @@ NATIVE := $(wildcard mmmap/ops/csrc/*)
 # A user's settings must not lead pip or python out of the environment.
 unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX
 export PIP_USER := 0
+# OpenMP threads that spin long for each other lose several times the speed when another program takes a core.
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: demo test env full lint docs clean
 .DELETE_ON_ERROR:

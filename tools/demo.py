@@ -22,7 +22,7 @@ from mmmap.ops import available_backends
 from mmmap.visualization import plot_curves, read_scalars
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / 'configs/map/map_hybrid-digits_1xb64-coslr-20e_digits-28px.py'
+CONFIG = ROOT / 'configs/map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py'
 DATA = ROOT / 'data/digits'
 WORK_DIR = ROOT / 'work_dirs/demo'
 NUM_TRAIN = 400

@@ -31,7 +31,7 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope='module')
 def finished(digits, tmp_path_factory):
     """The work directory of a run of the demo's config, made smaller."""
-    cfg = Config.fromfile(ROOT / 'configs/map/map_hybrid-digits_1xb64-coslr-20e_digits-28px.py')
+    cfg = Config.fromfile(ROOT / 'configs/map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py')
     cfg.work_dir = str(tmp_path_factory.mktemp('run'))
     cfg.model.backbone.update(img_size=8, patch_size=2, arch=dict(embed_dim=32, layout='MMMT', num_heads=2, d_state=4))
     cfg.model.neck.update(in_dim=32, grid=4, embed_dim=32)

@@ -74,12 +74,12 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=18, by_epoch=True, begin=2, end=20, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max=14, by_epoch=True, begin=2, end=16, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16)
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=5, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=2, max_keep_ckpts=1))
 custom_hooks = [
-    dict(type='ReconstructionHook', interval=5),
-    dict(type='KNNHook', bank_dataloader=bank_dataloader, query_dataloader=query_dataloader, interval=5),
+    dict(type='ReconstructionHook', interval=4),
+    dict(type='KNNHook', bank_dataloader=bank_dataloader, query_dataloader=query_dataloader, interval=4),
 ]
