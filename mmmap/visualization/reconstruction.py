@@ -9,6 +9,8 @@ from mmmap.models.selfsup import Reconstruction
 #: Grey of hidden patches, white of the lines between the columns, in [0, 255].
 HIDDEN, LINE = 128, 255
 LINE_WIDTH = 2
+#: Images smaller than this many pixels are enlarged by whole factors up to it, so that a digit can be seen.
+VISIBLE_SIDE = 112
 
 
 def _to_pixels(images: Tensor, data_preprocessor: nn.Module | None) -> Tensor:
@@ -49,6 +51,8 @@ def draw_reconstruction(
         ],
         dim=1,
     )
+    zoom = max(1, VISIBLE_SIDE // max(height, width))
+    triples = triples.repeat_interleave(zoom, 3).repeat_interleave(zoom, 4)
     triples = torch.nn.functional.pad(triples, (LINE_WIDTH, LINE_WIDTH, LINE_WIDTH, LINE_WIDTH), value=LINE)
     count = -(-len(triples) // columns) * columns
     blank = torch.full_like(triples[:1], LINE).expand(count - len(triples), -1, -1, -1, -1)

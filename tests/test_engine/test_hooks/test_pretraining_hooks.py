@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from mmmap.engine.hooks import KNNHook, ReconstructionHook
 from mmmap.engine.hooks.knn_hook import extract_features
 from mmmap.visualization import read_scalars
+from mmmap.visualization.reconstruction import LINE_WIDTH, VISIBLE_SIDE
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,7 +80,8 @@ def test_pictures_are_written_when_due(finished):
     assert names == ['reconstruction_10.png', 'reconstruction_3.png', 'reconstruction_6.png', 'reconstruction_9.png']
     pictures = {path.name: np.asarray(Image.open(path)) for path in finished.rglob('*.png')}
     # The same images and masks each time, other predictions.
-    side = 8 + 4
+    side = 8 * (VISIBLE_SIDE // 8) + 2 * LINE_WIDTH
+    assert pictures[names[0]].shape == (2 * side, 6 * side, 3)
     assert np.array_equal(pictures[names[0]][:, : 2 * side], pictures[names[1]][:, : 2 * side])
     assert not np.array_equal(pictures[names[0]][:, 2 * side :], pictures[names[1]][:, 2 * side :])
 
