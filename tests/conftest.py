@@ -5,13 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from torch import nn
 
 # The models of the tests are so small that a second thread only waits for the first, and on busy cores for long.
 torch.set_num_threads(1)
 
 DATA = Path(__file__).parent / 'data'
+
+
+@pytest.fixture(scope='session', autouse=True)
+def logger() -> MMLogger:
+    """mmengine's logger, made before a test captures the stream that it would keep."""
+    return MMLogger.get_current_instance()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import argparse
 from mmengine.evaluator import DumpResults
 
 from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
 
@@ -40,6 +41,7 @@ def main() -> None:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     with one_line_errors(cfg, show_traceback=True):
         runner.test()
+    leave_process_group()
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, enable_amp, load_config, require_fit, set_resume
 
@@ -55,6 +56,7 @@ def main() -> None:
             _ = runner.val_loop
     with one_line_errors(cfg, show_traceback=True):
         runner.train()
+    leave_process_group()
 
 
 if __name__ == '__main__':

@@ -153,6 +153,13 @@ def infer_model_cfg(
         ),
         head=dict(type='PixelReconstructionHead', in_dim=decoder_dim, patch_size=patch_size, in_channels=in_channels),
         masking=dict(type='RandomMasking', ratio=(0.3, 0.7)),
+        # ImageNet's statistics, which the released script normalises by, for images as OpenCV reads them.
+        data_preprocessor=dict(
+            type='mmpretrain.SelfSupDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            to_rgb=True,
+        ),
     )
 
 

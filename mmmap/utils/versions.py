@@ -8,7 +8,7 @@ from packaging.version import Version
 # Import name -> (lowest version, first version not allowed, what to install). Original packages and maintained forks
 # share import names, so both satisfy these.
 REQUIREMENTS: dict[str, tuple[str, str | None, str]] = {
-    'torch': ('2.4.0', None, 'torch'),
+    'torch': ('2.6.0', None, 'torch'),
     'mmengine': ('0.10.7', '1.0.0', 'onedl-mmengine'),
     'mmcv': ('2.1.0', '3.0.0', 'onedl-mmcv'),
     'mmpretrain': ('1.2.0', '2.0.0', 'onedl-mmpretrain'),

@@ -101,3 +101,20 @@ def test_missing_launcher_variable_is_named(no_accelerator, monkeypatch):
     adapt_to_device(cfg)
     with pytest.raises(UserError, match='--launcher mpi: the variable OMPI_COMM_WORLD_RANK is not set'):
         init_cpu_process_group(cfg)
+
+
+def test_leaving_a_group(monkeypatch):
+    done = []
+    device.leave_process_group()  # No group, nothing to leave.
+    monkeypatch.setattr(torch_dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch_dist, 'barrier', lambda: done.append('barrier'))
+    monkeypatch.setattr(torch_dist, 'destroy_process_group', lambda: done.append('destroy'))
+    monkeypatch.setattr(device.logging, 'shutdown', lambda: done.append('flush'))
+    monkeypatch.setattr(device.os, '_exit', lambda status: done.append(status))
+    monkeypatch.setattr(torch_dist, 'get_backend', lambda: 'nccl')
+    device.leave_process_group()
+    assert done == ['barrier', 'destroy']
+    done.clear()
+    monkeypatch.setattr(torch_dist, 'get_backend', lambda: 'gloo')
+    device.leave_process_group()
+    assert done == ['barrier', 'flush', 0]

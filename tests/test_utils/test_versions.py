@@ -26,7 +26,7 @@ def test_wrong_version_is_named_with_the_range(monkeypatch, module, found):
         versions.check_version(module)
 
 
-@pytest.mark.parametrize(('module', 'found'), [('torch', '2.4.0+cu121'), ('mmengine', '0.10.7'), ('mmcv', '2.3.6')])
+@pytest.mark.parametrize(('module', 'found'), [('torch', '2.6.0+cu124'), ('mmengine', '0.10.7'), ('mmcv', '2.3.6')])
 def test_versions_in_the_range_pass(monkeypatch, module, found):
     monkeypatch.setitem(sys.modules, module, SimpleNamespace(__version__=found))
     versions.check_version(module)

@@ -28,7 +28,7 @@ from mmmap.models.layers import mamba_mixer
 from mmmap.ops import use_backend
 from mmmap.registry import MODELS
 
-DEFAULT_CONFIG = 'configs/map/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k.py'
+DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / 'configs/map/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k.py'
 
 
 def identity_scan(u: Tensor, *_args, **_kwargs) -> Tensor:
@@ -102,7 +102,7 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     share = 1 - medians['without scan'] / medians['step']
     result = dict(
-        config=args.config,
+        config=Path(args.config).stem,
         batch_size=args.batch_size,
         backend=args.backend,
         seed=args.seed,

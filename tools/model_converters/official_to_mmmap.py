@@ -18,6 +18,9 @@ from mmmap import __version__
 from mmmap.registry import MODELS
 from mmmap.utils.released_checkpoint import convert_state_dict, infer_model_cfg
 
+# numpy 2 moved its core.
+_CORE = np._core if hasattr(np, '_core') else np.core
+
 #: What a training checkpoint of the released code holds beside tensors: its command line and numpy numbers.
 SAFE_GLOBALS = [
     argparse.Namespace,
@@ -26,10 +29,10 @@ SAFE_GLOBALS = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(kind)) for kind in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')},
-    (np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'),
-    (np._core.multiarray.scalar, 'numpy._core.multiarray.scalar'),
-    (np._core.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
-    (np._core.multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
+    (_CORE.multiarray.scalar, 'numpy.core.multiarray.scalar'),
+    (_CORE.multiarray.scalar, 'numpy._core.multiarray.scalar'),
+    (_CORE.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
+    (_CORE.multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
 ]
 
 

@@ -13,6 +13,7 @@ import mmmap  # noqa: F401  (registers everything)
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.registry import MODELS
+from mmmap.utils.compat import load_local_checkpoint
 from mmmap.visualization import draw_reconstruction
 
 
@@ -39,7 +40,7 @@ def load_model(config: str | None, checkpoint: str) -> torch.nn.Module:
         if 'data_preprocessor' not in model_cfg and 'data_preprocessor' in cfg:
             model_cfg.data_preprocessor = cfg.data_preprocessor
     else:
-        meta = torch.load(checkpoint, map_location='cpu', weights_only=True).get('meta', {})
+        meta = load_local_checkpoint(checkpoint, 'cpu').get('meta', {})
         if 'model_cfg' not in meta:
             raise UserError(f'{checkpoint} stores no model config: give one with --config')
         model_cfg = meta['model_cfg']

@@ -17,6 +17,7 @@ train_pipeline = [
     dict(
         type='RandomResizedCrop',
         scale=224,
+        # MAE's range: a crop must leave something to rebuild from.
         crop_ratio_range=(0.2, 1.0),
         backend='pillow',
         interpolation='bicubic',

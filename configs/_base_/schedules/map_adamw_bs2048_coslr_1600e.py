@@ -33,5 +33,6 @@ param_scheduler = [
     ),
 ]
 
-# The released script also keeps a moving average of the weights (EMA, 0.99996); the paper does not mention one.
+# The released script also keeps a moving average of the weights (EMA, 0.99996), a default of the supervised code it
+# is based on. MAE's and our checkpoints are the weights themselves; mmengine's EMAHook adds the average.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1600)

@@ -17,7 +17,7 @@ class ScanDirection(nn.Module):
         d_state (int): States N per channel.
         d_conv (int): Width K of the causal convolution.
         dt_rank (int): Rank of the step-size projection.
-        reverse (bool): Scan from the last token to the first. The tensors are not flipped.
+        reverse (bool): Scan from the last token to the first; the op does so, no tensor is flipped here.
         scan_backend (str): Backend of :func:`mmmap.ops.selective_scan` and :func:`mmmap.ops.causal_conv1d`.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -29,20 +30,28 @@ def _find(module: str, function: str) -> tuple[Callable | None, str | None]:
         return getattr(importlib.import_module(module), function), None
     except Exception as error:  # A broken CUDA package raises whatever it likes when it is imported.
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return None, f'{module}.{function} cannot be imported ({first_line}); install it with `pip install -e .[gpu]`'
+        return (
+            None,
+            f'{module}.{function} cannot be imported ({first_line}); see "With a GPU" in docs/en/get_started.md',
+        )
 
 
 def _scan_function() -> tuple[Callable | None, str | None]:
     return _find('mamba_ssm.ops.selective_scan_interface', 'selective_scan_fn')
 
 
+@functools.cache
 def _conv_function() -> Callable | None:
-    return _find('causal_conv1d', 'causal_conv1d_fn')[0]
+    function, reason = _find('causal_conv1d', 'causal_conv1d_fn')
+    if reason is not None:
+        warnings.warn(f'mmmap: the causal convolution runs in plain torch, since {reason}', stacklevel=2)
+    return function
 
 
 def _forget() -> None:
     """Look for the packages again (for tests)."""
     _find.cache_clear()
+    _conv_function.cache_clear()
 
 
 def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
@@ -70,9 +79,9 @@ def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
 
 
 def _conv_inputs(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> list[Tensor | None]:
-    """What the kernel takes; its channels-last path wants the other strides to be multiples of 8."""
+    """What the kernel takes; its channels-last path wants the channels and the other strides in multiples of 8."""
     x = x.flip(-1) if reverse else x
-    if x.stride(2) != 1 and (x.stride(0) % 8 or x.stride(2) % 8):
+    if x.stride(2) != 1 and (x.shape[1] % 8 or x.stride(0) % 8 or x.stride(2) % 8):
         x = x.contiguous()
     return [x, weight.to(torch.float32), None if bias is None else bias.to(torch.float32)]
 
