@@ -93,7 +93,7 @@ endef
 
 # Kept in a folder of ours, so that it is compiled once. CPU ops only: the tests run on the CPU and need no nvcc.
 define mmcv_with_ops
-echo '$(MMCV) with its ops: compiled here unless pip finds a wheel (about 25 minutes divided by $(JOBS) jobs)'; \
+echo '$(MMCV) with its ops: compiled here unless pip finds a wheel (about 20 minutes divided by $(JOBS) jobs)'; \
 MAX_JOBS=$(JOBS) CFLAGS='-O1 -g0' CUDA_VISIBLE_DEVICES= $(PIP) wheel -q --no-deps --no-cache-dir \
   --no-build-isolation --find-links $(VENV)/wheels -w $(VENV)/wheels $(MMCV) && \
 $(PIP) install -q --no-deps --no-index --force-reinstall --find-links $(VENV)/wheels $(MMCV)

@@ -126,9 +126,8 @@ def main() -> None:
             python=platform.python_version(),
         ),
     )
-    print(
-        f'{args.config}, batch {args.batch_size}, {result["threads"]} threads, seed {args.seed}, {args.repeats} steps'
-    )
+    print(f'{result["config"]}, batch {args.batch_size}')
+    print(f'{result["threads"]} threads, seed {args.seed}, {args.repeats} steps, torch {torch.__version__}')
     print(f'parameters               {result["parameters"] / 1e6:10.2f} M')
     print(f'forward + backward       {result["gflops_per_image"]:10.2f} GFLOP an image')
     for name, values in seconds.items():
