@@ -1,6 +1,6 @@
 # The demo: a small hybrid backbone on 4,000 handwritten digits, in minutes on a laptop's CPU. tools/demo.py prepares
 # the images and reports. 7 x 7 tokens of 4 x 4 pixels; a region is a row of 7.
-_base_ = '../_base_/default_runtime.py'
+_base_ = ['../_base_/schedules/map_adamw.py', '../_base_/default_runtime.py']
 
 model = dict(
     type='MAP',
@@ -60,18 +60,7 @@ query_dataloader = dict(
     dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='test', pipeline=labelled_pipeline),
 )
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(
-        flat_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'mask_token': dict(decay_mult=0.0),
-            'A_log': dict(decay_mult=0.0),
-        },
-    ),
-)
+optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.95)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', T_max=14, by_epoch=True, begin=2, end=16, convert_to_iter_based=True),

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/map_hybrid-base.py',
     '../_base_/datasets/cifar10_bs256_map.py',
-    '../_base_/schedules/map_adamw_bs2048_coslr_1600e.py',
+    '../_base_/schedules/map_adamw.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -12,20 +12,8 @@ model = dict(
     head=dict(patch_size=4),
 )
 
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(
-        flat_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'mask_token': dict(decay_mult=0.0),
-            'A_log': dict(decay_mult=0.0),
-        },
-    ),
-)
-auto_scale_lr = dict(base_batch_size=256)
+optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.95)))
+auto_scale_lr = dict(base_batch_size=256, enable=True)
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=10, convert_to_iter_based=True),

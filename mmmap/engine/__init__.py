@@ -1,3 +1,3 @@
-from .hooks import AtomicCheckpointHook, CheckpointFitHook
+from .hooks import AtomicCheckpointHook, CheckpointFitHook, KNNHook, ReconstructionHook
 
-__all__ = ['AtomicCheckpointHook', 'CheckpointFitHook']
+__all__ = ['AtomicCheckpointHook', 'CheckpointFitHook', 'KNNHook', 'ReconstructionHook']

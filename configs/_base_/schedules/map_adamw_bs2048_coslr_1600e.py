@@ -1,20 +1,12 @@
-# The released script's rule: 5e-4 for every 512 images of the global batch.
+_base_ = './map_adamw.py'
+
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     dtype='bfloat16',
     # bfloat16 has float32's range: no loss scaling needed.
     loss_scale=dict(enabled=False),
-    optimizer=dict(type='AdamW', lr=5e-4 * 2048 / 512, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(
-        # No decay of biases, norms and D. The released script also decays A_log, the mask token and the decoder's
-        # positions; Mamba's authors exempt A_log, MAE's the other two.
-        flat_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'mask_token': dict(decay_mult=0.0),
-            'A_log': dict(decay_mult=0.0),
-        },
-    ),
+    # The released script's rule: 5e-4 for every 512 images of the global batch.
+    optimizer=dict(lr=5e-4 * 2048 / 512),
 )
 # Other batch sizes get a proportional learning rate.
 auto_scale_lr = dict(base_batch_size=2048, enable=True)
