@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 ScanGrads = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
@@ -29,6 +30,46 @@ class ScanInputs(NamedTuple):
     delta_bias: Tensor | None
     delta_softplus: bool
     reverse: bool
+
+
+def like(value: Tensor, template: Tensor) -> Tensor:
+    """``value`` in the type and memory layout of ``torch.empty_like(template)``."""
+    result = torch.empty_like(template)
+    return result.copy_(value)
+
+
+def stacked_like(x: Tensor) -> Tensor:
+    """Memory for the two directions of ``x`` (batch, channels, length), (batch, 2, channels, length).
+
+    Each direction lies dense by itself, its channels side by side where those of ``x`` are, so that a matrix product
+    over either needs no copy.
+    """
+    batch, channels, length = x.shape
+    if x.stride(1) < x.stride(2):
+        return x.new_empty((2, batch, length, channels)).permute(1, 0, 3, 2)
+    return x.new_empty((2, batch, channels, length)).transpose(0, 1)
+
+
+class BidirectionalInputs(NamedTuple):
+    """The arguments of a scan in both directions at once; the axis of size 2 is the direction, forward first."""
+
+    u: Tensor  # (batch, 2, channels, length)
+    delta: Tensor  # like u
+    A: Tensor  # (2, channels, states)
+    B: Tensor  # (batch, 2, states, length)
+    C: Tensor  # like B
+    D: Tensor | None  # (2, channels)
+    z: Tensor | None  # (batch, channels, length), one gate for both
+    delta_bias: Tensor | None  # (2, channels)
+    delta_softplus: bool
+
+    def direction(self, index: int) -> ScanInputs:
+        """The scan of one direction, without the gate."""
+        u, delta, B, C = (x[:, index] for x in (self.u, self.delta, self.B, self.C))
+        D, bias = (None if x is None else x[index] for x in (self.D, self.delta_bias))
+        return ScanInputs(
+            u, delta, self.A[index], B[:, None], C[:, None], D, None, bias, self.delta_softplus, index == 1
+        )
 
 
 class ScanBackend(ABC):
@@ -70,8 +111,58 @@ class ScanBackend(ABC):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Gradients of x, weight and bias; None where the input is None."""
 
+    def bidirectional_saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
+        """As :meth:`saved_shape` for both directions."""
+        return 2, *self.saved_shape(u[:, 0], B[:, :1])
 
-def like(value: Tensor, template: Tensor) -> Tensor:
-    """``value`` in the type and memory layout of ``torch.empty_like(template)``."""
-    result = torch.empty_like(template)
-    return result.copy_(value)
+    def bidirectional_forward(self, inputs: BidirectionalInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """The gated mean of both directions like ``u[:, 0]``, the kept states, and the sum before the gate.
+
+        The states are empty without ``save``, the sum (like the output) is so without ``save`` or without a gate.
+        """
+        dtype = compute_dtype(inputs.u.dtype)
+        forward, reverse = (self.scan_forward(inputs.direction(i), save) for i in range(2))
+        y = like(forward[0].to(dtype) + reverse[0], inputs.u[:, 0])
+        out = y * 0.5
+        if inputs.z is not None:
+            out = like(out * F.silu(inputs.z.to(dtype)), y)
+        states = torch.stack([forward[2], reverse[2]]) if save else forward[2]
+        return out, states, y if save and inputs.z is not None else y.new_empty(0)
+
+    def bidirectional_backward(self, dout: Tensor, states: Tensor, y: Tensor, inputs: BidirectionalInputs) -> ScanGrads:
+        """Gradients of the first eight inputs; None where the input is None."""
+        dy, dz = dout.to(compute_dtype(inputs.u.dtype)) * 0.5, None
+        if inputs.z is not None:
+            z = inputs.z.to(dy.dtype)
+            sigmoid = torch.sigmoid(z)
+            dz = like(dy * y * sigmoid * (1 + z * (1 - sigmoid)), inputs.z)
+            dy = dy * z * sigmoid
+        forward, reverse = (self.scan_backward(dy, None, states[i], inputs.direction(i)) for i in range(2))
+
+        def join(index: int, axis: int) -> Tensor | None:
+            x = inputs[index]
+            return None if x is None else like(torch.stack([forward[index], reverse[index]], axis).view_as(x), x)
+
+        return join(0, 1), join(1, 1), join(2, 0), join(3, 1), join(4, 1), join(5, 0), dz, join(7, 0)
+
+    def bidirectional_conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
+        """The convolution in both directions, ``(batch, 2, channels, length)`` as :func:`stacked_like` lays it out."""
+        out = stacked_like(x)
+        for i in range(2):
+            out[:, i] = self.conv_forward(x, weight[i], None if bias is None else bias[i], silu, i == 1)
+        return out
+
+    def bidirectional_conv_backward(
+        self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Gradients of x, weight and bias; None where the input is None."""
+        grads = [
+            self.conv_backward(dout[:, i], x, weight[i], None if bias is None else bias[i], silu, i == 1)
+            for i in range(2)
+        ]
+        dx, dweight, dbias = zip(*grads, strict=True)
+        return (
+            torch.add(*dx, out=torch.empty_like(x)),
+            like(torch.stack(dweight), weight),
+            None if bias is None else like(torch.stack(dbias), bias),
+        )
