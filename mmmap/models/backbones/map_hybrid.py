@@ -211,7 +211,8 @@ class MAPHybrid(BaseModule):
             raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected (B, {self.in_channels}, H, W)')
         grid = self.grid_of(*inputs.shape[-2:])
         embeddings = self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.pos_embed(grid)
-        return Tokens(embeddings, grid_coords(grid, inputs.device), row_regions(grid, inputs.device), grid)
+        coords, regions = grid_coords(grid, inputs.device), row_regions(grid, inputs.device)
+        return Tokens(embeddings, coords, regions, grid, region_size=grid[1])
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Encode embedded tokens, all or the visible ones, shape (B, L, C) in and out."""

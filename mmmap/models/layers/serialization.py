@@ -14,12 +14,15 @@ class Tokens(NamedTuple):
         coords (Tensor): Token centres, shape (L, D) or (B, L, D); in [0, 1], (row, column), for images.
         region_ids (Tensor): Autoregressive unit of each token, 0 first, shape (L,) or (B, L), int64.
         grid (tuple[int, int]): Rows and columns of an image's tokens.
+        region_size (int, optional): Tokens of a region where region r is the tokens from ``r * region_size`` on, as
+            for the rows of an image; None where the regions are of another kind.
     """
 
     embeddings: Tensor
     coords: Tensor
     region_ids: Tensor
     grid: tuple[int, int]
+    region_size: int | None = None
 
 
 def grid_coords(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:

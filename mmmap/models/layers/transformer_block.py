@@ -3,16 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .region_attention import Attend, attend
+
 
 def _check_heads(embed_dim: int, num_heads: int) -> None:
     if num_heads < 1 or embed_dim % num_heads:
         raise ValueError(f'num_heads={num_heads} does not divide the width embed_dim={embed_dim}')
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention of (B, L, H, D) tensors, result (B, L, H * D)."""
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-    return out.transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
@@ -54,7 +50,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Every token attends to every token."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        return self.proj(_attend(q, k, v))
+        return self.proj(attend(q, k, v).flatten(2))
 
 
 class TransformerBlock(nn.Module):
@@ -99,11 +95,11 @@ class MaskedAttention(nn.Module):
         self.kv = nn.Linear(embed_dim, 2 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from ``query`` (B, L, C) to ``context`` (B, M, C) where ``mask`` (.., L, M) is True (None: all)."""
+    def forward(self, query: Tensor, context: Tensor, attend: Attend = attend) -> Tensor:
+        """Attend from ``query`` to ``context``, both (B, L, C), by the given function of queries, keys and values."""
         q = self.q(query).unflatten(-1, (self.num_heads, -1))
         k, v = self.kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
-        return self.proj(_attend(q, k, v, mask))
+        return self.proj(attend(q, k, v).flatten(2))
 
 
 class DecoderBlock(nn.Module):
@@ -124,7 +120,7 @@ class DecoderBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Masked attention among the tokens, then MLP, each with a skip."""
-        x = x + self.attn(self.norm_query(x), self.norm_context(x), mask)
+    def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
+        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip."""
+        x = x + self.attn(self.norm_query(x), self.norm_context(x), attend)
         return x + self.mlp(self.norm_mlp(x))

@@ -7,30 +7,9 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 from ..layers import DecoderBlock, LearnedPositionEmbedding, init_linears
+from ..layers.region_attention import ATTENTION_RULES, attention_mask, region_attention
 
-ATTENTION_RULES = ('region_causal', 'full', 'causal', 'local')
-
-
-def attention_mask(region_ids: Tensor, rule: str) -> Tensor | None:
-    """Which token may attend to which.
-
-    Args:
-        region_ids (Tensor): Region of each token, shape (L,) or (B, L).
-        rule (str): 'region_causal': to its own and earlier regions (MAP); 'full': to all (MAE); 'causal': to itself and
-            earlier tokens (token-wise autoregression); 'local': to its own region.
-
-    Returns:
-        Tensor | None: True where a query (row) may see a key (column), shape (L, L) or (B, 1, L, L) to broadcast over
-        heads; None where all may.
-    """
-    if rule == 'full':
-        return None
-    if rule == 'causal':
-        position = torch.arange(region_ids.shape[-1], device=region_ids.device)
-        return position[None, :] <= position[:, None]
-    query, key = region_ids[..., :, None], region_ids[..., None, :]
-    mask = key <= query if rule == 'region_causal' else key == query
-    return mask if mask.ndim == 2 else mask[:, None]
+__all__ = ['ATTENTION_RULES', 'RegionCausalDecoder', 'attention_mask']
 
 
 @MODELS.register_module()
@@ -78,7 +57,14 @@ class RegionCausalDecoder(BaseModule):
         nn.init.normal_(self.mask_token, std=0.02)
         init_linears(self)
 
-    def forward(self, latent: Tensor, restore: Tensor, region_ids: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(
+        self,
+        latent: Tensor,
+        restore: Tensor,
+        region_ids: Tensor,
+        grid: tuple[int, int],
+        region_size: int | None = None,
+    ) -> Tensor:
         """Decode all tokens of the sequence.
 
         Args:
@@ -86,6 +72,8 @@ class RegionCausalDecoder(BaseModule):
             restore (Tensor): For each token of the full sequence its place in ``[visible | hidden]``, shape (B, L).
             region_ids (Tensor): Region of each token, shape (L,) or (B, L).
             grid (tuple[int, int]): Rows and columns of the tokens.
+            region_size (int, optional): Tokens of a region where all are equal runs of neighbouring tokens, which is
+                cheaper. None makes no assumption. Defaults to None.
 
         Returns:
             Tensor: Decoded tokens in sequence order, shape (B, L, D).
@@ -95,7 +83,7 @@ class RegionCausalDecoder(BaseModule):
         hidden = self.mask_token.to(x.dtype).expand(batch, restore.shape[1] - visible, -1)
         x = torch.cat([x, hidden], dim=1).gather(1, restore[..., None].expand(-1, -1, dim))
         x = x + self.pos_embed(grid)
-        mask = attention_mask(region_ids, self.attention)
+        attend = region_attention(self.attention, region_ids, region_size)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, attend)
         return self.norm(x)

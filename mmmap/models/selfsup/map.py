@@ -119,7 +119,7 @@ class MAP(BaseSelfSupervisor):
         order = mask.to(torch.uint8).argsort(dim=1, stable=True)
         visible = order[:, : mask.shape[1] - num_masked, None].expand(-1, -1, tokens.embeddings.shape[-1])
         latent = self.backbone.encode(tokens.embeddings.gather(1, visible))
-        decoded = self.neck(latent, order.argsort(dim=1), tokens.region_ids, tokens.grid)
+        decoded = self.neck(latent, order.argsort(dim=1), tokens.region_ids, tokens.grid, tokens.region_size)
         return Reconstruction(latent, self.head(decoded), mask, tokens.grid, inputs, self.head)
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:

@@ -1,13 +1,14 @@
 """Which token sees which in the decoder, and how hidden tokens are put back."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
 from mmmap.models.layers import DecoderBlock, row_regions
+from mmmap.models.layers.region_attention import ATTENTION_RULES, attend, attention_mask
 from mmmap.models.necks import RegionCausalDecoder
-from mmmap.models.necks.region_causal_decoder import ATTENTION_RULES, attention_mask
 from mmmap.registry import MODELS
 
 SEES = {
@@ -100,6 +101,33 @@ def test_later_regions_do_not_change_earlier_predictions():
     assert changed.tolist() == [[False] * 4 + [True] * 2, [False] * 2 + [True] * 4]
 
 
+@pytest.mark.parametrize('rule', SEES)
+def test_knowing_the_regions_changes_no_prediction(rule):
+    neck = decoder(attention=rule, grid=(10, 12))
+    regions, mask = row_regions((10, 12)), torch.rand(2, 120).argsort(dim=1) < 60
+    latent = torch.randn(2, 60, 8)
+    known, unknown = (neck(latent, restore_of(mask), regions, (10, 12), size) for size in (12, None))
+    torch.testing.assert_close(known, unknown)
+
+
+INDUCTOR = pytest.param('region_causal', 'inductor', marks=pytest.mark.slow)
+
+
+# Tracing both passes takes the first backend; making kernels of them, as users do, takes many times longer.
+@pytest.mark.parametrize(('rule', 'backend'), [*((rule, 'aot_eager') for rule in SEES), INDUCTOR])
+def test_compiled_equals_eager(rule, backend):
+    neck = decoder(attention=rule, grid=(10, 12), depth=1)
+    compiled = torch.compile(neck, fullgraph=True, backend=backend)
+    mask = torch.rand(2, 120).argsort(dim=1) < 60
+    latent = torch.randn(2, 60, 8, requires_grad=True)
+    wanted = [latent, *neck.parameters()]
+    results = []
+    for function in (neck, compiled):
+        out = function(latent, restore_of(mask), row_regions((10, 12)), (10, 12), 12)
+        results.append([out, *torch.autograd.grad(out.square().mean(), wanted)])
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
 def test_tokens_are_put_back_where_they_came_from():
     neck = decoder(depth=0, in_dim=16)
     neck.embed = neck.norm = torch.nn.Identity()
@@ -139,7 +167,7 @@ def test_block_equals_its_formulas(masked):
     hidden = linear(block.mlp.fc1, layer_norm(block.norm_mlp, y))
     hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
     expected = y + linear(block.mlp.fc2, hidden)
-    torch.testing.assert_close(block(x, visible if masked else None), expected)
+    torch.testing.assert_close(block(x, partial(attend, mask=visible)) if masked else block(x), expected)
 
 
 def test_other_grids():

@@ -1,0 +1,106 @@
+"""Every way to compute region attention gives what plain masked attention gives."""
+
+import re
+
+import pytest
+import torch
+
+from mmmap.models.layers import region_attention as ra
+
+
+def tokens(length: int, batch: int = 2, heads: int = 3, head_dim: int = 12) -> list[torch.Tensor]:
+    """Queries, keys and values in float64."""
+    return [torch.randn(batch, length, heads, head_dim, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+
+def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Attention from its formula."""
+    scores = torch.einsum('bqhd,bkhd->bhqk', q, k) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float('-inf'))
+    return torch.einsum('bhqk,bkhd->bqhd', scores.softmax(-1), v)
+
+
+def assert_equals_plain(attend: ra.Attend, qkv: list[torch.Tensor], mask: torch.Tensor | None) -> None:
+    weighting = torch.randn_like(qkv[0])
+    outs = attend(*qkv), plain(*qkv, mask)
+    torch.testing.assert_close(*outs)
+    grads = [torch.autograd.grad(out, qkv, weighting) for out in outs]
+    torch.testing.assert_close(*grads)
+
+
+# One group, several of several regions with a shorter last one, and groups of one region each.
+@pytest.mark.parametrize('runs', [(4, 4), (14, 14), (7, 1), (1, 9), (3, 80), (50, 5)])
+@pytest.mark.parametrize('rule', ra.ATTENTION_RULES)
+def test_equal_runs(rule, runs):
+    regions, size = runs
+    ids = torch.arange(regions).repeat_interleave(size)
+    qkv = tokens(len(ids))
+    mask = ra.attention_mask(ids, rule)
+    for known in (size, None):
+        assert_equals_plain(ra.region_attention(rule, ids, known), qkv, mask)
+
+
+@pytest.mark.parametrize('rule', ra.ATTENTION_RULES)
+def test_regions_of_each_sample(rule):
+    ids = torch.stack([torch.tensor([0, 2, 1, 1, 0]), torch.tensor([1, 0, 0, 2, 1])])
+    assert_equals_plain(ra.region_attention(rule, ids), tokens(5), ra.attention_mask(ids, rule))
+
+
+@pytest.mark.parametrize('rule', ['region_causal', 'local'])
+@pytest.mark.parametrize('per_sample', [False, True])
+# FlexAttention says so wherever it is not compiled, as here.
+@pytest.mark.filterwarnings('ignore:flex_attention called without torch.compile')
+def test_flex_attention(rule, per_sample):
+    ids = torch.randint(5, (2, 150) if per_sample else (150,))
+    qkv = [x.detach().float() for x in tokens(150)]  # On a CPU it has no backward pass.
+    torch.testing.assert_close(ra.AttendByBlocks(ids, rule)(*qkv), plain(*qkv, ra.attention_mask(ids, rule)))
+
+
+@pytest.mark.parametrize('rule', ['full', 'causal', 'local', 'region_causal'])
+def test_padded_heads_change_nothing(rule, monkeypatch):
+    monkeypatch.setattr(ra, '_kernel_width', lambda head_dim, _device: head_dim + 4)
+    ids = torch.arange(4).repeat_interleave(3)
+    assert_equals_plain(ra.region_attention(rule, ids, 3), tokens(12), ra.attention_mask(ids, rule))
+
+
+@pytest.mark.parametrize(('head_dim', 'cpu', 'cuda'), [(12, 12, 16), (16, 16, 16), (5, 5, 8), (64, 64, 64)])
+def test_width_of_the_kernels(head_dim, cpu, cuda):
+    assert ra._kernel_width(head_dim, torch.device('cpu')) == cpu
+    assert ra._kernel_width(head_dim, torch.device('cuda')) == cuda
+
+
+def test_hidden_halves_are_not_computed(monkeypatch):
+    shapes = []
+
+    def spy(q, k, v, mask=None):
+        shapes.append((q.shape[1], k.shape[1], None if mask is None else tuple(mask.shape)))
+        return q
+
+    monkeypatch.setattr(ra, 'attend', spy)
+    ra.region_attention('region_causal', torch.arange(196) // 14, 14)(*tokens(196))
+    assert shapes == [(56, 56, (56, 56)), (56, 112, (56, 112)), (56, 168, (56, 168)), (28, 196, (28, 196))]
+    shapes.clear()
+    ra.region_attention('region_causal', torch.arange(192) // 64, 64)(*tokens(192))
+    assert shapes == [(64, 64, None), (64, 128, None), (64, 192, None)]
+    shapes.clear()
+    ra.region_attention('local', torch.arange(196) // 14, 14)(*tokens(196, batch=2))
+    assert shapes == [(14, 14, None)]
+
+
+def test_no_float_mask_of_all_tokens():
+    """The largest tensor of a forward and backward pass at L = 512 is smaller than one (L, L) mask of floats."""
+    length = 512
+    qkv = [torch.randn(1, length, 16, 12, requires_grad=True) for _ in range(3)]
+    attend = ra.region_attention('region_causal', torch.arange(length) // 32, 32)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        attend(*qkv).sum().backward()
+    sizes = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == '[memory]']
+    assert 0 < max(sizes) < 4 * length**2
+
+
+@pytest.mark.parametrize('size', [0, 5])
+def test_wrong_region_size_is_named(size):
+    message = f'region_size={size}: regions of that many tokens do not fill a sequence of 12'
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ra.region_attention('local', torch.arange(12) // 4, size)
