@@ -1,3 +1,3 @@
-from .transforms import LoadImageChecked
+from .transforms import LoadImageChecked, LoadRandomResizedCrop
 
-__all__ = ['LoadImageChecked']
+__all__ = ['LoadImageChecked', 'LoadRandomResizedCrop']

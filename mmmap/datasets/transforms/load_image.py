@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -19,6 +21,8 @@ _MAX_BROKEN_IN_A_ROW = 100
 
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
+_REDUCED_COLOR = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
 
 @contextmanager
 def _truncated_images_raise() -> Iterator[None]:
@@ -29,6 +33,52 @@ def _truncated_images_raise() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def is_whole_jpeg(content: bytes) -> bool:
+    """Tell whether OpenCV may be trusted with an image: whether it is a JPEG that ends in its end-of-image marker.
+
+    Args:
+        content (bytes): An image file.
+
+    Returns:
+        bool: False for other formats, and for a JPEG with more than padding after the marker: Pillow judges those.
+
+    Raises:
+        OSError: If it is a JPEG without that marker, hence truncated.
+    """
+    if not content.startswith(_JPEG_START):
+        return False
+    if content.rstrip(b'\0').endswith(_JPEG_END):
+        return True
+    if _JPEG_END not in content:
+        raise OSError('JPEG without an end-of-image marker: truncated')
+    return False
+
+
+def decode_image(content: bytes, color_type: str = 'color', reduction: int = 1) -> np.ndarray:
+    """Decode an image, or notice that it is broken.
+
+    Args:
+        content (bytes): An image file.
+        color_type (str): A flag of :func:`mmcv.imfrombytes`.
+        reduction (int): 2, 4 or 8 decodes a whole JPEG (:func:`is_whole_jpeg`) in colour to the size divided by this,
+            rounded up, at a fraction of the cost.
+
+    Returns:
+        np.ndarray: (H, W, 3) uint8, BGR, turned as EXIF says, for the default color type.
+
+    Raises:
+        OSError: If the image is truncated or undecodable. Pillow raises other exceptions too.
+    """
+    if reduction > 1:
+        img = mmcv.imfrombytes(content, flag=_REDUCED_COLOR[reduction], backend='cv2')
+    else:
+        backend = 'cv2' if is_whole_jpeg(content) else 'pillow'
+        img = mmcv.imfrombytes(content, flag=color_type, backend=backend)
+    if img is None:
+        raise OSError('OpenCV cannot decode it')
+    return img
 
 
 @TRANSFORMS.register_module()
@@ -82,10 +132,20 @@ class LoadImageChecked(LoadImageFromFile):
             OSError: If the image is broken and ``on_error='raise'``.
             RuntimeError: If 100 images in a row were broken, whatever ``on_error`` says.
         """
-        path = results['img_path']
+        img = self._read(results['img_path'])
+        if img is None:
+            return None
+        if self.to_float32:
+            img = img.astype(np.float32)
+        results['img'] = img
+        results['img_shape'] = results['ori_shape'] = img.shape[:2]
+        return results
+
+    def _read(self, path: str) -> Any:
+        """What ``_decode`` makes of a file's bytes; None, after a line in the log, if the file is broken."""
         try:
             with _truncated_images_raise():
-                img = self._decode(fileio.get(path, backend_args=self.backend_args))
+                decoded = self._decode(fileio.get(path, backend_args=self.backend_args))
         except MemoryError:
             raise
         # Decoders raise many kinds of errors for broken bytes (OSError, SyntaxError, ValueError, struct.error, ...).
@@ -95,22 +155,10 @@ class LoadImageChecked(LoadImageFromFile):
             self._report(path, reason, error)
             return None
         self._broken_in_a_row = 0
-        if self.to_float32:
-            img = img.astype(np.float32)
-        results['img'] = img
-        results['img_shape'] = results['ori_shape'] = img.shape[:2]
-        return results
+        return decoded
 
-    def _decode(self, content: bytes) -> np.ndarray:
-        is_jpeg = content.startswith(_JPEG_START)
-        if is_jpeg and _JPEG_END not in content:
-            raise OSError('JPEG without an end-of-image marker: truncated')
-        # After the marker there may be padding; where there is more, Pillow judges.
-        backend = 'cv2' if is_jpeg and content.rstrip(b'\0').endswith(_JPEG_END) else 'pillow'
-        img = mmcv.imfrombytes(content, flag=self.color_type, backend=backend)
-        if img is None:
-            raise OSError('OpenCV cannot decode it')
-        return img
+    def _decode(self, content: bytes) -> Any:
+        return decode_image(content, self.color_type)
 
     def _report(self, path: str, reason: str, error: Exception) -> None:
         if self.on_error == 'raise':
