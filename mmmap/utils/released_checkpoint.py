@@ -3,28 +3,30 @@
 import math
 import re
 
+import torch
 from torch import Tensor
 
 #: Released names (as patterns) and ours. ``{M}`` and ``{T}`` stand for the place in our one list of blocks of the
-#: released ``layers[i]`` and ``blocks[i]``, ``\\1`` and so on for the pattern's groups.
+#: released ``layers[i]`` and ``blocks[i]``, ``\\1`` and so on for the pattern's groups; ``[0]`` and
+#: ``[1]`` are the directions of a parameter that holds both.
 _RULES = [
     (r'pos_embed', r'backbone.pos_embed.weight'),
     (r'patch_embed\.proj\.(weight|bias)', r'backbone.patch_embed.\1'),
     (r'layers\.(\d+)\.norm\.weight', r'backbone.encoder.blocks.{M}.norm.weight'),
     (r'layers\.(\d+)\.mixer\.(in|out)_proj\.weight', r'backbone.encoder.blocks.{M}.mixer.\2_proj.weight'),
-    (r'layers\.(\d+)\.mixer\.A_log', r'backbone.encoder.blocks.{M}.mixer.forward_scan.A_log'),
-    (r'layers\.(\d+)\.mixer\.A_b_log', r'backbone.encoder.blocks.{M}.mixer.backward_scan.A_log'),
-    (r'layers\.(\d+)\.mixer\.D', r'backbone.encoder.blocks.{M}.mixer.forward_scan.D'),
-    (r'layers\.(\d+)\.mixer\.D_b', r'backbone.encoder.blocks.{M}.mixer.backward_scan.D'),
-    (r'layers\.(\d+)\.mixer\.conv1d\.(weight|bias)', r'backbone.encoder.blocks.{M}.mixer.forward_scan.conv_\2'),
-    (r'layers\.(\d+)\.mixer\.conv1d_b\.(weight|bias)', r'backbone.encoder.blocks.{M}.mixer.backward_scan.conv_\2'),
+    (r'layers\.(\d+)\.mixer\.A_log', r'backbone.encoder.blocks.{M}.mixer.A_log[0]'),
+    (r'layers\.(\d+)\.mixer\.A_b_log', r'backbone.encoder.blocks.{M}.mixer.A_log[1]'),
+    (r'layers\.(\d+)\.mixer\.D', r'backbone.encoder.blocks.{M}.mixer.D[0]'),
+    (r'layers\.(\d+)\.mixer\.D_b', r'backbone.encoder.blocks.{M}.mixer.D[1]'),
+    (r'layers\.(\d+)\.mixer\.conv1d\.(weight|bias)', r'backbone.encoder.blocks.{M}.mixer.conv_\2[0]'),
+    (r'layers\.(\d+)\.mixer\.conv1d_b\.(weight|bias)', r'backbone.encoder.blocks.{M}.mixer.conv_\2[1]'),
     (
         r'layers\.(\d+)\.mixer\.(x_proj|dt_proj)\.(weight|bias)',
-        r'backbone.encoder.blocks.{M}.mixer.forward_scan.\2.\3',
+        r'backbone.encoder.blocks.{M}.mixer.\2_\3[0]',
     ),
     (
         r'layers\.(\d+)\.mixer\.(x_proj|dt_proj)_b\.(weight|bias)',
-        r'backbone.encoder.blocks.{M}.mixer.backward_scan.\2.\3',
+        r'backbone.encoder.blocks.{M}.mixer.\2_\3[1]',
     ),
     (
         r'blocks\.(\d+)\.((?:norm[12]|attn\.(?:qkv|proj)|mlp\.fc[12])\.(?:weight|bias))',
@@ -207,7 +209,23 @@ def convert_state_dict(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor]
             unknown.append(key)
     if unknown:
         raise ValueError(f'{len(unknown)} key(s) are not known to be of the released MAP code: {", ".join(unknown)}')
-    return converted, names, left_out
+    return _join_directions(converted), names, left_out
+
+
+def _join_directions(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``name[0]`` and ``name[1]`` stacked as ``name``."""
+    joined = {}
+    for key, value in parts.items():
+        if not key.endswith(('[0]', '[1]')):
+            joined[key] = value
+            continue
+        name = key[:-3]
+        pair = [parts.get(f'{name}[{i}]') for i in range(2)]
+        if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
+            shapes = (f'{name}[{i}] {"missing" if x is None else tuple(x.shape)}' for i, x in enumerate(pair))
+            raise ValueError(f'the two directions of a mixer do not fit: {", ".join(shapes)}')
+        joined[name] = torch.stack(pair)
+    return joined
 
 
 def _reshape(key: str, value: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def convert(
         if os.path.exists(part):
             os.remove(part)
     for old, new in names.items():
-        print(f'{old} -> {new} {tuple(state_dict[new].shape)}')
+        print(f'{old} -> {new} {tuple(released[old].shape)}')
     for old in left_out:
         print(f'{old}: left out, of use to a classifier only')
     print(f'{len(names)} tensors mapped, {len(left_out)} left out; arch {model_cfg["backbone"]["arch"]}; wrote {dst}')

@@ -1,5 +1,5 @@
 from .hybrid_encoder import HybridEncoder, MambaBlock
-from .mamba_mixer import MambaMixer, ScanDirection
+from .mamba_mixer import MambaMixer
 from .position_encoding import LearnedPositionEmbedding
 from .serialization import Tokens, grid_coords, register_order, row_regions
 from .transformer_block import DecoderBlock, TransformerBlock
@@ -11,7 +11,6 @@ __all__ = [
     'LearnedPositionEmbedding',
     'MambaBlock',
     'MambaMixer',
-    'ScanDirection',
     'Tokens',
     'TransformerBlock',
     'grid_coords',

@@ -139,9 +139,9 @@ def test_tokens(build_backbone):
 
 def test_weight_init_and_drop_path_reach_the_encoder(build_backbone):
     model = build_backbone(weight_init='released', drop_path_rate=0.2)
-    assert not model.encoder.blocks[0].mixer.forward_scan.dt_proj.bias.any()
+    assert not model.encoder.blocks[0].mixer.dt_proj_bias.any()
     assert model.encoder.drop_path.drop_prob == 0.2
-    assert build_backbone().encoder.blocks[0].mixer.forward_scan.dt_proj.bias.all()
+    assert build_backbone().encoder.blocks[0].mixer.dt_proj_bias.all()
 
 
 def test_init_weights_keeps_the_initialisation(build_backbone):

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from mmmap.models.layers import HybridEncoder, MambaMixer, ScanDirection, TransformerBlock
+from mmmap.models.layers import HybridEncoder, MambaMixer, TransformerBlock
 
 
 def make(layout: str, **options) -> HybridEncoder:
@@ -213,44 +213,45 @@ def test_float64():
     assert encoder(torch.randn(1, 5, 16, dtype=torch.float64)).dtype == torch.float64
 
 
-def scans(encoder: nn.Module) -> list[ScanDirection]:
-    return [module for module in encoder.modules() if isinstance(module, ScanDirection)]
+def mixers(encoder: nn.Module) -> list[MambaMixer]:
+    return [module for module in encoder.modules() if isinstance(module, MambaMixer)]
 
 
 def test_default_initialisation_keeps_the_step_sizes_of_mamba():
     encoder = HybridEncoder(64, 'MMMT', num_heads=4)
-    steps = torch.cat([nn.functional.softplus(scan.dt_proj.bias.detach()) for scan in scans(encoder)])
+    steps = torch.cat([nn.functional.softplus(mixer.dt_proj_bias.detach()).flatten() for mixer in mixers(encoder)])
     assert len(steps) == 3 * 2 * 128
     assert steps.min() >= 1e-3 * 0.999
     assert steps.max() <= 1e-1 * 1.001
     log_uniform = stats.uniform(math.log(1e-3), math.log(100))
     assert stats.kstest(steps.log().numpy(), log_uniform.cdf).pvalue > 1e-3
-    for scan in scans(encoder):
-        assert scan.dt_proj.weight.abs().max() <= scan.dt_rank**-0.5
+    for mixer in mixers(encoder):
+        assert mixer.dt_proj_weight.abs().max() <= mixer.dt_rank**-0.5
 
 
 def test_released_initialisation_overwrites_them():
     encoder = HybridEncoder(64, 'MMMT', num_heads=4, weight_init='released')
-    for scan in scans(encoder):
-        assert not scan.dt_proj.bias.any()
-        assert scan.dt_proj.weight.abs().max() <= (6 / (4 + 128)) ** 0.5
+    for mixer in mixers(encoder):
+        assert not mixer.dt_proj_bias.any()
+        assert mixer.dt_proj_weight.abs().max() <= (6 / (4 + 128)) ** 0.5
 
 
 @pytest.mark.parametrize('weight_init', ['mamba', 'released'])
 def test_what_both_initialisations_share(weight_init):
     encoder = HybridEncoder(64, 'MMT', num_heads=4, weight_init=weight_init)
-    for scan in scans(encoder):
-        assert torch.equal(scan.A_log, torch.arange(1, 17).float().log().expand(128, 16))
-        assert torch.equal(scan.D, torch.ones(128))
-        assert scan.conv_weight.std().item() == pytest.approx(0.5 / 3**0.5, rel=0.15)
-    mixers = [module for module in encoder.modules() if isinstance(module, MambaMixer)]
+    for mixer in mixers(encoder):
+        assert torch.equal(mixer.A_log, torch.arange(1, 17).float().log().expand(2, 128, 16))
+        assert torch.equal(mixer.D, torch.ones(2, 128))
+        assert mixer.conv_weight.std().item() == pytest.approx(0.5 / 3**0.5, rel=0.15)
     blocks = [module for module in encoder.modules() if isinstance(module, TransformerBlock)]
-    linears = [linear for mixer in mixers for linear in (mixer.in_proj, mixer.out_proj, mixer.forward_scan.x_proj)]
+    linears = [linear for mixer in mixers(encoder) for linear in (mixer.in_proj, mixer.out_proj)]
     linears += [module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)]
-    for linear in linears:
-        bound = (6 / sum(linear.weight.shape)) ** 0.5
-        assert 0.95 * bound < linear.weight.abs().max() <= bound
-        assert linear.bias is None or not linear.bias.any()
+    weights = [linear.weight for linear in linears]
+    weights += [weight for mixer in mixers(encoder) for weight in mixer.x_proj_weight]
+    for weight in weights:
+        bound = (6 / sum(weight.shape)) ** 0.5
+        assert 0.95 * bound < weight.abs().max() <= bound
+    assert all(linear.bias is None or not linear.bias.any() for linear in linears)
     assert torch.equal(encoder.norm.weight, torch.ones(64))
 
 

@@ -21,9 +21,9 @@ def scan_direction(p: dict, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     width = p['conv_weight'].shape[1]
     padded = np.vstack([np.zeros((width - 1, inner)), x])
     x = silu(np.stack([(padded[t : t + width] * p['conv_weight'].T).sum(0) for t in range(length)]) + p['conv_bias'])
-    rank, states = p['dt_proj.weight'].shape[1], p['A_log'].shape[1]
-    dt, B, C = np.split(x @ p['x_proj.weight'].T, [rank, rank + states], axis=1)
-    dt = softplus(dt @ p['dt_proj.weight'].T + p['dt_proj.bias'])
+    rank, states = p['dt_proj_weight'].shape[1], p['A_log'].shape[1]
+    dt, B, C = np.split(x @ p['x_proj_weight'].T, [rank, rank + states], axis=1)
+    dt = softplus(dt @ p['dt_proj_weight'].T + p['dt_proj_bias'])
     h, out = np.zeros((inner, states)), []
     for t in range(length):
         h = np.exp(-dt[t][:, None] * np.exp(p['A_log'])) * h + np.outer(dt[t] * x[t], B[t])
@@ -33,10 +33,7 @@ def scan_direction(p: dict, x: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 def mix(mixer: MambaMixer, tokens: torch.Tensor) -> np.ndarray:
     p = {name: value.detach().double().numpy() for name, value in mixer.named_parameters()}
-    directions = [
-        {name.removeprefix(prefix): value for name, value in p.items() if name.startswith(prefix)}
-        for prefix in ('forward_scan.', 'backward_scan.')
-    ]
+    directions = [{name: value[i] for name, value in p.items() if value.shape[0] == 2} for i in range(2)]
     samples = []
     for sample in tokens.double().numpy():
         x, z = np.split(sample @ p['in_proj.weight'].T, 2, axis=1)
@@ -68,14 +65,11 @@ def test_equals_the_formulas(length, dims):
 
 def test_the_directions_mirror_each_other():
     mixer, mirrored = random_mixer(12), random_mixer(12)
-    weights = mixer.state_dict()
-    swap = {'forward_scan': 'backward_scan', 'backward_scan': 'forward_scan'}
-    mirrored.load_state_dict(
-        {
-            '.'.join([swap.get(name.split('.')[0], name.split('.')[0]), *name.split('.')[1:]]): w
-            for name, w in weights.items()
-        }
-    )
+    weights = {
+        name: value if name in ('in_proj.weight', 'out_proj.weight') else value.flip(0)
+        for name, value in mixer.state_dict().items()
+    }
+    mirrored.load_state_dict(weights)
     tokens = torch.randn(2, 7, 12)
     torch.testing.assert_close(mirrored(tokens.flip(1)).flip(1), mixer(tokens))
 
