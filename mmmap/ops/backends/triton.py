@@ -1,0 +1,394 @@
+"""The Triton backend: GPU kernels that need nothing beyond torch, compiled on their first use.
+
+The kernels are in ``triton_scan.py`` and ``triton_conv.py``; here are their launches and the table of their block sizes.
+Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With ``TRITON_INTERPRET=1`` in the
+environment they run on the CPU, slowly, which is for tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mmmap.ops.backends.base import (
+    BidirectionalInputs,
+    ScanGrads,
+    ScanInputs,
+    compute_dtype,
+    like,
+    stacked_like,
+)
+from mmmap.ops.backends.fallback import TorchBackend
+
+# Wider convolutions run in plain torch: their kernels would be unrolled too far.
+_MOST_TAPS = 8
+
+
+class Block(NamedTuple):
+    """Channels of one program and its warps; 32 channels a warp leave each thread whole channels to itself."""
+
+    channels: int
+    warps: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Block sizes of the kernels."""
+
+    chunk: int  # Steps between kept states, and of a tile of the backward pass; a power of 2.
+    forward: Block
+    backward: Block
+    conv_steps: int = 32
+    conv: Block = Block(64, 4)
+    segments: int | None = None  # Parts of a sequence that run side by side; None for as many as fill the GPU.
+
+
+# By the longest sequence that an entry serves.
+_TABLE: tuple[tuple[float, Tuning], ...] = (
+    (256, Tuning(chunk=16, forward=Block(32, 1), backward=Block(32, 1))),
+    (float('inf'), Tuning(chunk=16, forward=Block(32, 1), backward=Block(32, 1))),
+)
+# Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
+_PROGRAMS_PER_PROCESSOR = 8
+_LEAST_SEGMENT = 4
+
+
+def _tuning(length: int) -> Tuning:
+    return next(tuning for longest, tuning in _TABLE if length <= longest)
+
+
+def _interpreted() -> bool:
+    return os.environ.get('TRITON_INTERPRET') == '1'
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 1
+
+
+def _segments(tuning: Tuning, programs: int, chunks: int, device: torch.device) -> tuple[int, int]:
+    """Number of segments of a sequence and chunks of each: more than one if there are too few programs otherwise."""
+    wanted = tuning.segments
+    if wanted is None:
+        wanted = min(_processors(device) * _PROGRAMS_PER_PROCESSOR // programs, chunks // _LEAST_SEGMENT)
+    size = -(-chunks // max(1, min(wanted, chunks)))
+    return -(-chunks // size), size
+
+
+def _guard(x: Tensor) -> AbstractContextManager:
+    """Triton launches on the current device, which need not be the one of the tensors."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def _strides(x: Tensor | None, axes: int) -> tuple[int, ...]:
+    return (0,) * axes if x is None else x.stride()
+
+
+def _plain(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+class _Scan:
+    """The launches of one scan, in one direction or in both; ``u`` is ``(batch, directions, channels, length)``."""
+
+    def __init__(self, inputs: ScanInputs | BidirectionalInputs):
+        import triton.language as tl
+
+        from mmmap.ops.backends import triton_scan
+
+        self.kernels = triton_scan
+        self.both = isinstance(inputs, BidirectionalInputs)
+        if self.both:
+            u, delta, A, B, C, D, z, bias, softplus = inputs
+            reverse = False
+            B, C = B.unsqueeze(2), C.unsqueeze(2)
+        else:
+            u, delta, A, B, C, D, z, bias, softplus, reverse = inputs
+            u, delta, B, C = (x.unsqueeze(1) for x in (u, delta, B, C))
+        self.u, self.delta, self.B, self.C, self.z = u, delta, B, C, z
+        self.A, self.D, self.bias = _plain(A), _plain(D), _plain(bias)
+        self.batch, self.directions, self.channels, self.length = u.shape
+        self.groups, self.states = B.shape[2:4]
+        self.rows = self.batch * self.directions
+        self.tuning = _tuning(self.length)
+        self.chunks = -(-self.length // self.tuning.chunk)
+        self.dtype = compute_dtype(u.dtype)
+        self.padded = 1 << (self.states - 1).bit_length()
+        self.options = dict(
+            DIRECTIONS=self.directions,
+            N=self.states,
+            T=self.tuning.chunk,
+            HAS_BIAS=bias is not None,
+            SOFTPLUS=softplus,
+            CT=tl.float64 if self.dtype == torch.float64 else tl.float32,
+        )
+        self.reverse = int(reverse)
+
+    def empty(self, *shape: int) -> Tensor:
+        return self.u.new_empty(shape, dtype=self.dtype)
+
+    def plan(self, block: Block) -> tuple[tuple[int, int], tuple[int, ...], int]:
+        """Grid, the sizes that the kernels of a scan take, and blocks of a group."""
+        group = self.channels // self.groups
+        blocks = -(-group // block.channels)
+        programs = self.rows * self.groups * blocks
+        segments, size = _segments(self.tuning, programs, self.chunks, self.u.device)
+        sizes = (self.length, self.channels, group, blocks, self.chunks, size, self.reverse, self.rows)
+        return (programs, segments), sizes, blocks
+
+    def starts(
+        self, grid, sizes, block: Block, x: Tensor, weight: Tensor, z: Tensor | None, scale: float, backward: bool,
+        initial: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """State before each segment, or gradient of the state after it: (segments, rows, states, channels)."""
+        segments = grid[1]
+        state = self.empty(segments, self.rows, self.states, self.channels)
+        total = self.empty(segments, self.rows, self.channels)
+        self.kernels.segment_kernel[grid](
+            x, self.delta, self.A, weight, z, self.bias, state, total,
+            *x.stride(), *self.delta.stride(), *weight.stride(), *_strides(z, 3), *sizes,
+            scale, backward, NP=self.padded, BD=block.channels, HAS_Z=z is not None, num_warps=block.warps,
+            **self.options,
+        )  # fmt: skip
+        self.kernels.chain_kernel[(-(-self.channels // 32), self.rows)](
+            state, total, self.A, self.channels, segments, self.rows,
+            BACKWARD=backward, DIRECTIONS=self.directions, N=self.states, NP=self.padded, BD=32,
+            HAS_INITIAL=initial is not None, CT=self.options['CT'], initial=initial, num_warps=1,
+        )  # fmt: skip
+        return state
+
+    def forward(self, out: Tensor, z: Tensor | None, save: bool, want_last: bool) -> tuple[Tensor | None, Tensor]:
+        """Fill ``out``, laid out like ``u``; the last states and the kept ones."""
+        block = self.tuning.forward
+        grid, sizes, _ = self.plan(block)
+        last = self.empty(self.rows, self.channels, self.states) if want_last else None
+        saved = self.empty(*self.saved_shape(self.u, self.B)) if save else self.empty(0)
+        with _guard(self.u):
+            start = None
+            if grid[1] > 1:
+                start = self.starts(grid, sizes, block, self.u, self.B, None, 1.0, False, None)
+            self.kernels.forward_kernel[grid](
+                self.u, self.delta, self.A, self.B, self.C, self.D, z, self.bias, out, saved, last, start,
+                *self.u.stride(), *self.delta.stride(), *self.B.stride(), *self.C.stride(), *_strides(z, 3),
+                *out.stride(), *sizes,
+                NP=self.padded, BD=block.channels, HAS_D=self.D is not None, HAS_Z=z is not None, SAVE=save,
+                LAST=want_last, SEGMENTED=start is not None, num_warps=block.warps, **self.options,
+            )  # fmt: skip
+        return last, saved
+
+    def backward(
+        self, dout: Tensor, dlast: Tensor | None, saved: Tensor, want_dz: bool, scale: float
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of u, delta, A, B, C, D, z (if wanted) and bias; shapes with directions and groups."""
+        u, delta, z, rows = self.u, self.delta, self.z, self.rows
+        block = self.tuning.backward
+        grid, sizes, blocks = self.plan(block)
+        segments = grid[1]
+        du, ddelta = (torch.empty_like(x) for x in (u, delta))
+        dz = torch.empty_like(z) if want_dz else None
+        dA = self.empty(segments, rows, self.states, self.channels)
+        dB, dC = (self.empty(blocks, rows, self.groups, self.states, self.length) for _ in range(2))
+        dD, dbias = (None if x is None else self.empty(segments, rows, self.channels) for x in (self.D, self.bias))
+        with _guard(u):
+            if segments > 1:
+                shaped = dout.unsqueeze(1).expand(-1, self.directions, -1, -1)
+                dlast = None if dlast is None else dlast.contiguous()
+                carry = self.starts(grid, sizes, block, shaped, self.C, z, scale, True, dlast)
+            else:
+                carry = self.empty(1, rows, self.states, self.channels)
+                if dlast is not None:
+                    carry[0].copy_(dlast.transpose(1, 2))
+            self.kernels.backward_kernel[grid](
+                dout, u, delta, self.A, self.B, self.C, self.D, z, self.bias, saved, carry,
+                du, ddelta, dA, dB, dC, dD, dz, dbias,
+                *dout.stride(), *u.stride(), *delta.stride(), *self.B.stride(), *self.C.stride(), *_strides(z, 3),
+                *du.stride(), *ddelta.stride(), *_strides(dz, 3), *sizes,
+                scale, BD=block.channels, HAS_D=self.D is not None, HAS_Z=z is not None, HAS_DZ=want_dz,
+                HAS_CARRY=segments > 1 or dlast is not None, num_warps=block.warps, **self.options,
+            )  # fmt: skip
+        dB, dC = (x.sum(0) if blocks > 1 else x[0] for x in (dB, dC))
+        shape = (self.batch, self.directions, self.groups, self.states, self.length)
+        dA = self._over_batch(dA).transpose(1, 2)
+        return du, ddelta, dA, dB.view(shape), dC.view(shape), self._over_batch(dD), dz, self._over_batch(dbias)
+
+    def _over_batch(self, x: Tensor | None) -> Tensor | None:
+        """Sum partial sums ``(segments, rows, ...)`` to ``(directions, ...)``."""
+        return None if x is None else x.unflatten(1, (self.batch, self.directions)).sum((0, 1))
+
+    @staticmethod
+    def saved_shape(u: Tensor, B: Tensor) -> tuple[int, ...]:
+        """``u`` with a dimension of directions; of ``B`` the last but one dimension is the states."""
+        batch, directions, channels, length = u.shape
+        return batch, directions, -(-length // _tuning(length).chunk) - 1, B.shape[-2], channels
+
+
+def _like(value: Tensor | None, template: Tensor | None) -> Tensor | None:
+    return None if template is None else like(value.reshape(template.shape), template)
+
+
+class TritonBackend(TorchBackend):
+    """Triton kernels; plain torch for convolutions of more than eight taps."""
+
+    name = 'triton'
+
+    @override
+    def unavailable(self) -> str | None:
+        if importlib.util.find_spec('triton') is None:
+            return 'triton is not installed (torch for CUDA brings it)'
+        if not torch.cuda.is_available() and not _interpreted():
+            return 'torch sees no CUDA device to run triton kernels on'
+        return None
+
+    @override
+    def unsupported(self, device: str, dtype: torch.dtype) -> str | None:
+        if device == 'cuda' or (device == 'cpu' and _interpreted()):
+            return None
+        return f'the tensors are on {device}, triton kernels run on cuda'
+
+    @override
+    def saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
+        return _Scan.saved_shape(u.unsqueeze(1), B)
+
+    @override
+    def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+        out = torch.empty_like(inputs.u)
+        last, saved = _Scan(inputs).forward(out.unsqueeze(1), inputs.z, save, want_last=True)
+        return out, last, saved
+
+    @override
+    def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
+        scan = _Scan(inputs)
+        du, ddelta, dA, dB, dC, dD, dz, dbias = scan.backward(dout, dlast, saved, inputs.z is not None, 1.0)
+        shared = (_like(grad, x) for grad, x in zip((dA, dB, dC, dD), inputs[2:6], strict=True))
+        return du.squeeze(1), ddelta.squeeze(1), *shared, dz, _like(dbias, inputs.delta_bias)
+
+    @override
+    def bidirectional_saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
+        return _Scan.saved_shape(u, B)
+
+    @override
+    def bidirectional_forward(self, inputs: BidirectionalInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+        scan = _Scan(inputs)
+        u, z = inputs.u, inputs.z
+        y, out = torch.empty_like(u), torch.empty_like(u[:, 0])
+        _, saved = scan.forward(y, None, save, want_last=False)
+        keep = save and z is not None
+        total = torch.empty_like(out) if keep else out.new_empty(0)
+        tiles, tile = _elementwise(out)
+        with _guard(u):
+            scan.kernels.gate_forward_kernel[(tiles,)](
+                y, z, out, total, *y.stride(), *_strides(z, 3), *out.stride(), scan.length, scan.channels,
+                HAS_Z=z is not None, KEEP=keep, CT=scan.options['CT'], **tile,
+            )  # fmt: skip
+        return out, saved, total
+
+    @override
+    def bidirectional_backward(self, dout: Tensor, states: Tensor, y: Tensor, inputs: BidirectionalInputs) -> ScanGrads:
+        scan = _Scan(inputs)
+        z, dz = inputs.z, None
+        du, ddelta, dA, dB, dC, dD, _, dbias = scan.backward(dout, None, states, want_dz=False, scale=0.5)
+        if z is not None:
+            dz = torch.empty_like(z)
+            tiles, tile = _elementwise(z)
+            with _guard(z):
+                scan.kernels.gate_backward_kernel[(tiles,)](
+                    dout, y, z, dz, *dout.stride(), *y.stride(), *z.stride(), *dz.stride(), scan.length, scan.channels,
+                    CT=scan.options['CT'], **tile,
+                )  # fmt: skip
+        shared = (_like(grad, x) for grad, x in zip((dA, dB, dC, dD), inputs[2:6], strict=True))
+        return du, ddelta, *shared, dz, _like(dbias, inputs.delta_bias)
+
+    @override
+    def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
+        if weight.shape[1] > _MOST_TAPS:
+            return super().conv_forward(x, weight, bias, silu, reverse)
+        out = torch.empty_like(x)
+        _conv_forward(x, weight.unsqueeze(0), bias, silu, reverse, out.unsqueeze(1))
+        return out
+
+    @override
+    def conv_backward(
+        self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        if weight.shape[1] > _MOST_TAPS:
+            return super().conv_backward(dout, x, weight, bias, silu, reverse)
+        dx, dweight, dbias = _conv_backward(dout.unsqueeze(1), x, weight.unsqueeze(0), bias, silu, reverse)
+        return dx, _like(dweight, weight), _like(dbias, bias)
+
+    @override
+    def bidirectional_conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
+        if weight.shape[2] > _MOST_TAPS:
+            return super().bidirectional_conv_forward(x, weight, bias, silu)
+        out = stacked_like(x)
+        _conv_forward(x, weight, bias, silu, False, out)
+        return out
+
+    @override
+    def bidirectional_conv_backward(
+        self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        if weight.shape[2] > _MOST_TAPS:
+            return super().bidirectional_conv_backward(dout, x, weight, bias, silu)
+        dx, dweight, dbias = _conv_backward(dout, x, weight, bias, silu, False)
+        return dx, _like(dweight, weight), _like(dbias, bias)
+
+
+def _elementwise(x: Tensor) -> tuple[int, dict[str, int]]:
+    """Programs and tile of an elementwise kernel over ``(batch, channels, length)``."""
+    tuning = _tuning(x.shape[2])
+    steps, (channels, warps) = tuning.conv_steps, tuning.conv
+    tiles = x.shape[0] * -(-x.shape[1] // channels) * -(-x.shape[2] // steps)
+    return tiles, dict(BL=steps, BD=channels, num_warps=warps)
+
+
+def _conv_options(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> dict[str, object]:
+    import triton.language as tl
+
+    return dict(
+        DIRECTIONS=weight.shape[0],
+        K=weight.shape[2],
+        HAS_BIAS=bias is not None,
+        SILU=silu,
+        CT=tl.float64 if x.dtype == torch.float64 else tl.float32,
+    )
+
+
+def _conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool, out: Tensor) -> None:
+    """Fill ``out`` (batch, directions, channels, length) for weights ``(directions, channels, taps)``."""
+    from mmmap.ops.backends.triton_conv import conv_forward_kernel
+
+    tiles, tile = _elementwise(x)
+    with _guard(x):
+        conv_forward_kernel[(tiles,)](
+            x, weight.contiguous(), weight if bias is None else bias.contiguous(), out, *x.stride(), *out.stride(),
+            x.shape[2], x.shape[1], int(reverse), **_conv_options(x, weight, bias, silu), **tile,
+        )  # fmt: skip
+
+
+def _conv_backward(
+    dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight ``(directions, channels, taps)`` and bias ``(directions, channels)``."""
+    from mmmap.ops.backends.triton_conv import conv_backward_kernel
+
+    (directions, channels, taps), dtype = weight.shape, compute_dtype(x.dtype)
+    programs, tile = _elementwise(x)
+    tiles = x.shape[0] * -(-x.shape[2] // tile['BL'])
+    dx = torch.empty_like(x)
+    dweight = x.new_empty((directions, taps, tiles, channels), dtype=dtype)
+    dbias = x.new_empty((directions, tiles, channels), dtype=dtype)
+    with _guard(x):
+        conv_backward_kernel[(programs,)](
+            dout, x, weight.contiguous(), weight if bias is None else bias.contiguous(), dx, dweight, dbias,
+            *dout.stride(), *x.stride(), *dx.stride(), x.shape[2], channels, int(reverse), tiles,
+            **_conv_options(x, weight, bias, silu), **tile,
+        )  # fmt: skip
+    return dx, dweight.sum(2).transpose(1, 2), dbias.sum(1)

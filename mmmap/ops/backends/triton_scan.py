@@ -1,0 +1,445 @@
+"""Triton kernels of the selective scan; imported on the first use of the backend only.
+
+One program computes one block of channels of one batch element and direction, over one segment of time. A direction is
+pointer arithmetic alone: step ``t`` of the recurrence is position ``t`` or ``length - 1 - t``.
+
+* Forward: a thread holds all states of its channels, step after step; the state before each chunk (but the first) is
+  kept for the backward pass.
+* Backward: chunk after chunk from the last to the first, state by state. A thread holds all steps of a chunk of its
+  channels, so that both scans over a chunk (states forwards, their gradients backwards) need no other thread.
+* Segments of long sequences run side by side: a first pass finds what each segment adds to the state (or to its
+  gradient), a second one chains these, and the kernels above start from there.
+
+``row`` numbers batch elements and directions, batch first. All sums are in ``CT``, float32 or float64.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# Specialising on these would compile again for every other length, or make constants of what the code calls methods of.
+_PLAIN = ['length', 'chunks', 'segment_chunks', 'reverse', 'rows', 'segments']
+
+
+@triton.jit
+def _exp(x, CT: tl.constexpr):
+    """2 to the power of ``x``; e to the power of ``x`` in float64, where the GPU has no shortcut for either."""
+    if CT == tl.float64:
+        return tl.exp(x)
+    else:
+        return tl.exp2(x)
+
+
+@triton.jit
+def _rates(x, CT: tl.constexpr):
+    """Decay rates in the unit of :func:`_exp`."""
+    if CT == tl.float64:
+        return x.to(CT)
+    else:
+        return x.to(CT) * 1.4426950408889634
+
+
+@triton.jit
+def _sigmoid(x):
+    return 1 / (1 + tl.exp(-x))
+
+
+@triton.jit
+def _softplus(x, CT: tl.constexpr):
+    """Softplus, the identity above 20, with a small relative error for very negative ``x`` too.
+
+    A GPU's fast logarithm has a small absolute error only, so float32 takes log(1 + e) = 2 artanh(e / (2 + e)) as a
+    series, whose argument is at most 1/3.
+    """
+    e = tl.exp(-tl.abs(x))
+    if CT == tl.float64:
+        one = 1 + e
+        tail = tl.where(one == 1, e, tl.log(one) * (e / tl.where(one == 1, 1, one - 1)))
+    else:
+        s = e / (2 + e)
+        q = s * s
+        series = 1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15)))
+        tail = 2 * s * (1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * series))))
+    return tl.where(x > 20, x, tl.maximum(x, 0) + tail)
+
+
+@triton.jit
+def _step_size(raw, SOFTPLUS: tl.constexpr, CT: tl.constexpr):
+    if SOFTPLUS:
+        return _softplus(raw, CT)
+    else:
+        return raw
+
+
+@triton.jit
+def _place(channels, group_channels, group_blocks, length, reverse, DIRECTIONS: tl.constexpr, BD: tl.constexpr):
+    """Row, batch element, direction, group, block in the group, first channel, position of step 0, sign of a step."""
+    blocks = channels // group_channels * group_blocks
+    block = tl.program_id(0) % blocks
+    row = (tl.program_id(0) // blocks).to(tl.int64)
+    direction = row % DIRECTIONS
+    turned = reverse if DIRECTIONS == 1 else direction.to(tl.int32)
+    group = block // group_blocks
+    inner = block % group_blocks
+    channel = group * group_channels + inner * BD
+    return row, row // DIRECTIONS, direction, group, inner, channel, turned * (length - 1), 1 - 2 * turned
+
+
+@triton.jit
+def _scan(a_left, h_left, a_right, h_right):
+    """Compose two stretches of ``h <- a h + b``."""
+    return a_left * a_right, a_right * h_left + h_right
+
+
+@triton.jit
+def _scan_gradient(a_left, w_left, s_left, g_left, a_right, w_right, s_right, g_right):
+    """Compose two stretches of ``g = c + w; w <- a g``: ``w`` is what a stretch hands on, ``g`` its last gradient."""
+    return a_left * a_right, a_right * w_left + w_right, s_right * a_left, s_right * w_left + g_right
+
+
+@triton.jit(do_not_specialize=_PLAIN)
+def forward_kernel(
+    u, delta, A, B, C, D, z, bias, out, saved, last, start,
+    u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l,
+    B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l,
+    z_b, z_d, z_l, out_b, out_r, out_d, out_l,
+    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows,
+    DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
+    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
+    SAVE: tl.constexpr, LAST: tl.constexpr, SEGMENTED: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """Outputs (gated if there is a gate), kept borders (row, chunk - 1, state, channel), last states."""
+    row, batch, direction, group, inner, channel, origin, sign = _place(
+        channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
+    )
+    lane, n = tl.arange(0, BD), tl.arange(0, NP)
+    here = inner * BD + lane < group_channels
+    states = (n < N)[:, None] & here[None, :]
+    weights = direction * channels + channel + lane
+    rates = _rates(tl.load(A + weights[None, :] * N + n[:, None], mask=states, other=0), CT)
+    if HAS_D:
+        skip = tl.load(D + weights, mask=here, other=0).to(CT)
+    if HAS_BIAS:
+        shift = tl.load(bias + weights, mask=here, other=0).to(CT)
+
+    origin = origin.to(tl.int64)
+    u += batch * u_b + direction * u_r + channel.to(tl.int64) * u_d + origin * u_l
+    delta += batch * delta_b + direction * delta_r + channel.to(tl.int64) * delta_d + origin * delta_l
+    out += batch * out_b + direction * out_r + channel.to(tl.int64) * out_d + origin * out_l
+    B += batch * B_b + direction * B_r + group.to(tl.int64) * B_g + origin * B_l
+    C += batch * C_b + direction * C_r + group.to(tl.int64) * C_g + origin * C_l
+    if HAS_Z:
+        z += batch * z_b + channel.to(tl.int64) * z_d + origin * z_l
+
+    first = tl.program_id(1) * segment_chunks
+    end = tl.minimum(first + segment_chunks, chunks)
+    cell = n[:, None] * channels + channel + lane[None, :]
+    if SEGMENTED:
+        h = tl.load(start + (tl.program_id(1) * rows + row) * N * channels + cell, mask=states, other=0)
+    else:
+        h = tl.zeros((NP, BD), CT)
+
+    # What comes from far away is loaded one step ahead of its use.
+    t = (sign * first * T).to(tl.int64)
+    next_u = tl.load(u + t * u_l + lane * u_d, mask=here, other=0)
+    next_delta = tl.load(delta + t * delta_l + lane * delta_d, mask=here, other=0)
+    if HAS_Z:
+        next_z = tl.load(z + t * z_l + lane * z_d, mask=here, other=0)
+    for chunk in range(first, end):
+        if SAVE:
+            border = (row * (chunks - 1) + chunk - 1) * N * channels
+            tl.store(saved + border + cell, h, mask=states & (chunk > 0))
+        for step in range(chunk * T, tl.minimum(chunk * T + T, length)):
+            t = (sign * step).to(tl.int64)
+            weight_in = tl.load(B + t * B_l + n * B_n, mask=n < N, other=0).to(CT)
+            weight_out = tl.load(C + t * C_l + n * C_n, mask=n < N, other=0).to(CT)
+            x, raw = next_u.to(CT), next_delta.to(CT)
+            ahead = here & (step + 1 < length)
+            next_u = tl.load(u + (t + sign) * u_l + lane * u_d, mask=ahead, other=0)
+            next_delta = tl.load(delta + (t + sign) * delta_l + lane * delta_d, mask=ahead, other=0)
+            if HAS_BIAS:
+                raw += shift
+            dt = _step_size(raw, SOFTPLUS, CT)
+            h = _exp(dt[None, :] * rates, CT) * h + (dt * x)[None, :] * weight_in[:, None]
+            y = tl.sum(h * weight_out[:, None], axis=0)
+            if HAS_D:
+                y += skip * x
+            if HAS_Z:
+                gate = next_z.to(CT)
+                next_z = tl.load(z + (t + sign) * z_l + lane * z_d, mask=ahead, other=0)
+                y *= gate * _sigmoid(gate)
+            tl.store(out + t * out_l + lane * out_d, y.to(out.dtype.element_ty), mask=here)
+    if LAST:
+        # (row, channel, state)
+        into = last + row * channels * N + (channel + lane)[None, :] * N + n[:, None]
+        tl.store(into, h, mask=states & (end == chunks))
+
+
+@triton.jit(do_not_specialize=_PLAIN)
+def segment_kernel(
+    x, delta, A, weight, z, bias, state, total,
+    x_b, x_r, x_d, x_l, delta_b, delta_r, delta_d, delta_l, weight_b, weight_r, weight_g, weight_n, weight_l,
+    z_b, z_d, z_l,
+    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows,
+    scale: tl.constexpr, BACKWARD: tl.constexpr,
+    DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
+    HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """What a segment adds to the state after it, and the sum of its step sizes, which gives its decay.
+
+    Forward: ``x`` is ``u`` and ``weight`` is ``B``. Backward: ``x`` is the gradient of the output and ``weight`` is
+    ``C``; time runs backwards, and what is found is what the segment adds to the gradient of the state before it.
+    """
+    row, batch, direction, group, inner, channel, origin, sign = _place(
+        channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
+    )
+    lane, n = tl.arange(0, BD), tl.arange(0, NP)
+    here = inner * BD + lane < group_channels
+    states = (n < N)[:, None] & here[None, :]
+    weights = direction * channels + channel + lane
+    rates = _rates(tl.load(A + weights[None, :] * N + n[:, None], mask=states, other=0), CT)
+    if HAS_BIAS:
+        shift = tl.load(bias + weights, mask=here, other=0).to(CT)
+
+    origin = origin.to(tl.int64)
+    x += batch * x_b + direction * x_r + channel.to(tl.int64) * x_d + origin * x_l
+    delta += batch * delta_b + direction * delta_r + channel.to(tl.int64) * delta_d + origin * delta_l
+    weight += batch * weight_b + direction * weight_r + group.to(tl.int64) * weight_g + origin * weight_l
+    if HAS_Z:
+        z += batch * z_b + channel.to(tl.int64) * z_d + origin * z_l
+
+    first = tl.program_id(1) * segment_chunks * T
+    end = tl.minimum(first + segment_chunks * T, length)
+    h = tl.zeros((NP, BD), CT)
+    sum_dt = tl.zeros((BD,), CT)
+    for index in range(first, end):
+        step = first + end - 1 - index if BACKWARD else index
+        t = (sign * step).to(tl.int64)
+        value = tl.load(x + t * x_l + lane * x_d, mask=here, other=0).to(CT)
+        raw = tl.load(delta + t * delta_l + lane * delta_d, mask=here, other=0).to(CT)
+        factor = tl.load(weight + t * weight_l + n * weight_n, mask=n < N, other=0).to(CT)
+        if HAS_BIAS:
+            raw += shift
+        dt = _step_size(raw, SOFTPLUS, CT)
+        sum_dt += dt
+        if HAS_Z:
+            gate = tl.load(z + t * z_l + lane * z_d, mask=here, other=0).to(CT)
+            value *= gate * _sigmoid(gate)
+        decay = _exp(dt[None, :] * rates, CT)
+        if BACKWARD:
+            h = decay * (h + (scale * value)[None, :] * factor[:, None])
+        else:
+            h = decay * h + (dt * value)[None, :] * factor[:, None]
+    place = tl.program_id(1) * rows + row
+    tl.store(state + place * N * channels + n[:, None] * channels + channel + lane[None, :], h, mask=states)
+    tl.store(total + place * channels + channel + lane, sum_dt, mask=here)
+
+
+@triton.jit(do_not_specialize=_PLAIN)
+def chain_kernel(
+    state, total, A, channels, segments, rows,
+    BACKWARD: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BD: tl.constexpr,
+    HAS_INITIAL: tl.constexpr, CT: tl.constexpr, initial,
+):  # fmt: skip
+    """Replace what each segment adds by what it starts from (backward: the gradient of the state after it)."""
+    row = tl.program_id(1).to(tl.int64)
+    lane, n = tl.program_id(0) * BD + tl.arange(0, BD), tl.arange(0, NP)
+    here = lane < channels
+    states = (n < N)[:, None] & here[None, :]
+    weights = (row % DIRECTIONS) * channels + lane
+    rates = _rates(tl.load(A + weights[None, :] * N + n[:, None], mask=states, other=0), CT)
+    if HAS_INITIAL:
+        h = tl.load(initial + (row * channels + lane[None, :]) * N + n[:, None], mask=states, other=0).to(CT)
+    else:
+        h = tl.zeros((NP, BD), CT)
+    for index in range(segments):
+        place = (segments - 1 - index if BACKWARD else index) * rows + row
+        into = state + place * N * channels + n[:, None] * channels + lane[None, :]
+        added = tl.load(into, mask=states, other=0)
+        sum_dt = tl.load(total + place * channels + lane, mask=here, other=0)
+        tl.store(into, h, mask=states)
+        h = added + _exp(sum_dt[None, :] * rates, CT) * h
+
+
+@triton.jit(do_not_specialize=_PLAIN)
+def backward_kernel(
+    dout, u, delta, A, B, C, D, z, bias, saved, carry,
+    du, ddelta, dA, dB, dC, dD, dz, dbias,
+    dout_b, dout_d, dout_l, u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l,
+    B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l, z_b, z_d, z_l,
+    du_b, du_r, du_d, du_l, ddelta_b, ddelta_r, ddelta_d, ddelta_l, dz_b, dz_d, dz_l,
+    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows,
+    scale: tl.constexpr,
+    DIRECTIONS: tl.constexpr, N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
+    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_DZ: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_CARRY: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """Gradients; those of weights as partial sums that the caller adds up.
+
+    ``dA`` (segment, row, state, channel); ``dD`` and ``dbias`` (segment, row, channel); ``dB`` and ``dC`` (block of a
+    group, row, group, state, position). ``carry`` (segment, row, state, channel) is scratch; with ``HAS_CARRY`` it holds
+    the gradient of the state after each segment at first. ``HAS_DZ`` makes the gradient of the gate.
+    """
+    row, batch, direction, group, inner, channel, origin, sign = _place(
+        channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
+    )
+    lane, i = tl.arange(0, BD), tl.arange(0, T)
+    here = inner * BD + lane < group_channels
+    weights = direction * channels + channel + lane
+    if HAS_D:
+        skip = tl.load(D + weights, mask=here, other=0).to(CT)
+        sum_dD = tl.zeros((BD,), CT)
+    if HAS_BIAS:
+        shift = tl.load(bias + weights, mask=here, other=0).to(CT)
+        sum_dbias = tl.zeros((BD,), CT)
+
+    d0 = channel.to(tl.int64)
+    u += batch * u_b + direction * u_r + d0 * u_d
+    delta += batch * delta_b + direction * delta_r + d0 * delta_d
+    du += batch * du_b + direction * du_r + d0 * du_d
+    ddelta += batch * ddelta_b + direction * ddelta_r + d0 * ddelta_d
+    dout += batch * dout_b + d0 * dout_d
+    B += batch * B_b + direction * B_r + group.to(tl.int64) * B_g
+    C += batch * C_b + direction * C_r + group.to(tl.int64) * C_g
+    if HAS_Z:
+        z += batch * z_b + d0 * z_d
+    if HAS_DZ:
+        dz += batch * dz_b + d0 * dz_d
+    groups = channels // group_channels
+    summed = ((inner * rows + row) * groups + group) * N * length
+    dB += summed
+    dC += summed
+    place = (tl.program_id(1) * rows + row) * channels + channel
+    carry += place * N - channel * (N - 1) + lane
+    dA += place * N - channel * (N - 1) + lane
+    A += weights * N
+
+    first = tl.program_id(1) * segment_chunks
+    end = tl.minimum(first + segment_chunks, chunks)
+    for index in range(first, end):
+        chunk = first + end - 1 - index
+        known = (chunk < end - 1) | HAS_CARRY
+        valid = chunk * T + i < length
+        mask = valid[:, None] & here[None, :]
+        # Position of the chunk's first step in 64 bits, of its other steps relative to that in 32.
+        p = (origin + sign * chunk * T).to(tl.int64)
+        move = sign * i
+        x = tl.load(u + p * u_l + ((move * u_l)[:, None] + (lane * u_d)[None, :]), mask=mask, other=0).to(CT)
+        at = (move * delta_l)[:, None] + (lane * delta_d)[None, :]
+        raw = tl.load(delta + p * delta_l + at, mask=mask, other=0).to(CT)
+        at = (move * dout_l)[:, None] + (lane * dout_d)[None, :]
+        dy = tl.load(dout + p * dout_l + at, mask=mask, other=0).to(CT) * scale
+        if HAS_BIAS:
+            raw += shift[None, :]
+        # A step size of 0 makes what lies beyond the end the identity.
+        dt = tl.where(mask, _step_size(raw, SOFTPLUS, CT), 0.0)
+        if HAS_Z:
+            at = (move * z_l)[:, None] + (lane * z_d)[None, :]
+            gate = tl.load(z + p * z_l + at, mask=mask, other=0).to(CT)
+            sigmoid = _sigmoid(gate)
+            if HAS_DZ:
+                dgate = dy * sigmoid * (1 + gate * (1 - sigmoid))
+                y = tl.zeros((T, BD), CT)
+            dy *= gate * sigmoid
+        dt_x = dt * x
+        grad_dt = tl.zeros((T, BD), CT)
+        grad_dt_x = tl.zeros((T, BD), CT)
+
+        border = saved + (row * (chunks - 1) + chunk - 1) * N * channels + channel + lane
+        for n in range(N):
+            rate = tl.load(A + n, mask=here, other=0)
+            weight_in = tl.load(B + p * B_l + n * B_n + move * B_l, mask=valid, other=0).to(CT)
+            weight_out = tl.load(C + p * C_l + n * C_n + move * C_l, mask=valid, other=0).to(CT)
+            h0 = tl.load(border + n * channels, mask=here & (chunk > 0), other=0)
+            a = _exp(dt * _rates(rate, CT)[None, :], CT)
+            b = dt_x * weight_in[:, None]
+            begin = b + tl.where((i == 0)[:, None], a * h0[None, :], 0.0)
+            _, h = tl.associative_scan((a, begin), 0, _scan)
+            after = tl.load(carry + n * channels, mask=here & known, other=0)
+            c = dy * weight_out[:, None] + tl.where((i == T - 1)[:, None], after[None, :], 0.0)
+            one = tl.full((T, BD), 1.0, CT)
+            _, w, _, g = tl.associative_scan((a, a * c, one, c), 0, _scan_gradient, reverse=True)
+            tl.store(carry + n * channels, tl.sum(tl.where((i == 0)[:, None], w, 0.0), axis=0), mask=here)
+            # g times the gradient of the exponent: the decayed state is what the input did not add.
+            dexponent = g * (h - b)
+            grad_dt += dexponent * rate.to(CT)[None, :]
+            grad_dt_x += g * weight_in[:, None]
+            sum_dA = tl.load(dA + n * channels, mask=here & (chunk < end - 1), other=0)
+            tl.store(dA + n * channels, sum_dA + tl.sum(dexponent * dt, axis=0), mask=here)
+            position = n * length + p + move
+            tl.store(dB + position, tl.sum(dt_x * g, axis=1), mask=valid)
+            tl.store(dC + position, tl.sum(dy * h, axis=1), mask=valid)
+            if HAS_DZ:
+                y += h * weight_out[:, None]
+        # The scratch was written by threads that need not be those that read it in the next round.
+        tl.debug_barrier()
+
+        grad_u = grad_dt_x * dt
+        grad_dt += grad_dt_x * x
+        if HAS_D:
+            grad_u += dy * skip[None, :]
+            sum_dD += tl.sum(dy * x, axis=0)
+        at = (move * du_l)[:, None] + (lane * du_d)[None, :]
+        tl.store(du + p * du_l + at, grad_u.to(du.dtype.element_ty), mask=mask)
+        if SOFTPLUS:
+            grad_dt = tl.where(raw > 20, grad_dt, grad_dt * _sigmoid(raw))
+        if HAS_BIAS:
+            sum_dbias += tl.sum(tl.where(mask, grad_dt, 0.0), axis=0)
+        at = (move * ddelta_l)[:, None] + (lane * ddelta_d)[None, :]
+        tl.store(ddelta + p * ddelta_l + at, grad_dt.to(ddelta.dtype.element_ty), mask=mask)
+        if HAS_DZ:
+            if HAS_D:
+                y += skip[None, :] * x
+            at = (move * dz_l)[:, None] + (lane * dz_d)[None, :]
+            tl.store(dz + p * dz_l + at, (dgate * y).to(dz.dtype.element_ty), mask=mask)
+    if HAS_D:
+        tl.store(dD + place + lane, sum_dD, mask=here)
+    if HAS_BIAS:
+        tl.store(dbias + place + lane, sum_dbias, mask=here)
+
+
+@triton.jit
+def _plane(length, channels, BL: tl.constexpr, BD: tl.constexpr):
+    """Batch element, steps and channels of an elementwise program, and which of them exist."""
+    blocks = tl.cdiv(channels, BD)
+    tiles = blocks * tl.cdiv(length, BL)
+    batch = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = tl.program_id(0) % tiles
+    t = (tile // blocks * BL + tl.arange(0, BL))[:, None].to(tl.int64)
+    d = (tile % blocks * BD + tl.arange(0, BD))[None, :].to(tl.int64)
+    return batch, t, d, (t < length) & (d < channels)
+
+
+@triton.jit
+def gate_forward_kernel(
+    y, z, out, total, y_b, y_r, y_d, y_l, z_b, z_d, z_l, out_b, out_d, out_l, length, channels,
+    HAS_Z: tl.constexpr, KEEP: tl.constexpr, BL: tl.constexpr, BD: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """The gated mean of both directions, and their sum, which is laid out like the output."""
+    batch, t, d, mask = _plane(length, channels, BL, BD)
+    at = y + batch * y_b + t * y_l + d * y_d
+    value = tl.load(at, mask=mask, other=0).to(CT) + tl.load(at + y_r, mask=mask, other=0).to(CT)
+    at = batch * out_b + t * out_l + d * out_d
+    if KEEP:
+        tl.store(total + at, value.to(total.dtype.element_ty), mask=mask)
+    value *= 0.5
+    if HAS_Z:
+        gate = tl.load(z + batch * z_b + t * z_l + d * z_d, mask=mask, other=0).to(CT)
+        value *= gate * _sigmoid(gate)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def gate_backward_kernel(
+    dout, total, z, dz, dout_b, dout_d, dout_l, total_b, total_d, total_l, z_b, z_d, z_l, dz_b, dz_d, dz_l,
+    length, channels, BL: tl.constexpr, BD: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """The gradient of the gate."""
+    batch, t, d, mask = _plane(length, channels, BL, BD)
+    gate = tl.load(z + batch * z_b + t * z_l + d * z_d, mask=mask, other=0).to(CT)
+    value = tl.load(total + batch * total_b + t * total_l + d * total_d, mask=mask, other=0).to(CT)
+    dy = tl.load(dout + batch * dout_b + t * dout_l + d * dout_d, mask=mask, other=0).to(CT)
+    sigmoid = _sigmoid(gate)
+    value *= 0.5 * dy * sigmoid * (1 + gate * (1 - sigmoid))
+    tl.store(dz + batch * dz_b + t * dz_l + d * dz_d, value.to(dz.dtype.element_ty), mask=mask)
