@@ -8,7 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 #: Attention of queries, keys and values, each of shape (B, L, heads, D), the result likewise.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -19,8 +19,10 @@ ATTENTION_RULES = ('region_causal', 'full', 'causal', 'local')
 # the keys that a group skips save less than a further call costs, and in no more groups than so.
 GROUP_TOKENS = 64
 MAX_GROUPS = 16
-# On a GPU FlexAttention passes over the blocks that are hidden, which pays from so many tokens on.
-FLEX_TOKENS = 1024
+# On a GPU FlexAttention passes over the blocks of so many tokens that are hidden, which pays from a length on.
+FLEX_BLOCK = 128
+FLEX_TOKENS = 2048
+HAS_TRITON = importlib.util.find_spec('triton') is not None  # Here, as the look-up cannot be compiled.
 
 
 def attention_mask(region_ids: Tensor, rule: str) -> Tensor | None:
@@ -50,9 +52,10 @@ def pad_heads(q: Tensor, k: Tensor, v: Tensor, width: int) -> tuple[Tensor, Tens
     return tuple(F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
 
 
-def _kernel_width(head_dim: int, device: torch.device) -> int:
-    """Channels of a head that fused kernels are built for: on a GPU multiples of 8."""
-    return -(-head_dim // 8) * 8 if device.type == 'cuda' else head_dim
+def _kernel_width(head_dim: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Channels of a head that fused kernels take: on a GPU multiples of 16 bytes, or all scores lie in memory."""
+    multiple = 16 // dtype.itemsize if device.type == 'cuda' else 1
+    return -(-head_dim // multiple) * multiple
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
@@ -69,7 +72,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causa
         Tensor: Shape (B, L, heads, D).
     """
     head_dim = q.shape[-1]
-    q, k, v = pad_heads(q, k, v, _kernel_width(head_dim, q.device))
+    q, k, v = pad_heads(q, k, v, _kernel_width(head_dim, q.dtype, q.device))
     out = F.scaled_dot_product_attention(
         *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, is_causal=is_causal, scale=head_dim**-0.5
     )
@@ -116,8 +119,18 @@ def _compiled_flex_attention() -> Callable[..., Tensor]:
     return torch.compile(flex_attention)
 
 
+def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of keys each block of queries has, and their places, those it has first."""
+    places = blocks.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(dim=-1, dtype=torch.int32), places.int()
+
+
 class AttendByBlocks:
     """Attention by FlexAttention, which passes over blocks of scores that are hidden and has no mask in memory.
+
+    The lowest and the highest region in a block tell whether one block may see another at all, and whether in full; so
+    nothing of size (L, L) is computed. Where the regions of a block are not neighbours, 'local' may look at a block in
+    which nothing turns out to be visible.
 
     Args:
         region_ids (Tensor): Region of each token, shape (L,) or (B, L).
@@ -129,9 +142,21 @@ class AttendByBlocks:
             ids = region_ids[b] if region_ids.ndim == 2 else region_ids
             return ids[key] <= ids[query] if rule == 'region_causal' else ids[key] == ids[query]
 
-        batch = len(region_ids) if region_ids.ndim == 2 else None
         length = region_ids.shape[-1]
-        self.block_mask = create_block_mask(visible, batch, None, length, length, device=region_ids.device)
+        blocks = -(-length // FLEX_BLOCK)
+        ids = region_ids.view(-1, 1, length)
+        ids = torch.cat([ids, ids[..., -1:].expand(-1, -1, blocks * FLEX_BLOCK - length)], dim=-1)
+        low, high = ids.unflatten(-1, (blocks, FLEX_BLOCK)).aminmax(dim=-1)
+        some = low[..., None, :] <= high[..., :, None]
+        full = high[..., None, :] <= low[..., :, None]
+        if rule == 'local':
+            some, full = (x & x.transpose(-1, -2) for x in (some, full))
+        # The end of a block that the sequence does not fill has to be hidden.
+        filled = torch.arange(blocks, device=region_ids.device) < length // FLEX_BLOCK
+        full = full & filled & filled[:, None]
+        self.block_mask = BlockMask.from_kv_blocks(
+            *_ordered(some & ~full), *_ordered(full), FLEX_BLOCK, visible, seq_lengths=(length, length)
+        )
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend, shape (B, L, heads, D) in and out."""
@@ -141,10 +166,6 @@ class AttendByBlocks:
         heads_first = (x.transpose(1, 2) for x in (q, k, v))
         out = flex(*heads_first, block_mask=self.block_mask, scale=head_dim**-0.5)
         return out.transpose(1, 2)[..., :head_dim]
-
-
-def _serves_flex(length: int, device: torch.device) -> bool:
-    return device.type == 'cuda' and length >= FLEX_TOKENS and importlib.util.find_spec('triton') is not None
 
 
 def region_attention(rule: str, region_ids: Tensor, region_size: int | None = None) -> Attend:
@@ -174,7 +195,7 @@ def region_attention(rule: str, region_ids: Tensor, region_size: int | None = No
         return partial(attend, is_causal=True)
     if rule == 'local' and region_size is not None:
         return partial(attend_within_runs, region_size=region_size)
-    if _serves_flex(length, device):
+    if device.type == 'cuda' and length >= FLEX_TOKENS and HAS_TRITON:
         return AttendByBlocks(region_ids, rule)
     if region_size is not None and device.type != 'cuda':
         return AttendToEarlierRuns(length, region_size, device)

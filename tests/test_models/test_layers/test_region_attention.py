@@ -47,27 +47,53 @@ def test_regions_of_each_sample(rule):
     assert_equals_plain(ra.region_attention(rule, ids), tokens(5), ra.attention_mask(ids, rule))
 
 
+REGIONS = {
+    'runs': torch.arange(300) // 20,
+    'long runs': torch.arange(512) // 256,
+    'scattered': torch.randint(5, (300,)),
+    'of each sample': torch.stack([torch.arange(300) // 100, torch.randint(5, (300,))]),
+}
+
+
 @pytest.mark.parametrize('rule', ['region_causal', 'local'])
-@pytest.mark.parametrize('per_sample', [False, True])
+@pytest.mark.parametrize('regions', REGIONS)
 # FlexAttention says so wherever it is not compiled, as here.
 @pytest.mark.filterwarnings('ignore:flex_attention called without torch.compile')
-def test_flex_attention(rule, per_sample):
-    ids = torch.randint(5, (2, 150) if per_sample else (150,))
-    qkv = [x.detach().float() for x in tokens(150)]  # On a CPU it has no backward pass.
+def test_flex_attention(rule, regions):
+    ids = REGIONS[regions]
+    qkv = [x.detach().float() for x in tokens(ids.shape[-1])]  # On a CPU it has no backward pass.
     torch.testing.assert_close(ra.AttendByBlocks(ids, rule)(*qkv), plain(*qkv, ra.attention_mask(ids, rule)))
+
+
+@pytest.mark.parametrize('rule', ['region_causal', 'local'])
+@pytest.mark.parametrize('regions', ['runs', 'long runs', 'of each sample'])
+def test_blocks_of_flex_attention(rule, regions):
+    """Blocks of scores which it computes, and which it computes without a look at the rule."""
+    ids = REGIONS[regions]
+    visible = ra.attention_mask(ids, rule).view(-1, 1, *(ids.shape[-1],) * 2).float()
+    # A block at the end that is not filled is not fully visible.
+    padding = -ids.shape[-1] % ra.FLEX_BLOCK
+    share = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(visible, (0, padding, 0, padding)), ra.FLEX_BLOCK)
+    block_mask = ra.AttendByBlocks(ids, rule).block_mask
+    assert torch.equal(block_mask.full_kv_num_blocks, (share == 1).sum(-1))
+    if regions != 'of each sample':  # There 'local' looks at more than it needs to.
+        assert torch.equal(block_mask.to_dense().bool(), share > 0)
 
 
 @pytest.mark.parametrize('rule', ['full', 'causal', 'local', 'region_causal'])
 def test_padded_heads_change_nothing(rule, monkeypatch):
-    monkeypatch.setattr(ra, '_kernel_width', lambda head_dim, _device: head_dim + 4)
+    monkeypatch.setattr(ra, '_kernel_width', lambda head_dim, _dtype, _device: head_dim + 4)
     ids = torch.arange(4).repeat_interleave(3)
     assert_equals_plain(ra.region_attention(rule, ids, 3), tokens(12), ra.attention_mask(ids, rule))
 
 
-@pytest.mark.parametrize(('head_dim', 'cpu', 'cuda'), [(12, 12, 16), (16, 16, 16), (5, 5, 8), (64, 64, 64)])
-def test_width_of_the_kernels(head_dim, cpu, cuda):
-    assert ra._kernel_width(head_dim, torch.device('cpu')) == cpu
-    assert ra._kernel_width(head_dim, torch.device('cuda')) == cuda
+@pytest.mark.parametrize(
+    ('head_dim', 'dtype', 'width'),
+    [(12, torch.bfloat16, 16), (12, torch.float32, 12), (16, torch.float16, 16), (5, torch.float32, 8)],
+)
+def test_width_of_the_kernels(head_dim, dtype, width):
+    assert ra._kernel_width(head_dim, dtype, torch.device('cpu')) == head_dim
+    assert ra._kernel_width(head_dim, dtype, torch.device('cuda')) == width
 
 
 def test_hidden_halves_are_not_computed(monkeypatch):
