@@ -1,8 +1,8 @@
 """The Triton backend: GPU kernels that need nothing beyond torch, compiled on their first use.
 
-The kernels are in ``triton_scan.py`` and ``triton_conv.py``; here are their launches and the table of their block sizes.
-Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With ``TRITON_INTERPRET=1`` in the
-environment they run on the CPU, slowly, which is for tests.
+The kernels are in ``triton_scan.py`` and ``triton_conv.py``; here are their launches and the table of block
+sizes. Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With ``TRITON_INTERPRET=1`` in
+the environment they run on the CPU, slowly, which is for tests.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ class Tuning:
     forward: Block
     backward: Block
     conv_steps: int = 32
-    conv: Block = Block(64, 4)
+    conv: Block = Block(channels=64, warps=4)  # noqa: RUF009 (a tuple)
     segments: int | None = None  # Parts of a sequence that run side by side; None for as many as fill the GPU.
 
 
@@ -141,7 +141,7 @@ class _Scan:
         blocks = -(-group // block.channels)
         programs = self.rows * self.groups * blocks
         segments, size = _segments(self.tuning, programs, self.chunks, self.u.device)
-        sizes = (self.length, self.channels, group, blocks, self.chunks, size, self.reverse, self.rows)
+        sizes = (self.length, self.channels, group, blocks, self.chunks, size, self.reverse, self.rows, 1)
         return (programs, segments), sizes, blocks
 
     def starts(

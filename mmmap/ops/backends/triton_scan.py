@@ -6,26 +6,32 @@ pointer arithmetic alone: step ``t`` of the recurrence is position ``t`` or ``le
 * Forward: a thread holds all states of its channels, step after step; the state before each chunk (but the first) is
   kept for the backward pass.
 * Backward: chunk after chunk from the last to the first, state by state. A thread holds all steps of a chunk of its
-  channels, so that both scans over a chunk (states forwards, their gradients backwards) need no other thread.
+  channels in registers: the states are computed again forwards, then their gradients backwards. What a thread keeps
+  from one chunk to the next goes through memory that it alone writes and reads.
 * Segments of long sequences run side by side: a first pass finds what each segment adds to the state (or to its
   gradient), a second one chains these, and the kernels above start from there.
+
+Neighbouring threads have neighbouring channels. The argument ``unit`` is 1, which the compiler does not know: it hides
+that channels start at aligned addresses and that states lie side by side. Else a thread would get neighbouring
+channels, to load them at once, and only part of the states.
 
 ``row`` numbers batch elements and directions, batch first. All sums are in ``CT``, float32 or float64.
 """
 
+# ruff: noqa: RUF005 (triton compiles no unpacking into a tuple)
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
 # Specialising on these would compile again for every other length, or make constants of what the code calls methods of.
-_PLAIN = ['length', 'chunks', 'segment_chunks', 'reverse', 'rows', 'segments']
+_PLAIN = ['length', 'chunks', 'segment_chunks', 'reverse', 'rows', 'segments', 'unit']
 
 
 @triton.jit
 def _exp(x, CT: tl.constexpr):
     """2 to the power of ``x``; e to the power of ``x`` in float64, where the GPU has no shortcut for either."""
-    if CT == tl.float64:
+    if tl.float64 == CT:
         return tl.exp(x)
     else:
         return tl.exp2(x)
@@ -34,7 +40,7 @@ def _exp(x, CT: tl.constexpr):
 @triton.jit
 def _rates(x, CT: tl.constexpr):
     """Decay rates in the unit of :func:`_exp`."""
-    if CT == tl.float64:
+    if tl.float64 == CT:
         return x.to(CT)
     else:
         return x.to(CT) * 1.4426950408889634
@@ -53,7 +59,7 @@ def _softplus(x, CT: tl.constexpr):
     series, whose argument is at most 1/3.
     """
     e = tl.exp(-tl.abs(x))
-    if CT == tl.float64:
+    if tl.float64 == CT:
         one = 1 + e
         tail = tl.where(one == 1, e, tl.log(one) * (e / tl.where(one == 1, 1, one - 1)))
     else:
@@ -86,25 +92,13 @@ def _place(channels, group_channels, group_blocks, length, reverse, DIRECTIONS: 
     return row, row // DIRECTIONS, direction, group, inner, channel, turned * (length - 1), 1 - 2 * turned
 
 
-@triton.jit
-def _scan(a_left, h_left, a_right, h_right):
-    """Compose two stretches of ``h <- a h + b``."""
-    return a_left * a_right, a_right * h_left + h_right
-
-
-@triton.jit
-def _scan_gradient(a_left, w_left, s_left, g_left, a_right, w_right, s_right, g_right):
-    """Compose two stretches of ``g = c + w; w <- a g``: ``w`` is what a stretch hands on, ``g`` its last gradient."""
-    return a_left * a_right, a_right * w_left + w_right, s_right * a_left, s_right * w_left + g_right
-
-
 @triton.jit(do_not_specialize=_PLAIN)
 def forward_kernel(
     u, delta, A, B, C, D, z, bias, out, saved, last, start,
     u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l,
     B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l,
     z_b, z_d, z_l, out_b, out_r, out_d, out_l,
-    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows,
+    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows, unit,
     DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     SAVE: tl.constexpr, LAST: tl.constexpr, SEGMENTED: tl.constexpr, CT: tl.constexpr,
@@ -113,11 +107,11 @@ def forward_kernel(
     row, batch, direction, group, inner, channel, origin, sign = _place(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
     )
-    lane, n = tl.arange(0, BD), tl.arange(0, NP)
+    lane, n = tl.arange(0, BD) + (unit - 1), tl.arange(0, NP)
     here = inner * BD + lane < group_channels
-    states = (n < N)[:, None] & here[None, :]
+    states = here[:, None] & (n < N)[None, :]
     weights = direction * channels + channel + lane
-    rates = _rates(tl.load(A + weights[None, :] * N + n[:, None], mask=states, other=0), CT)
+    rates = _rates(tl.load(A + weights[:, None] * N + (n * unit)[None, :], mask=states, other=0), CT)
     if HAS_D:
         skip = tl.load(D + weights, mask=here, other=0).to(CT)
     if HAS_BIAS:
@@ -134,11 +128,11 @@ def forward_kernel(
 
     first = tl.program_id(1) * segment_chunks
     end = tl.minimum(first + segment_chunks, chunks)
-    cell = n[:, None] * channels + channel + lane[None, :]
+    cell = n[None, :] * channels + channel + lane[:, None]
     if SEGMENTED:
         h = tl.load(start + (tl.program_id(1) * rows + row) * N * channels + cell, mask=states, other=0)
     else:
-        h = tl.zeros((NP, BD), CT)
+        h = tl.zeros((BD, NP), CT)
 
     # What comes from far away is loaded one step ahead of its use.
     t = (sign * first * T).to(tl.int64)
@@ -161,8 +155,8 @@ def forward_kernel(
             if HAS_BIAS:
                 raw += shift
             dt = _step_size(raw, SOFTPLUS, CT)
-            h = _exp(dt[None, :] * rates, CT) * h + (dt * x)[None, :] * weight_in[:, None]
-            y = tl.sum(h * weight_out[:, None], axis=0)
+            h = _exp(dt[:, None] * rates, CT) * h + (dt * x)[:, None] * weight_in[None, :]
+            y = tl.sum(h * weight_out[None, :], axis=1)
             if HAS_D:
                 y += skip * x
             if HAS_Z:
@@ -172,7 +166,7 @@ def forward_kernel(
             tl.store(out + t * out_l + lane * out_d, y.to(out.dtype.element_ty), mask=here)
     if LAST:
         # (row, channel, state)
-        into = last + row * channels * N + (channel + lane)[None, :] * N + n[:, None]
+        into = last + row * channels * N + (channel + lane)[:, None] * N + (n * unit)[None, :]
         tl.store(into, h, mask=states & (end == chunks))
 
 
@@ -181,7 +175,7 @@ def segment_kernel(
     x, delta, A, weight, z, bias, state, total,
     x_b, x_r, x_d, x_l, delta_b, delta_r, delta_d, delta_l, weight_b, weight_r, weight_g, weight_n, weight_l,
     z_b, z_d, z_l,
-    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows,
+    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows, unit,
     scale: tl.constexpr, BACKWARD: tl.constexpr,
     DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, CT: tl.constexpr,
@@ -194,11 +188,11 @@ def segment_kernel(
     row, batch, direction, group, inner, channel, origin, sign = _place(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
     )
-    lane, n = tl.arange(0, BD), tl.arange(0, NP)
+    lane, n = tl.arange(0, BD) + (unit - 1), tl.arange(0, NP)
     here = inner * BD + lane < group_channels
-    states = (n < N)[:, None] & here[None, :]
+    states = here[:, None] & (n < N)[None, :]
     weights = direction * channels + channel + lane
-    rates = _rates(tl.load(A + weights[None, :] * N + n[:, None], mask=states, other=0), CT)
+    rates = _rates(tl.load(A + weights[:, None] * N + (n * unit)[None, :], mask=states, other=0), CT)
     if HAS_BIAS:
         shift = tl.load(bias + weights, mask=here, other=0).to(CT)
 
@@ -211,7 +205,7 @@ def segment_kernel(
 
     first = tl.program_id(1) * segment_chunks * T
     end = tl.minimum(first + segment_chunks * T, length)
-    h = tl.zeros((NP, BD), CT)
+    h = tl.zeros((BD, NP), CT)
     sum_dt = tl.zeros((BD,), CT)
     for index in range(first, end):
         step = first + end - 1 - index if BACKWARD else index
@@ -226,13 +220,13 @@ def segment_kernel(
         if HAS_Z:
             gate = tl.load(z + t * z_l + lane * z_d, mask=here, other=0).to(CT)
             value *= gate * _sigmoid(gate)
-        decay = _exp(dt[None, :] * rates, CT)
+        decay = _exp(dt[:, None] * rates, CT)
         if BACKWARD:
-            h = decay * (h + (scale * value)[None, :] * factor[:, None])
+            h = decay * (h + (scale * value)[:, None] * factor[None, :])
         else:
-            h = decay * h + (dt * value)[None, :] * factor[:, None]
+            h = decay * h + (dt * value)[:, None] * factor[None, :]
     place = tl.program_id(1) * rows + row
-    tl.store(state + place * N * channels + n[:, None] * channels + channel + lane[None, :], h, mask=states)
+    tl.store(state + place * N * channels + n[None, :] * channels + channel + lane[:, None], h, mask=states)
     tl.store(total + place * channels + channel + lane, sum_dt, mask=here)
 
 
@@ -246,20 +240,20 @@ def chain_kernel(
     row = tl.program_id(1).to(tl.int64)
     lane, n = tl.program_id(0) * BD + tl.arange(0, BD), tl.arange(0, NP)
     here = lane < channels
-    states = (n < N)[:, None] & here[None, :]
+    states = here[:, None] & (n < N)[None, :]
     weights = (row % DIRECTIONS) * channels + lane
-    rates = _rates(tl.load(A + weights[None, :] * N + n[:, None], mask=states, other=0), CT)
+    rates = _rates(tl.load(A + weights[:, None] * N + n[None, :], mask=states, other=0), CT)
     if HAS_INITIAL:
-        h = tl.load(initial + (row * channels + lane[None, :]) * N + n[:, None], mask=states, other=0).to(CT)
+        h = tl.load(initial + (row * channels + lane[:, None]) * N + n[None, :], mask=states, other=0).to(CT)
     else:
-        h = tl.zeros((NP, BD), CT)
+        h = tl.zeros((BD, NP), CT)
     for index in range(segments):
         place = (segments - 1 - index if BACKWARD else index) * rows + row
-        into = state + place * N * channels + n[:, None] * channels + lane[None, :]
+        into = state + place * N * channels + n[None, :] * channels + lane[:, None]
         added = tl.load(into, mask=states, other=0)
         sum_dt = tl.load(total + place * channels + lane, mask=here, other=0)
         tl.store(into, h, mask=states)
-        h = added + _exp(sum_dt[None, :] * rates, CT) * h
+        h = added + _exp(sum_dt[:, None] * rates, CT) * h
 
 
 @triton.jit(do_not_specialize=_PLAIN)
@@ -269,7 +263,7 @@ def backward_kernel(
     dout_b, dout_d, dout_l, u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l,
     B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l, z_b, z_d, z_l,
     du_b, du_r, du_d, du_l, ddelta_b, ddelta_r, ddelta_d, ddelta_l, dz_b, dz_d, dz_l,
-    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows,
+    length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows, unit,
     scale: tl.constexpr,
     DIRECTIONS: tl.constexpr, N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_DZ: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
@@ -278,34 +272,35 @@ def backward_kernel(
     """Gradients; those of weights as partial sums that the caller adds up.
 
     ``dA`` (segment, row, state, channel); ``dD`` and ``dbias`` (segment, row, channel); ``dB`` and ``dC`` (block of a
-    group, row, group, state, position). ``carry`` (segment, row, state, channel) is scratch; with ``HAS_CARRY`` it holds
-    the gradient of the state after each segment at first. ``HAS_DZ`` makes the gradient of the gate.
+    group, row, group, state, position). ``carry`` (segment, row, state, channel) is scratch; with ``HAS_CARRY`` it
+    holds the gradient of the state after each segment at first. ``HAS_DZ`` makes the gradient of the gate.
     """
     row, batch, direction, group, inner, channel, origin, sign = _place(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
     )
-    lane, i = tl.arange(0, BD), tl.arange(0, T)
+    lane, i = tl.arange(0, BD) + (unit - 1), tl.arange(0, T)
     here = inner * BD + lane < group_channels
     weights = direction * channels + channel + lane
     if HAS_D:
         skip = tl.load(D + weights, mask=here, other=0).to(CT)
         sum_dD = tl.zeros((BD,), CT)
+    shift = tl.zeros((BD,), CT)
     if HAS_BIAS:
         shift = tl.load(bias + weights, mask=here, other=0).to(CT)
         sum_dbias = tl.zeros((BD,), CT)
 
     d0 = channel.to(tl.int64)
-    u += batch * u_b + direction * u_r + d0 * u_d
-    delta += batch * delta_b + direction * delta_r + d0 * delta_d
-    du += batch * du_b + direction * du_r + d0 * du_d
-    ddelta += batch * ddelta_b + direction * ddelta_r + d0 * ddelta_d
-    dout += batch * dout_b + d0 * dout_d
+    u += batch * u_b + direction * u_r + d0 * u_d + lane * u_d
+    delta += batch * delta_b + direction * delta_r + d0 * delta_d + lane * delta_d
+    du += batch * du_b + direction * du_r + d0 * du_d + lane * du_d
+    ddelta += batch * ddelta_b + direction * ddelta_r + d0 * ddelta_d + lane * ddelta_d
+    dout += batch * dout_b + d0 * dout_d + lane * dout_d
     B += batch * B_b + direction * B_r + group.to(tl.int64) * B_g
     C += batch * C_b + direction * C_r + group.to(tl.int64) * C_g
     if HAS_Z:
-        z += batch * z_b + d0 * z_d
+        z += batch * z_b + d0 * z_d + lane * z_d
     if HAS_DZ:
-        dz += batch * dz_b + d0 * dz_d
+        dz += batch * dz_b + d0 * dz_d + lane * dz_d
     groups = channels // group_channels
     summed = ((inner * rows + row) * groups + group) * N * length
     dB += summed
@@ -319,80 +314,91 @@ def backward_kernel(
     end = tl.minimum(first + segment_chunks, chunks)
     for index in range(first, end):
         chunk = first + end - 1 - index
-        known = (chunk < end - 1) | HAS_CARRY
-        valid = chunk * T + i < length
-        mask = valid[:, None] & here[None, :]
-        # Position of the chunk's first step in 64 bits, of its other steps relative to that in 32.
         p = (origin + sign * chunk * T).to(tl.int64)
-        move = sign * i
-        x = tl.load(u + p * u_l + ((move * u_l)[:, None] + (lane * u_d)[None, :]), mask=mask, other=0).to(CT)
-        at = (move * delta_l)[:, None] + (lane * delta_d)[None, :]
-        raw = tl.load(delta + p * delta_l + at, mask=mask, other=0).to(CT)
-        at = (move * dout_l)[:, None] + (lane * dout_d)[None, :]
-        dy = tl.load(dout + p * dout_l + at, mask=mask, other=0).to(CT) * scale
-        if HAS_BIAS:
-            raw += shift[None, :]
-        # A step size of 0 makes what lies beyond the end the identity.
-        dt = tl.where(mask, _step_size(raw, SOFTPLUS, CT), 0.0)
-        if HAS_Z:
-            at = (move * z_l)[:, None] + (lane * z_d)[None, :]
-            gate = tl.load(z + p * z_l + at, mask=mask, other=0).to(CT)
-            sigmoid = _sigmoid(gate)
-            if HAS_DZ:
-                dgate = dy * sigmoid * (1 + gate * (1 - sigmoid))
-                y = tl.zeros((T, BD), CT)
-            dy *= gate * sigmoid
-        dt_x = dt * x
-        grad_dt = tl.zeros((T, BD), CT)
-        grad_dt_x = tl.zeros((T, BD), CT)
+        dts, dt_xs, dys, ys, ddts, ddt_xs = (), (), (), (), (), ()
+        for k in tl.static_range(T):
+            mask = here & (chunk * T + k < length)
+            t = p + sign * k
+            x = tl.load(u + t * u_l, mask=mask, other=0).to(CT)
+            raw = tl.load(delta + t * delta_l, mask=mask, other=0).to(CT) + shift
+            # A step size of 0 makes what lies beyond the end the identity.
+            dt = tl.where(mask, _step_size(raw, SOFTPLUS, CT), 0.0)
+            dy = tl.load(dout + t * dout_l, mask=mask, other=0).to(CT) * scale
+            if HAS_Z:
+                gate = tl.load(z + t * z_l, mask=mask, other=0).to(CT)
+                dy *= gate * _sigmoid(gate)
+            zero = tl.zeros((BD,), CT)
+            dts, dt_xs, dys = dts + (dt,), dt_xs + (dt * x,), dys + (dy,)
+            ys, ddts, ddt_xs = ys + (zero,), ddts + (zero,), ddt_xs + (zero,)
 
         border = saved + (row * (chunks - 1) + chunk - 1) * N * channels + channel + lane
+        position = p + sign * i
+        valid = chunk * T + i < length
+        known = (chunk < end - 1) | HAS_CARRY
         for n in range(N):
-            rate = tl.load(A + n, mask=here, other=0)
-            weight_in = tl.load(B + p * B_l + n * B_n + move * B_l, mask=valid, other=0).to(CT)
-            weight_out = tl.load(C + p * C_l + n * C_n + move * C_l, mask=valid, other=0).to(CT)
+            rate = tl.load(A + n, mask=here, other=0).to(CT)
             h0 = tl.load(border + n * channels, mask=here & (chunk > 0), other=0)
-            a = _exp(dt * _rates(rate, CT)[None, :], CT)
-            b = dt_x * weight_in[:, None]
-            begin = b + tl.where((i == 0)[:, None], a * h0[None, :], 0.0)
-            _, h = tl.associative_scan((a, begin), 0, _scan)
-            after = tl.load(carry + n * channels, mask=here & known, other=0)
-            c = dy * weight_out[:, None] + tl.where((i == T - 1)[:, None], after[None, :], 0.0)
-            one = tl.full((T, BD), 1.0, CT)
-            _, w, _, g = tl.associative_scan((a, a * c, one, c), 0, _scan_gradient, reverse=True)
-            tl.store(carry + n * channels, tl.sum(tl.where((i == 0)[:, None], w, 0.0), axis=0), mask=here)
-            # g times the gradient of the exponent: the decayed state is what the input did not add.
-            dexponent = g * (h - b)
-            grad_dt += dexponent * rate.to(CT)[None, :]
-            grad_dt_x += g * weight_in[:, None]
+            w = tl.load(carry + n * channels, mask=here & known, other=0)
             sum_dA = tl.load(dA + n * channels, mask=here & (chunk < end - 1), other=0)
-            tl.store(dA + n * channels, sum_dA + tl.sum(dexponent * dt, axis=0), mask=here)
-            position = n * length + p + move
-            tl.store(dB + position, tl.sum(dt_x * g, axis=1), mask=valid)
-            tl.store(dC + position, tl.sum(dy * h, axis=1), mask=valid)
+            speed = _rates(rate, CT)
+            decays, states = (), (h0,)
+            for k in tl.static_range(T):
+                weight = tl.load(B + (p + sign * k) * B_l + n * B_n, mask=chunk * T + k < length, other=0).to(CT)
+                decays = decays + (_exp(dts[k] * speed, CT),)
+                states = states + (decays[k] * states[k] + dt_xs[k] * weight,)
+            # From the last step to the first: g is the gradient of the state, w what it hands to the state before.
+            new_ddts, new_ddt_xs, new_ys = (), (), ()
+            part_dB, part_dC = tl.zeros((T,), CT), tl.zeros((T,), CT)
+            for k in tl.static_range(T - 1, -1, -1):
+                real = chunk * T + k < length
+                weight_in = tl.load(B + (p + sign * k) * B_l + n * B_n, mask=real, other=0).to(CT)
+                weight_out = tl.load(C + (p + sign * k) * C_l + n * C_n, mask=real, other=0).to(CT)
+                g = dys[k] * weight_out + w
+                w = decays[k] * g
+                dexponent = w * states[k]
+                sum_dA += dexponent * dts[k]
+                new_ddts = (ddts[k] + dexponent * rate,) + new_ddts
+                new_ddt_xs = (ddt_xs[k] + g * weight_in,) + new_ddt_xs
+                part_dB = tl.where(i == k, tl.sum(dt_xs[k] * g, axis=0), part_dB)
+                part_dC = tl.where(i == k, tl.sum(dys[k] * states[k + 1], axis=0), part_dC)
+                if HAS_DZ:
+                    new_ys = (ys[k] + states[k + 1] * weight_out,) + new_ys
+            ddts, ddt_xs = new_ddts, new_ddt_xs
             if HAS_DZ:
-                y += h * weight_out[:, None]
-        # The scratch was written by threads that need not be those that read it in the next round.
+                ys = new_ys
+            tl.store(carry + n * channels, w, mask=here)
+            tl.store(dA + n * channels, sum_dA, mask=here)
+            tl.store(dB + n * length + position, part_dB, mask=valid)
+            tl.store(dC + n * length + position, part_dC, mask=valid)
+        # Where a block has fewer channels than threads, one thread writes the scratch for several.
         tl.debug_barrier()
 
-        grad_u = grad_dt_x * dt
-        grad_dt += grad_dt_x * x
-        if HAS_D:
-            grad_u += dy * skip[None, :]
-            sum_dD += tl.sum(dy * x, axis=0)
-        at = (move * du_l)[:, None] + (lane * du_d)[None, :]
-        tl.store(du + p * du_l + at, grad_u.to(du.dtype.element_ty), mask=mask)
-        if SOFTPLUS:
-            grad_dt = tl.where(raw > 20, grad_dt, grad_dt * _sigmoid(raw))
-        if HAS_BIAS:
-            sum_dbias += tl.sum(tl.where(mask, grad_dt, 0.0), axis=0)
-        at = (move * ddelta_l)[:, None] + (lane * ddelta_d)[None, :]
-        tl.store(ddelta + p * ddelta_l + at, grad_dt.to(ddelta.dtype.element_ty), mask=mask)
-        if HAS_DZ:
+        # Loaded again rather than held in registers during the loop.
+        for k in tl.static_range(T):
+            mask = here & (chunk * T + k < length)
+            t = p + sign * k
+            x = tl.load(u + t * u_l, mask=mask, other=0).to(CT)
+            grad_u = ddt_xs[k] * dts[k]
+            grad_dt = ddts[k] + ddt_xs[k] * x
             if HAS_D:
-                y += skip[None, :] * x
-            at = (move * dz_l)[:, None] + (lane * dz_d)[None, :]
-            tl.store(dz + p * dz_l + at, (dgate * y).to(dz.dtype.element_ty), mask=mask)
+                grad_u += dys[k] * skip
+                sum_dD += dys[k] * x
+            if SOFTPLUS:
+                raw = tl.load(delta + t * delta_l, mask=mask, other=0).to(CT) + shift
+                grad_dt = tl.where(raw > 20, grad_dt, grad_dt * _sigmoid(raw))
+            if HAS_BIAS:
+                sum_dbias += tl.where(mask, grad_dt, 0.0)
+            tl.store(du + t * du_l, grad_u.to(du.dtype.element_ty), mask=mask)
+            tl.store(ddelta + t * ddelta_l, grad_dt.to(ddelta.dtype.element_ty), mask=mask)
+            if HAS_DZ:
+                y = ys[k]
+                if HAS_D:
+                    y += skip * x
+                gate = tl.load(z + t * z_l, mask=mask, other=0).to(CT)
+                sigmoid = _sigmoid(gate)
+                y *= tl.load(dout + t * dout_l, mask=mask, other=0).to(CT) * scale
+                y *= sigmoid * (1 + gate * (1 - sigmoid))
+                tl.store(dz + t * dz_l, y.to(dz.dtype.element_ty), mask=mask)
     if HAS_D:
         tl.store(dD + place + lane, sum_dD, mask=here)
     if HAS_BIAS:
