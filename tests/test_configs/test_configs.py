@@ -32,7 +32,7 @@ def build_on_meta(cfg):
 
 def test_model_pretrains(cfg):
     model = build_on_meta(cfg)
-    crop = next(t for t in cfg.train_dataloader.dataset.pipeline if t['type'] == 'RandomResizedCrop')['scale']
+    crop = next(t for t in cfg.train_dataloader.dataset.pipeline if t['type'].endswith('RandomResizedCrop'))['scale']
     assert model.backbone.img_size == (crop, crop)
     inputs = torch.empty(2, 3, crop, crop, device='meta')
     reconstruction = model.reconstruct(inputs)

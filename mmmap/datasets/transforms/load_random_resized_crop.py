@@ -1,7 +1,7 @@
 """Loading and random cropping of an image in one."""
 
+import struct
 from collections.abc import Sequence
-from io import BytesIO
 
 import numpy as np
 import torch
@@ -21,14 +21,33 @@ Box = tuple[int, int, int, int]
 _REDUCING_GAP = 2
 
 
+# Markers of JPEG segments: "start of frame" (all of 0xC0 to 0xCF but three) holds the size, APP1 what EXIF says.
+_START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_APP1 = 0xE1
+
+
 def _header_shape(content: bytes) -> tuple[int, int] | None:
-    """(H, W) of an image once turned as EXIF says; None if Pillow cannot tell (OpenCV may read the image still)."""
+    """(H, W) of a JPEG once turned as EXIF says; None if its header is odd (OpenCV may read the image still).
+
+    `Image.open` would tell too, in up to a tenth of the time that decoding takes.
+    """
+    position, turned = 2, False
     try:
-        image = Image.open(BytesIO(content), formats=('JPEG',))
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        while content[position] == 0xFF:
+            marker, length = struct.unpack_from('>BH', content, position + 1)
+            if marker in _START_OF_FRAME:
+                height, width = struct.unpack_from('>HH', content, position + 5)
+                return (width, height) if turned else (height, width)
+            segment = content[position + 4 : position + 2 + length]
+            if marker == _APP1 and segment.startswith(b'Exif'):
+                exif = Image.Exif()
+                exif.load(segment)
+                turned = exif.get(ExifTags.Base.Orientation, 1) >= 5
+            position += 2 + length
+    # Pillow raises many kinds of errors for broken EXIF data.
     except Exception:
-        return None
-    return image.size if turned else image.size[::-1]
+        pass
+    return None
 
 
 @TRANSFORMS.register_module()
