@@ -130,6 +130,9 @@ class _Scan:
             SOFTPLUS=softplus,
             CT=tl.float64 if self.dtype == torch.float64 else tl.float32,
         )
+        self.weight_options = dict(
+            DIRECTIONS=self.directions, N=self.states, NP=self.padded, BL=32, CT=self.options['CT']
+        )
         self.reverse = int(reverse)
 
     def empty(self, *shape: int) -> Tensor:
@@ -143,6 +146,33 @@ class _Scan:
         segments, size = _segments(self.tuning, programs, self.chunks, self.u.device)
         sizes = (self.length, self.channels, group, blocks, self.chunks, size, self.reverse, self.rows, 1)
         return (programs, segments), sizes, blocks
+
+    def pack(self, steps_last: bool) -> tuple[Tensor, Tensor]:
+        """The weights as the kernels read them."""
+        steps = self.chunks * self.tuning.chunk
+        shape = (self.states, steps) if steps_last else (steps, self.padded)
+        B, C = (self.empty(self.rows, self.groups, *shape) for _ in range(2))
+        with _guard(self.u):
+            self.kernels.pack_kernel[self.spans(steps)](
+                self.B, self.C, B, C, *self.B.stride(), *self.C.stride(), self.length, steps, self.groups, self.reverse,
+                STEPS_LAST=steps_last, **self.weight_options,
+            )  # fmt: skip
+        return B, C
+
+    def unpack(self, part_B: Tensor, part_C: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of partial gradients ``(blocks, rows, groups, states, steps)``, like the weights."""
+        steps, blocks = part_B.shape[-1], part_B.shape[0]
+        dB, dC = torch.empty_like(self.B), torch.empty_like(self.C)
+        with _guard(self.u):
+            self.kernels.unpack_kernel[self.spans(steps)](
+                part_B, part_C, dB, dC, *dB.stride(), *dC.stride(), self.length, steps, self.groups, self.reverse,
+                blocks, part_B[0].numel(), **self.weight_options,
+            )  # fmt: skip
+        return dB, dC
+
+    def spans(self, steps: int) -> tuple[int]:
+        """Grid of the kernels that go over the weights."""
+        return (self.rows * self.groups * -(-steps // self.weight_options['BL']),)
 
     def starts(
         self, grid, sizes, block: Block, x: Tensor, weight: Tensor, z: Tensor | None, scale: float, backward: bool,
@@ -169,6 +199,7 @@ class _Scan:
         """Fill ``out``, laid out like ``u``; the last states and the kept ones."""
         block = self.tuning.forward
         grid, sizes, _ = self.plan(block)
+        B, C = self.pack(steps_last=False)
         last = self.empty(self.rows, self.channels, self.states) if want_last else None
         saved = self.empty(*self.saved_shape(self.u, self.B)) if save else self.empty(0)
         with _guard(self.u):
@@ -176,9 +207,8 @@ class _Scan:
             if grid[1] > 1:
                 start = self.starts(grid, sizes, block, self.u, self.B, None, 1.0, False, None)
             self.kernels.forward_kernel[grid](
-                self.u, self.delta, self.A, self.B, self.C, self.D, z, self.bias, out, saved, last, start,
-                *self.u.stride(), *self.delta.stride(), *self.B.stride(), *self.C.stride(), *_strides(z, 3),
-                *out.stride(), *sizes,
+                self.u, self.delta, self.A, B, C, self.D, z, self.bias, out, saved, last, start,
+                *self.u.stride(), *self.delta.stride(), *_strides(z, 3), *out.stride(), *sizes,
                 NP=self.padded, BD=block.channels, HAS_D=self.D is not None, HAS_Z=z is not None, SAVE=save,
                 LAST=want_last, SEGMENTED=start is not None, num_warps=block.warps, **self.options,
             )  # fmt: skip
@@ -195,7 +225,8 @@ class _Scan:
         du, ddelta = (torch.empty_like(x) for x in (u, delta))
         dz = torch.empty_like(z) if want_dz else None
         dA = self.empty(segments, rows, self.states, self.channels)
-        dB, dC = (self.empty(blocks, rows, self.groups, self.states, self.length) for _ in range(2))
+        B, C = self.pack(steps_last=True)
+        part_B, part_C = (self.empty(blocks, *x.shape) for x in (B, C))
         dD, dbias = (None if x is None else self.empty(segments, rows, self.channels) for x in (self.D, self.bias))
         with _guard(u):
             if segments > 1:
@@ -207,17 +238,15 @@ class _Scan:
                 if dlast is not None:
                     carry[0].copy_(dlast.transpose(1, 2))
             self.kernels.backward_kernel[grid](
-                dout, u, delta, self.A, self.B, self.C, self.D, z, self.bias, saved, carry,
-                du, ddelta, dA, dB, dC, dD, dz, dbias,
-                *dout.stride(), *u.stride(), *delta.stride(), *self.B.stride(), *self.C.stride(), *_strides(z, 3),
+                dout, u, delta, self.A, B, C, self.D, z, self.bias, saved, carry,
+                du, ddelta, dA, part_B, part_C, dD, dz, dbias,
+                *dout.stride(), *u.stride(), *delta.stride(), *_strides(z, 3),
                 *du.stride(), *ddelta.stride(), *_strides(dz, 3), *sizes,
                 scale, BD=block.channels, HAS_D=self.D is not None, HAS_Z=z is not None, HAS_DZ=want_dz,
                 HAS_CARRY=segments > 1 or dlast is not None, num_warps=block.warps, **self.options,
             )  # fmt: skip
-        dB, dC = (x.sum(0) if blocks > 1 else x[0] for x in (dB, dC))
-        shape = (self.batch, self.directions, self.groups, self.states, self.length)
         dA = self._over_batch(dA).transpose(1, 2)
-        return du, ddelta, dA, dB.view(shape), dC.view(shape), self._over_batch(dD), dz, self._over_batch(dbias)
+        return du, ddelta, dA, *self.unpack(part_B, part_C), self._over_batch(dD), dz, self._over_batch(dbias)
 
     def _over_batch(self, x: Tensor | None) -> Tensor | None:
         """Sum partial sums ``(segments, rows, ...)`` to ``(directions, ...)``."""
@@ -267,8 +296,8 @@ class TritonBackend(TorchBackend):
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
         scan = _Scan(inputs)
         du, ddelta, dA, dB, dC, dD, dz, dbias = scan.backward(dout, dlast, saved, inputs.z is not None, 1.0)
-        shared = (_like(grad, x) for grad, x in zip((dA, dB, dC, dD), inputs[2:6], strict=True))
-        return du.squeeze(1), ddelta.squeeze(1), *shared, dz, _like(dbias, inputs.delta_bias)
+        du, ddelta, dB, dC = (x.squeeze(1) for x in (du, ddelta, dB, dC))
+        return du, ddelta, _like(dA, inputs.A), dB, dC, _like(dD, inputs.D), dz, _like(dbias, inputs.delta_bias)
 
     @override
     def bidirectional_saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
@@ -303,8 +332,8 @@ class TritonBackend(TorchBackend):
                     dout, y, z, dz, *dout.stride(), *y.stride(), *z.stride(), *dz.stride(), scan.length, scan.channels,
                     CT=scan.options['CT'], **tile,
                 )  # fmt: skip
-        shared = (_like(grad, x) for grad, x in zip((dA, dB, dC, dD), inputs[2:6], strict=True))
-        return du, ddelta, *shared, dz, _like(dbias, inputs.delta_bias)
+        dB, dC = dB.squeeze(2), dC.squeeze(2)
+        return du, ddelta, _like(dA, inputs.A), dB, dC, _like(dD, inputs.D), dz, _like(dbias, inputs.delta_bias)
 
     @override
     def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:

@@ -25,7 +25,19 @@ import triton
 import triton.language as tl
 
 # Specialising on these would compile again for every other length, or make constants of what the code calls methods of.
-_PLAIN = ['length', 'chunks', 'segment_chunks', 'reverse', 'rows', 'segments', 'unit']
+_PLAIN = [
+    'length',
+    'chunks',
+    'segment_chunks',
+    'reverse',
+    'rows',
+    'segments',
+    'unit',
+    'steps',
+    'groups',
+    'blocks',
+    'size',
+]
 
 
 @triton.jit
@@ -92,18 +104,81 @@ def _place(channels, group_channels, group_blocks, length, reverse, DIRECTIONS: 
     return row, row // DIRECTIONS, direction, group, inner, channel, turned * (length - 1), 1 - 2 * turned
 
 
+@triton.jit
+def _weights(
+    length, steps, groups, reverse, b, r, g, n, at, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr,
+    BL: tl.constexpr,
+):  # fmt: skip
+    """A tile of input or output weights: offsets, what exists, number of row and group, steps, states.
+
+    ``b`` to ``at`` are strides.
+    """
+    spans = tl.cdiv(steps, BL)
+    set_ = (tl.program_id(0) // spans).to(tl.int64)
+    row = set_ // groups
+    direction = row % DIRECTIONS
+    turned = reverse if DIRECTIONS == 1 else direction.to(tl.int32)
+    step = (tl.program_id(0) % spans * BL + tl.arange(0, BL))[:, None]
+    state = tl.arange(0, NP)[None, :]
+    position = (turned * (length - 1) + (1 - 2 * turned) * step).to(tl.int64)
+    offset = row // DIRECTIONS * b + direction * r + set_ % groups * g + state * n + position * at
+    return offset, (step < length) & (state < N), set_, step, state
+
+
+@triton.jit(do_not_specialize=_PLAIN)
+def pack_kernel(
+    B, C, packed_B, packed_C, B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l, length, steps, groups, reverse,
+    STEPS_LAST: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr,
+    CT: tl.constexpr,
+):  # fmt: skip
+    """Weights as the recurrence meets them, with zeros after the end: every thread reads all of them, so this pays.
+
+    (row, group, state, step), or (row, group, step, state) with states up to a power of 2.
+    """
+    here, real, set_, step, state = _weights(
+        length, steps, groups, reverse, B_b, B_r, B_g, B_n, B_l, DIRECTIONS, N, NP, BL
+    )
+    into = (set_ * N + state) * steps + step if STEPS_LAST else (set_ * steps + step) * NP + state
+    exists = (step < steps) & (state < N) if STEPS_LAST else (step < steps) & (state < NP)
+    tl.store(packed_B + into, tl.load(B + here, mask=real, other=0).to(CT), mask=exists)
+    here, _, _, _, _ = _weights(length, steps, groups, reverse, C_b, C_r, C_g, C_n, C_l, DIRECTIONS, N, NP, BL)
+    tl.store(packed_C + into, tl.load(C + here, mask=real, other=0).to(CT), mask=exists)
+
+
+@triton.jit(do_not_specialize=_PLAIN)
+def unpack_kernel(
+    part_B, part_C, dB, dC, dB_b, dB_r, dB_g, dB_n, dB_l, dC_b, dC_r, dC_g, dC_n, dC_l,
+    length, steps, groups, reverse, blocks, size,
+    DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr, CT: tl.constexpr,
+):  # fmt: skip
+    """Sums of the ``blocks`` parts, ``size`` elements each, of the weights' gradients, put where they belong."""
+    here, real, set_, step, state = _weights(
+        length, steps, groups, reverse, dB_b, dB_r, dB_g, dB_n, dB_l, DIRECTIONS, N, NP, BL
+    )
+    part = (set_ * N + state) * steps + step
+    sum_B, sum_C = tl.zeros((BL, NP), CT), tl.zeros((BL, NP), CT)
+    for _ in range(blocks):
+        sum_B += tl.load(part_B + part, mask=real, other=0)
+        sum_C += tl.load(part_C + part, mask=real, other=0)
+        part += size
+    tl.store(dB + here, sum_B.to(dB.dtype.element_ty), mask=real)
+    here, _, _, _, _ = _weights(length, steps, groups, reverse, dC_b, dC_r, dC_g, dC_n, dC_l, DIRECTIONS, N, NP, BL)
+    tl.store(dC + here, sum_C.to(dC.dtype.element_ty), mask=real)
+
+
 @triton.jit(do_not_specialize=_PLAIN)
 def forward_kernel(
     u, delta, A, B, C, D, z, bias, out, saved, last, start,
-    u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l,
-    B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l,
-    z_b, z_d, z_l, out_b, out_r, out_d, out_l,
+    u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l, z_b, z_d, z_l, out_b, out_r, out_d, out_l,
     length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows, unit,
     DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     SAVE: tl.constexpr, LAST: tl.constexpr, SEGMENTED: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
-    """Outputs (gated if there is a gate), kept borders (row, chunk - 1, state, channel), last states."""
+    """Outputs (gated if there is a gate), kept borders (row, chunk - 1, state, channel), last states.
+
+    ``B`` and ``C`` as :func:`pack_kernel` makes them, states last.
+    """
     row, batch, direction, group, inner, channel, origin, sign = _place(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
     )
@@ -121,10 +196,11 @@ def forward_kernel(
     u += batch * u_b + direction * u_r + channel.to(tl.int64) * u_d + origin * u_l
     delta += batch * delta_b + direction * delta_r + channel.to(tl.int64) * delta_d + origin * delta_l
     out += batch * out_b + direction * out_r + channel.to(tl.int64) * out_d + origin * out_l
-    B += batch * B_b + direction * B_r + group.to(tl.int64) * B_g + origin * B_l
-    C += batch * C_b + direction * C_r + group.to(tl.int64) * C_g + origin * C_l
     if HAS_Z:
         z += batch * z_b + channel.to(tl.int64) * z_d + origin * z_l
+    packed = (row * (channels // group_channels) + group) * chunks * T * NP
+    B += packed
+    C += packed
 
     first = tl.program_id(1) * segment_chunks
     end = tl.minimum(first + segment_chunks, chunks)
@@ -146,8 +222,8 @@ def forward_kernel(
             tl.store(saved + border + cell, h, mask=states & (chunk > 0))
         for step in range(chunk * T, tl.minimum(chunk * T + T, length)):
             t = (sign * step).to(tl.int64)
-            weight_in = tl.load(B + t * B_l + n * B_n, mask=n < N, other=0).to(CT)
-            weight_out = tl.load(C + t * C_l + n * C_n, mask=n < N, other=0).to(CT)
+            weight_in = tl.load(B + step * NP + n)
+            weight_out = tl.load(C + step * NP + n)
             x, raw = next_u.to(CT), next_delta.to(CT)
             ahead = here & (step + 1 < length)
             next_u = tl.load(u + (t + sign) * u_l + lane * u_d, mask=ahead, other=0)
@@ -261,8 +337,7 @@ def backward_kernel(
     dout, u, delta, A, B, C, D, z, bias, saved, carry,
     du, ddelta, dA, dB, dC, dD, dz, dbias,
     dout_b, dout_d, dout_l, u_b, u_r, u_d, u_l, delta_b, delta_r, delta_d, delta_l,
-    B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l, z_b, z_d, z_l,
-    du_b, du_r, du_d, du_l, ddelta_b, ddelta_r, ddelta_d, ddelta_l, dz_b, dz_d, dz_l,
+    z_b, z_d, z_l, du_b, du_r, du_d, du_l, ddelta_b, ddelta_r, ddelta_d, ddelta_l, dz_b, dz_d, dz_l,
     length, channels, group_channels, group_blocks, chunks, segment_chunks, reverse, rows, unit,
     scale: tl.constexpr,
     DIRECTIONS: tl.constexpr, N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
@@ -272,8 +347,9 @@ def backward_kernel(
     """Gradients; those of weights as partial sums that the caller adds up.
 
     ``dA`` (segment, row, state, channel); ``dD`` and ``dbias`` (segment, row, channel); ``dB`` and ``dC`` (block of a
-    group, row, group, state, position). ``carry`` (segment, row, state, channel) is scratch; with ``HAS_CARRY`` it
-    holds the gradient of the state after each segment at first. ``HAS_DZ`` makes the gradient of the gate.
+    group, row, group, state, step). ``B`` and ``C`` as :func:`pack_kernel` makes them, steps last. ``carry`` (segment,
+    row, state, channel) is scratch; with ``HAS_CARRY`` it holds the gradient of the state after each segment at first.
+    ``HAS_DZ`` makes the gradient of the gate.
     """
     row, batch, direction, group, inner, channel, origin, sign = _place(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
@@ -295,16 +371,17 @@ def backward_kernel(
     du += batch * du_b + direction * du_r + d0 * du_d + lane * du_d
     ddelta += batch * ddelta_b + direction * ddelta_r + d0 * ddelta_d + lane * ddelta_d
     dout += batch * dout_b + d0 * dout_d + lane * dout_d
-    B += batch * B_b + direction * B_r + group.to(tl.int64) * B_g
-    C += batch * C_b + direction * C_r + group.to(tl.int64) * C_g
     if HAS_Z:
         z += batch * z_b + d0 * z_d + lane * z_d
     if HAS_DZ:
         dz += batch * dz_b + d0 * dz_d + lane * dz_d
-    groups = channels // group_channels
-    summed = ((inner * rows + row) * groups + group) * N * length
-    dB += summed
-    dC += summed
+    groups, steps = channels // group_channels, chunks * T
+    packed = (row * groups + group) * N * steps
+    B += packed
+    C += packed
+    packed += inner * rows * groups * N * steps
+    dB += packed + i
+    dC += packed + i
     place = (tl.program_id(1) * rows + row) * channels + channel
     carry += place * N - channel * (N - 1) + lane
     dA += place * N - channel * (N - 1) + lane
@@ -332,8 +409,6 @@ def backward_kernel(
             ys, ddts, ddt_xs = ys + (zero,), ddts + (zero,), ddt_xs + (zero,)
 
         border = saved + (row * (chunks - 1) + chunk - 1) * N * channels + channel + lane
-        position = p + sign * i
-        valid = chunk * T + i < length
         known = (chunk < end - 1) | HAS_CARRY
         for n in range(N):
             rate = tl.load(A + n, mask=here, other=0).to(CT)
@@ -341,24 +416,23 @@ def backward_kernel(
             w = tl.load(carry + n * channels, mask=here & known, other=0)
             sum_dA = tl.load(dA + n * channels, mask=here & (chunk < end - 1), other=0)
             speed = _rates(rate, CT)
-            decays, states = (), (h0,)
+            at = n * steps + chunk * T
+            decays, states, weights_in = (), (h0,), ()
             for k in tl.static_range(T):
-                weight = tl.load(B + (p + sign * k) * B_l + n * B_n, mask=chunk * T + k < length, other=0).to(CT)
+                weights_in = weights_in + (tl.load(B + at + k),)
                 decays = decays + (_exp(dts[k] * speed, CT),)
-                states = states + (decays[k] * states[k] + dt_xs[k] * weight,)
+                states = states + (decays[k] * states[k] + dt_xs[k] * weights_in[k],)
             # From the last step to the first: g is the gradient of the state, w what it hands to the state before.
             new_ddts, new_ddt_xs, new_ys = (), (), ()
             part_dB, part_dC = tl.zeros((T,), CT), tl.zeros((T,), CT)
             for k in tl.static_range(T - 1, -1, -1):
-                real = chunk * T + k < length
-                weight_in = tl.load(B + (p + sign * k) * B_l + n * B_n, mask=real, other=0).to(CT)
-                weight_out = tl.load(C + (p + sign * k) * C_l + n * C_n, mask=real, other=0).to(CT)
+                weight_out = tl.load(C + at + k)
                 g = dys[k] * weight_out + w
                 w = decays[k] * g
                 dexponent = w * states[k]
                 sum_dA += dexponent * dts[k]
                 new_ddts = (ddts[k] + dexponent * rate,) + new_ddts
-                new_ddt_xs = (ddt_xs[k] + g * weight_in,) + new_ddt_xs
+                new_ddt_xs = (ddt_xs[k] + g * weights_in[k],) + new_ddt_xs
                 part_dB = tl.where(i == k, tl.sum(dt_xs[k] * g, axis=0), part_dB)
                 part_dC = tl.where(i == k, tl.sum(dys[k] * states[k + 1], axis=0), part_dC)
                 if HAS_DZ:
@@ -368,8 +442,8 @@ def backward_kernel(
                 ys = new_ys
             tl.store(carry + n * channels, w, mask=here)
             tl.store(dA + n * channels, sum_dA, mask=here)
-            tl.store(dB + n * length + position, part_dB, mask=valid)
-            tl.store(dC + n * length + position, part_dC, mask=valid)
+            tl.store(dB + at, part_dB)
+            tl.store(dC + at, part_dC)
         # Where a block has fewer channels than threads, one thread writes the scratch for several.
         tl.debug_barrier()
 
