@@ -148,17 +148,21 @@ def plot(stages: dict[str, dict[str, float]], decode: float, title: str, path: s
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    names = list(dict.fromkeys(stage for pipeline in stages.values() for stage in pipeline))
+    stage_names = list(dict.fromkeys(stage for pipeline in stages.values() for stage in pipeline))
+    colors = {stage: f'C{index}' for index, stage in enumerate(stage_names)}
     figure, axes = plt.subplots(figsize=(9, 3), layout='constrained')
-    left = np.zeros(len(stages))
-    for stage in names:
-        widths = np.array([pipeline.get(stage, 0) for pipeline in stages.values()])
-        axes.barh(list(stages), widths, left=left, label=stage)
-        left += widths
-    for index, total in enumerate(left):
-        axes.text(total, index, f' {1e3 / total:.0f} images/s', va='center')
+    longest = 0.0
+    for name, pipeline in stages.items():
+        left = 0.0
+        for stage, milliseconds in pipeline.items():
+            axes.barh(name, milliseconds, left=left, color=colors[stage])
+            left += milliseconds
+        axes.text(left, name, f' {1e3 / left:.0f} images/s', va='center')
+        longest = max(longest, left)
+    for stage, color in colors.items():
+        axes.bar(0, 0, color=color, label=stage)
     axes.axvline(decode, color='black', linestyle=':', label='decoding alone')
-    axes.set(xlabel='ms an image on one core', title=title, xlim=(0, left.max() * 1.2))
+    axes.set(xlabel='ms an image on one core', title=title, xlim=(0, longest * 1.25))
     axes.invert_yaxis()
     axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
     figure.savefig(path, dpi=150)

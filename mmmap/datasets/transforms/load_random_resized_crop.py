@@ -20,7 +20,6 @@ Box = tuple[int, int, int, int]
 # photos the result then differs from that of a full decode by half of what bilinear and bicubic resizing differ.
 _REDUCING_GAP = 2
 
-
 # Markers of JPEG segments: "start of frame" (all of 0xC0 to 0xCF but three) holds the size, APP1 what EXIF says.
 _START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APP1 = 0xE1
