@@ -12,8 +12,8 @@ data_preprocessor = dict(
 # Crop and flip only, as the paper says. The released script also leaves mixup, cutmix, RandAugment, colour jitter,
 # random erasing and repeated augmentation on, which its base code has as defaults of supervised training.
 train_pipeline = [
-    # LoadImageFromFile and RandomResizedCrop with Pillow's bicubic filter, with AVX2 in less than half of the time. Names a
-    # broken image in the log and draws another one.
+    # LoadImageFromFile and RandomResizedCrop with Pillow's bicubic filter, with AVX2 in less than half of the time.
+    # Names a broken image in the log and draws another one.
     dict(
         type='LoadRandomResizedCrop',
         scale=224,
