@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mmmap.ops.backends.base import ScanBackend, ScanGrads, ScanInputs
+from mmmap.ops.backends.base import BidirectionalInputs, ScanBackend, ScanGrads, ScanInputs, stacked_like
 
 BUILD_HINT = 'build it with `pip install --no-build-isolation -e .` where a C++ compiler is installed'
 
@@ -66,6 +66,28 @@ class NativeBackend(ScanBackend):
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
         grads = torch.ops.mmmap_native.scan_backward.default(dout, dlast, saved, *inputs)
         return tuple(_grad(grad, x) for grad, x in zip(grads, inputs[:8], strict=True))
+
+    @override
+    def bidirectional_forward(self, inputs: BidirectionalInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.ops.mmmap_native.bidirectional_forward.default(*inputs, save)
+
+    @override
+    def bidirectional_backward(self, dout: Tensor, states: Tensor, y: Tensor, inputs: BidirectionalInputs) -> ScanGrads:
+        grads = torch.ops.mmmap_native.bidirectional_backward.default(dout, states, y, *inputs)
+        return tuple(_grad(grad, x) for grad, x in zip(grads, inputs[:8], strict=True))
+
+    @override
+    def bidirectional_conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
+        out = stacked_like(x)
+        torch.ops.mmmap_native.bidirectional_conv_forward.default(out, x, weight, bias, silu)
+        return out
+
+    @override
+    def bidirectional_conv_backward(
+        self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        dx, dweight, dbias = torch.ops.mmmap_native.bidirectional_conv_backward.default(dout, x, weight, bias, silu)
+        return dx, dweight, _grad(dbias, bias)
 
     @override
     def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:

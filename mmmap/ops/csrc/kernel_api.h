@@ -35,12 +35,14 @@ struct Scan {
   View u, delta, z, out;  // z.data may be null
   GroupView B, C;
   const void *A, *D, *bias;  // packed; A in units of log2(e); D and bias are zeros where the caller has none
-  void* last;                // (batch, blocks, states, lanes), or null
+  double scale = 1;           // of the output
+  View base, y;              // added before the gate, and the sum before the gate to keep; each may be null
+  void* last;                // (batch, channels, states), or null
   void* borders;             // (batch, chunks - 1, border_stride), or null
   int64_t border_stride;
-  // Backward pass only.
+  // Backward pass only; there y, if not null, spares the gate to compute the output again. dz.data may be null.
   View dout, du, ddelta, dz;
-  const void* dlast;  // like last, or null
+  const void* dlast;  // packed (batch, blocks, states, lanes), or null
   void* dweights;     // (segments, 2, groups, length, states): dB and dC of one worker in one batch element
   void *dA, *dD, *dbias;  // (workers, packed), zeros at the start
 };
@@ -56,7 +58,7 @@ struct Conv {
   bool silu;
   View x, out;
   const void *weight, *bias;  // packed (blocks, taps, lanes) and (blocks, lanes)
-  View dout, dx;
+  View dout, dx, dx_base;     // dx_base.data may be null, else it is added to dx
   void *dweight, *dbias;  // (workers, packed), zeros at the start
 };
 

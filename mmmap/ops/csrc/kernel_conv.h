@@ -103,6 +103,10 @@ void conv_backward(const Conv& c, const Work& w) {
           dweight[k] += sum;
         }
         static_cast<V<Real>*>(c.dbias)[w.worker * c.blocks + block] += sum_bias;
+        if (c.dx_base.data) {
+          load_tile<Real>(c.dx_base, seg.b, block * Vec<Real>::lanes, count, start, steps, y);
+          for (int64_t t = 0; t < steps; ++t) dx[t] += y[t];
+        }
         store_tile<Real>(c.dx, seg.b, block * Vec<Real>::lanes, count, start, steps, dx);
       }
     }

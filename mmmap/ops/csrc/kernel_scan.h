@@ -51,8 +51,21 @@ MMMAP_INLINE void load_inputs(const Scan& s, int64_t b, int64_t block, const Blo
   for (int64_t t = 0; t < steps; ++t) x.dt_u[t] = x.dt[t] * x.u[t];
 }
 
+// Whether every decay of a block in a chunk is a normal number, as nearly always: its exponential needs no clamps then.
+template <class Real>
+MMMAP_INLINE bool decays_are_normal(int64_t steps, int64_t states, const ScanTiles<Real>& x, const V<Real>* A) {
+  using T = Vec<Real>;
+  V<Real> dt{}, a{};
+  for (int64_t t = 0; t < steps; ++t) dt = T::larger(T::larger(x.dt[t], -x.dt[t]), dt);
+  for (int64_t n = 0; n < states; ++n) a = T::larger(T::larger(A[n], -A[n]), a);
+  const V<Real> largest = dt * a;
+  for (int lane = 0; lane < T::lanes; ++lane)
+    if (!(largest[lane] < -T::lowest)) return false;
+  return true;
+}
+
 // Advance K states of a block through a chunk and add their outputs to y.
-template <class Real, int K>
+template <class Real, int K, bool kClamped>
 MMMAP_INLINE void advance(int64_t steps, int64_t states, const ScanTiles<Real>& x, V<Real>* y, const Real* B,
                           const Real* C, const V<Real>* A, V<Real>* h) {
   V<Real> a[K], state[K];
@@ -62,7 +75,7 @@ MMMAP_INLINE void advance(int64_t steps, int64_t states, const ScanTiles<Real>& 
     V<Real> decay[K];
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) decay[k] = dt * a[k];
-    exp2<Real, K>(decay);
+    exp2<Real, K, kClamped>(decay);
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) state[k] = state[k] * decay[k] + dt_u * B[k];
     V<Real> sum = y[t];
@@ -71,6 +84,39 @@ MMMAP_INLINE void advance(int64_t steps, int64_t states, const ScanTiles<Real>& 
     y[t] = sum;
   }
   for (int k = 0; k < K; ++k) h[k] = state[k];
+}
+
+template <class Real, bool kClamped>
+MMMAP_INLINE void advance_all(int64_t steps, int64_t states, ScanTiles<Real>& x, const Real* B, const Real* C,
+                              const V<Real>* A, V<Real>* h) {
+  int64_t n = 0;
+  for (; n + 4 <= states; n += 4) advance<Real, 4, kClamped>(steps, states, x, x.y, B + n, C + n, A + n, h + n);
+  for (; n < states; ++n) advance<Real, 1, kClamped>(steps, states, x, x.y, B + n, C + n, A + n, h + n);
+}
+
+// Add what the caller has of y, keep it, gate it, scale it, write it.
+template <class Real>
+MMMAP_INLINE void finish_output(const Scan& s, int64_t b, const BlockChannels<Real>& ch, int64_t start, int64_t steps,
+                                ScanTiles<Real>& x) {
+  if (s.base.data) {
+    load_tile<Real>(s.base, b, ch.first, ch.count, start, steps, x.gate);
+    for (int64_t t = 0; t < steps; ++t) x.y[t] += x.gate[t];
+  }
+  if (s.y.data) store_tile<Real>(s.y, b, ch.first, ch.count, start, steps, x.y);
+  if (s.z.data) {
+    load_tile<Real>(s.z, b, ch.first, ch.count, start, steps, x.gate);
+    for (int64_t t = 0; t < steps; ++t) x.y[t] *= x.gate[t] * sigmoid<Real>(x.gate[t]);
+  }
+  if (s.scale != 1)
+    for (int64_t t = 0; t < steps; ++t) x.y[t] *= Real(s.scale);
+  store_tile<Real>(s.out, b, ch.first, ch.count, start, steps, x.y);
+}
+
+template <class Real>
+void store_last(const Scan& s, int64_t b, const BlockChannels<Real>& ch, const V<Real>* h) {
+  Real* last = static_cast<Real*>(s.last) + (b * s.channels + ch.first) * s.states;
+  for (int64_t n = 0; n < s.states; ++n)
+    for (int64_t lane = 0; lane < ch.count; ++lane) last[lane * s.states + n] = h[n][lane];
 }
 
 template <class Real>
@@ -103,26 +149,22 @@ void scan_forward(const Scan& s, const Work& w) {
 
         const V<Real>* A = static_cast<const V<Real>*>(s.A) + block * N;
         V<Real>* h = carry + (block - seg.first) * N;
-        int64_t n = 0;
-        for (; n + 4 <= N; n += 4) advance<Real, 4>(steps, N, *x, x->y, B + n, C + n, A + n, h + n);
-        for (; n < N; ++n) advance<Real, 1>(steps, N, *x, x->y, B + n, C + n, A + n, h + n);
+        if (decays_are_normal<Real>(steps, N, *x, A))
+          advance_all<Real, false>(steps, N, *x, B, C, A, h);
+        else
+          advance_all<Real, true>(steps, N, *x, B, C, A, h);
         if (s.borders && chunk + 1 < chunks) {
           auto* border = static_cast<Real*>(s.borders) + (seg.b * (chunks - 1) + chunk) * s.border_stride;
           auto* to = reinterpret_cast<V<Real>*>(border) + block * N;
           for (int64_t i = 0; i < N; ++i) to[i] = h[i];
         }
 
-        if (s.z.data) {
-          load_tile<Real>(s.z, seg.b, ch.first, ch.count, start, steps, x->gate);
-          for (int64_t t = 0; t < steps; ++t) x->y[t] *= x->gate[t] * sigmoid<Real>(x->gate[t]);
-        }
-        store_tile<Real>(s.out, seg.b, ch.first, ch.count, start, steps, x->y);
+        finish_output<Real>(s, seg.b, ch, start, steps, *x);
       }
     }
-    if (s.last) {
-      V<Real>* last = static_cast<V<Real>*>(s.last) + (seg.b * blocks + seg.first) * N;
-      for (int64_t i = 0; i < (seg.last - seg.first) * N; ++i) last[i] = carry[i];
-    }
+    if (s.last)
+      for (int64_t block = seg.first; block < seg.last; ++block)
+        store_last<Real>(s, seg.b, BlockChannels<Real>(s, block), carry + (block - seg.first) * N);
     item += seg.last - seg.first;
   }
 }
@@ -139,7 +181,7 @@ struct History {
 };
 
 // As advance, keeping every state and decay; y is only wanted by a gate.
-template <class Real, int K, bool kOutput>
+template <class Real, int K, bool kOutput, bool kClamped>
 MMMAP_INLINE void replay(int64_t steps, int64_t states, const ScanTiles<Real>& x, V<Real>* y, const Real* B,
                          const Real* C, const V<Real>* A, const V<Real>* border, History<Real, K>& past) {
   V<Real> a[K], state[K];
@@ -152,7 +194,7 @@ MMMAP_INLINE void replay(int64_t steps, int64_t states, const ScanTiles<Real>& x
     V<Real> decay[K];
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) decay[k] = dt * a[k];
-    exp2<Real, K>(decay);
+    exp2<Real, K, kClamped>(decay);
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) {
       past.decay[t * K + k] = decay[k];
@@ -196,13 +238,16 @@ MMMAP_INLINE void retreat(int64_t steps, int64_t states, const ScanTiles<Real>& 
 }
 
 template <class Real, int K>
-MMMAP_INLINE void chunk_backward(bool gated, int64_t steps, int64_t states, ScanTiles<Real>& x, GradientTiles<Real>& g,
-                                 const Real* B, const Real* C, const V<Real>* A, const V<Real>* border,
-                                 History<Real, K>& past, V<Real>* dh, V<Real>* dA, V<Real>* dB, V<Real>* dC) {
-  if (gated)
-    replay<Real, K, true>(steps, states, x, x.y, B, C, A, border, past);
+MMMAP_INLINE void chunk_backward(bool output, bool clamped, int64_t steps, int64_t states, ScanTiles<Real>& x,
+                                 GradientTiles<Real>& g, const Real* B, const Real* C, const V<Real>* A,
+                                 const V<Real>* border, History<Real, K>& past, V<Real>* dh, V<Real>* dA, V<Real>* dB,
+                                 V<Real>* dC) {
+  if (clamped)  // rare: one version serves both, a few operations slower
+    replay<Real, K, true, true>(steps, states, x, x.y, B, C, A, border, past);
+  else if (output)
+    replay<Real, K, true, false>(steps, states, x, x.y, B, C, A, border, past);
   else
-    replay<Real, K, false>(steps, states, x, x.y, B, C, A, border, past);
+    replay<Real, K, false, false>(steps, states, x, x.y, B, C, A, border, past);
   retreat<Real, K>(steps, states, x, g, B, C, A, past, dh, dA, dB, dC);
 }
 
@@ -247,7 +292,7 @@ template <class Real>
 MMMAP_INLINE void begin_gradients(const Scan& s, const Segment& seg, const BlockChannels<Real>& ch, V<Real> skip,
                                   int64_t start, int64_t steps, ScanTiles<Real>& x, GradientTiles<Real>& g) {
   load_tile<Real>(s.dout, seg.b, ch.first, ch.count, start, steps, g.dy);
-  for (int64_t t = 0; t < steps; ++t) g.ddt[t] = g.ddt_u[t] = V<Real>{};
+  for (int64_t t = 0; t < steps; ++t) g.dy[t] *= Real(s.scale), g.ddt[t] = g.ddt_u[t] = V<Real>{};
   if (!s.z.data) return;
   load_tile<Real>(s.z, seg.b, ch.first, ch.count, start, steps, x.gate);
   for (int64_t t = 0; t < steps; ++t) {
@@ -256,6 +301,10 @@ MMMAP_INLINE void begin_gradients(const Scan& s, const Segment& seg, const Block
     g.dy[t] *= gate * sig;
     x.y[t] = skip * x.u[t];
   }
+  if (!s.y.data || !s.dz.data) return;
+  // The caller kept the output before the gate.
+  load_tile<Real>(s.y, seg.b, ch.first, ch.count, start, steps, x.gate);
+  for (int64_t t = 0; t < steps; ++t) g.dgate[t] *= x.gate[t];
 }
 
 // du, ddelta, dz, and the sums for D and the bias, once the states are done.
@@ -277,8 +326,9 @@ MMMAP_INLINE void end_gradients(const Scan& s, const Segment& seg, const BlockCh
   *dbias += sum_bias;
   store_tile<Real>(s.du, seg.b, ch.first, ch.count, start, steps, g.ddt_u);
   store_tile<Real>(s.ddelta, seg.b, ch.first, ch.count, start, steps, g.ddt);
-  if (s.z.data) {
-    for (int64_t t = 0; t < steps; ++t) g.dgate[t] *= x.y[t];
+  if (s.dz.data) {
+    if (!s.y.data)
+      for (int64_t t = 0; t < steps; ++t) g.dgate[t] *= x.y[t];
     store_tile<Real>(s.dz, seg.b, ch.first, ch.count, start, steps, g.dgate);
   }
 }
@@ -291,7 +341,7 @@ void scan_backward(const Scan& s, const Work& w) {
   V<Real>* all_dA = static_cast<V<Real>*>(s.dA) + w.worker * blocks * N;
   V<Real>* all_dD = static_cast<V<Real>*>(s.dD) + w.worker * blocks;
   V<Real>* all_dbias = static_cast<V<Real>*>(s.dbias) + w.worker * blocks;
-  const bool gated = s.z.data != nullptr;
+  const bool output = s.dz.data && !s.y.data;
   for (int64_t i = 0; i < kChunk * N; ++i) m.dB[i] = m.dC[i] = V<Real>{};
 
   for (int64_t item = w.begin; item < w.end;) {
@@ -322,14 +372,15 @@ void scan_backward(const Scan& s, const Work& w) {
         const V<Real>* A = static_cast<const V<Real>*>(s.A) + block * N;
         const V<Real>* border = slab ? reinterpret_cast<const V<Real>*>(slab) + block * N : nullptr;
         V<Real>*dh = m.carry + (block - seg.first) * N, *dA = all_dA + block * N;
+        const bool clamped = !decays_are_normal<Real>(steps, N, *m.x, A);
         auto& past_one = *reinterpret_cast<History<Real, 1>*>(m.past);
         int64_t n = 0;
         for (; n + 4 <= N; n += 4)
-          chunk_backward<Real, 4>(gated, steps, N, *m.x, *m.g, m.B + n, m.C + n, A + n, border ? border + n : nullptr,
-                                  *m.past, dh + n, dA + n, m.dB + n, m.dC + n);
+          chunk_backward<Real, 4>(output, clamped, steps, N, *m.x, *m.g, m.B + n, m.C + n, A + n,
+                                  border ? border + n : nullptr, *m.past, dh + n, dA + n, m.dB + n, m.dC + n);
         for (; n < N; ++n)
-          chunk_backward<Real, 1>(gated, steps, N, *m.x, *m.g, m.B + n, m.C + n, A + n, border ? border + n : nullptr,
-                                  past_one, dh + n, dA + n, m.dB + n, m.dC + n);
+          chunk_backward<Real, 1>(output, clamped, steps, N, *m.x, *m.g, m.B + n, m.C + n, A + n,
+                                  border ? border + n : nullptr, past_one, dh + n, dA + n, m.dB + n, m.dC + n);
         end_gradients<Real>(s, seg, ch, skip, start, steps, *m.x, *m.g, all_dD + block, all_dbias + block);
       }
       flush_weights<Real>(s, seg, w.worker, group, start, steps, m);

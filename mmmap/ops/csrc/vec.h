@@ -98,14 +98,15 @@ MMMAP_INLINE V<Real> at_most(V<Real> x, Real high) {
   return Vec<Real>::smaller(bound, x);
 }
 
-// x[k] = 2^x[k]: infinity for large x, the smallest normal number for very small x. One operation after another for
+// x[k] = 2^x[k]: infinity for large x, the smallest normal number for very small x; kClamped is false if the caller
+// knows that the result is a normal number. One operation after another for
 // all K, since the processor looks ahead too little to overlap K long chains by itself.
-template <class Real, int K>
+template <class Real, int K, bool kClamped = true>
 MMMAP_INLINE void exp2(V<Real>* x) {
   using T = Vec<Real>;
   typename T::I scale[K];
 #pragma GCC unroll 8
-  for (int k = 0; k < K; ++k) x[k] = at_most<Real>(at_least<Real>(x[k], T::lowest), T::highest);
+  for (int k = 0; kClamped && k < K; ++k) x[k] = at_most<Real>(at_least<Real>(x[k], T::lowest), T::highest);
 #pragma GCC unroll 8
   for (int k = 0; k < K; ++k) {
     const V<Real> shifted = x[k] + T::round;  // its low bits hold the nearest integer
