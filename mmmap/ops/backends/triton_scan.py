@@ -105,6 +105,48 @@ def _place(channels, group_channels, group_blocks, length, reverse, DIRECTIONS: 
 
 
 @triton.jit
+def _sum_channels(values, T: tl.constexpr, BD: tl.constexpr):
+    """Sums over the channels of ``T`` vectors at once; lane ``i`` gets that of vector ``_summed(i)``.
+
+    Lanes halve their work at each level: of every two vectors, a lane goes on with one and hands over the other one.
+    This takes ``T`` exchanges instead of five for each vector.
+    """
+    W: tl.constexpr = min(BD, 32)
+    lane = tl.arange(0, W)
+    for level in tl.static_range(5):
+        merged = ()
+        if level == 0:
+            for k in tl.static_range(T):
+                merged = merged + (tl.sum(tl.reshape(values[k], (BD // W, W)), axis=0) if BD > W else values[k],)
+            values = merged
+            merged = ()
+        if W >> level > 1:
+            bit = W >> (level + 1)
+            odd = (lane & bit) != 0
+            for k in tl.static_range(max(T >> (level + 1), 1)):
+                if T >> level > 1:
+                    mine = tl.where(odd, values[2 * k + 1], values[2 * k])
+                    other = tl.where(odd, values[2 * k], values[2 * k + 1])
+                else:
+                    mine, other = values[0], values[0]
+                merged = merged + (mine + tl.gather(other, lane ^ bit, 0),)
+            values = merged
+    return values[0]
+
+
+@triton.jit
+def _summed(T: tl.constexpr, BD: tl.constexpr):
+    """For each lane, the vector whose sum it gets from :func:`_sum_channels`, and whether it is the first such lane."""
+    W: tl.constexpr = min(BD, 32)
+    lane = tl.arange(0, W)
+    index = lane * 0
+    for level in tl.static_range(5):
+        if T >> level > 1:
+            index += ((lane // (W >> (level + 1))) % 2) << level
+    return index, lane % (W // T) == 0
+
+
+@triton.jit
 def _weights(
     length, steps, groups, reverse, b, r, g, n, at, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr,
     BL: tl.constexpr,
@@ -354,7 +396,8 @@ def backward_kernel(
     row, batch, direction, group, inner, channel, origin, sign = _place(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
     )
-    lane, i = tl.arange(0, BD) + (unit - 1), tl.arange(0, T)
+    lane = tl.arange(0, BD) + (unit - 1)
+    which, once = _summed(T, BD)
     here = inner * BD + lane < group_channels
     weights = direction * channels + channel + lane
     if HAS_D:
@@ -380,8 +423,8 @@ def backward_kernel(
     B += packed
     C += packed
     packed += inner * rows * groups * N * steps
-    dB += packed + i
-    dC += packed + i
+    dB += packed + which
+    dC += packed + which
     place = (tl.program_id(1) * rows + row) * channels + channel
     carry += place * N - channel * (N - 1) + lane
     dA += place * N - channel * (N - 1) + lane
@@ -424,7 +467,7 @@ def backward_kernel(
                 states = states + (decays[k] * states[k] + dt_xs[k] * weights_in[k],)
             # From the last step to the first: g is the gradient of the state, w what it hands to the state before.
             new_ddts, new_ddt_xs, new_ys = (), (), ()
-            part_dB, part_dC = tl.zeros((T,), CT), tl.zeros((T,), CT)
+            parts_dB, parts_dC = (), ()
             for k in tl.static_range(T - 1, -1, -1):
                 weight_out = tl.load(C + at + k)
                 g = dys[k] * weight_out + w
@@ -433,8 +476,8 @@ def backward_kernel(
                 sum_dA += dexponent * dts[k]
                 new_ddts = (ddts[k] + dexponent * rate,) + new_ddts
                 new_ddt_xs = (ddt_xs[k] + g * weights_in[k],) + new_ddt_xs
-                part_dB = tl.where(i == k, tl.sum(dt_xs[k] * g, axis=0), part_dB)
-                part_dC = tl.where(i == k, tl.sum(dys[k] * states[k + 1], axis=0), part_dC)
+                parts_dB = (dt_xs[k] * g,) + parts_dB
+                parts_dC = (dys[k] * states[k + 1],) + parts_dC
                 if HAS_DZ:
                     new_ys = (ys[k] + states[k + 1] * weight_out,) + new_ys
             ddts, ddt_xs = new_ddts, new_ddt_xs
@@ -442,8 +485,8 @@ def backward_kernel(
                 ys = new_ys
             tl.store(carry + n * channels, w, mask=here)
             tl.store(dA + n * channels, sum_dA, mask=here)
-            tl.store(dB + at, part_dB)
-            tl.store(dC + at, part_dC)
+            tl.store(dB + at, _sum_channels(parts_dB, T, BD), mask=once)
+            tl.store(dC + at, _sum_channels(parts_dC, T, BD), mask=once)
         # Where a block has fewer channels than threads, one thread writes the scratch for several.
         tl.debug_barrier()
 
