@@ -33,17 +33,29 @@ _MOST_TAPS = 8
 
 
 class Block(NamedTuple):
-    """Channels of one program and its warps; 32 channels a warp leave each thread whole channels to itself."""
+    """Channels of one program (a power of 2), its warps, and the most registers of a thread (None: as the compiler likes).
+
+    With a multiple of 32 channels a warp, threads need not wait for each other. More warps than one make the backward
+    pass of the scan sum over warps, which is slow.
+    """
 
     channels: int
-    warps: int
+    warps: int = 1
+    registers: int | None = None
+
+    def launch(self) -> dict[str, int]:
+        """Options of a launch."""
+        options = dict(BD=self.channels, num_warps=self.warps)
+        return options if self.registers is None else options | dict(maxnreg=self.registers)
 
 
 @dataclass(frozen=True)
 class Tuning:
     """Block sizes of the kernels."""
 
-    chunk: int  # Steps between kept states, and of a tile of the backward pass; a power of 2.
+    # Steps between kept states, which the backward pass holds in registers: a power of 2, at most the channels of its
+    # block and at most 32.
+    chunk: int
     forward: Block
     backward: Block
     conv_steps: int = 32
@@ -53,8 +65,8 @@ class Tuning:
 
 # By the longest sequence that an entry serves.
 _TABLE: tuple[tuple[float, Tuning], ...] = (
-    (256, Tuning(chunk=16, forward=Block(32, 1), backward=Block(32, 1))),
-    (float('inf'), Tuning(chunk=16, forward=Block(32, 1), backward=Block(32, 1))),
+    (256, Tuning(chunk=16, forward=Block(32), backward=Block(32))),
+    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32))),
 )
 # Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
 _PROGRAMS_PER_PROCESSOR = 8
@@ -185,8 +197,7 @@ class _Scan:
         self.kernels.segment_kernel[grid](
             x, self.delta, self.A, weight, z, self.bias, state, total,
             *x.stride(), *self.delta.stride(), *weight.stride(), *_strides(z, 3), *sizes,
-            scale, backward, NP=self.padded, BD=block.channels, HAS_Z=z is not None, num_warps=block.warps,
-            **self.options,
+            scale, backward, NP=self.padded, HAS_Z=z is not None, **block.launch(), **self.options,
         )  # fmt: skip
         self.kernels.chain_kernel[(-(-self.channels // 32), self.rows)](
             state, total, self.A, self.channels, segments, self.rows,
@@ -209,8 +220,8 @@ class _Scan:
             self.kernels.forward_kernel[grid](
                 self.u, self.delta, self.A, B, C, self.D, z, self.bias, out, saved, last, start,
                 *self.u.stride(), *self.delta.stride(), *_strides(z, 3), *out.stride(), *sizes,
-                NP=self.padded, BD=block.channels, HAS_D=self.D is not None, HAS_Z=z is not None, SAVE=save,
-                LAST=want_last, SEGMENTED=start is not None, num_warps=block.warps, **self.options,
+                NP=self.padded, HAS_D=self.D is not None, HAS_Z=z is not None, SAVE=save,
+                LAST=want_last, SEGMENTED=start is not None, **block.launch(), **self.options,
             )  # fmt: skip
         return last, saved
 
@@ -242,8 +253,8 @@ class _Scan:
                 du, ddelta, dA, part_B, part_C, dD, dz, dbias,
                 *dout.stride(), *u.stride(), *delta.stride(), *_strides(z, 3),
                 *du.stride(), *ddelta.stride(), *_strides(dz, 3), *sizes,
-                scale, BD=block.channels, HAS_D=self.D is not None, HAS_Z=z is not None, HAS_DZ=want_dz,
-                HAS_CARRY=segments > 1 or dlast is not None, num_warps=block.warps, **self.options,
+                scale, HAS_D=self.D is not None, HAS_Z=z is not None, HAS_DZ=want_dz,
+                HAS_CARRY=segments > 1 or dlast is not None, **block.launch(), **self.options,
             )  # fmt: skip
         dA = self._over_batch(dA).transpose(1, 2)
         return du, ddelta, dA, *self.unpack(part_B, part_C), self._over_batch(dD), dz, self._over_batch(dbias)
@@ -373,9 +384,8 @@ class TritonBackend(TorchBackend):
 def _elementwise(x: Tensor) -> tuple[int, dict[str, int]]:
     """Programs and tile of an elementwise kernel over ``(batch, channels, length)``."""
     tuning = _tuning(x.shape[2])
-    steps, (channels, warps) = tuning.conv_steps, tuning.conv
-    tiles = x.shape[0] * -(-x.shape[1] // channels) * -(-x.shape[2] // steps)
-    return tiles, dict(BL=steps, BD=channels, num_warps=warps)
+    tiles = x.shape[0] * -(-x.shape[1] // tuning.conv.channels) * -(-x.shape[2] // tuning.conv_steps)
+    return tiles, dict(BL=tuning.conv_steps, **tuning.conv.launch())
 
 
 def _conv_options(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> dict[str, object]:
