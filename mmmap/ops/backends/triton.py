@@ -33,7 +33,7 @@ _MOST_TAPS = 8
 
 
 class Block(NamedTuple):
-    """Channels of one program (a power of 2), its warps, and the most registers of a thread (None: as the compiler likes).
+    """Channels of one program (a power of 2), its warps, the most registers of a thread (None: the compiler's choice).
 
     With a multiple of 32 channels a warp, threads need not wait for each other. More warps than one make the backward
     pass of the scan sum over warps, which is slow.
@@ -65,8 +65,8 @@ class Tuning:
 
 # By the longest sequence that an entry serves.
 _TABLE: tuple[tuple[float, Tuning], ...] = (
-    (256, Tuning(chunk=16, forward=Block(32), backward=Block(32))),
-    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32))),
+    (256, Tuning(chunk=16, forward=Block(32, registers=96), backward=Block(32))),
+    (float('inf'), Tuning(chunk=16, forward=Block(32, registers=96), backward=Block(32))),
 )
 # Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
 _PROGRAMS_PER_PROCESSOR = 8
