@@ -8,25 +8,21 @@ on a machine that others use.
 """
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
-import mmcv
-import mmpretrain
 import numpy as np
-import PIL
 import torch
+from matplotlib.figure import Figure
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-import mmmap
+import mmmap  # noqa: F401  registers our transforms
+from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
 
 CROP = dict(scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
 END = [dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -36,36 +32,6 @@ PIPELINES = {
     'LoadImageChecked': [dict(type='LoadImageChecked'), PILLOW_CROP, *END],
     'LoadRandomResizedCrop': [dict(type='LoadRandomResizedCrop', **CROP), *END],
 }
-
-
-def describe_machine(seed: int, threads: int) -> dict[str, str | int | float]:
-    """What the figures depend on."""
-    return dict(
-        cpu=platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
-        vector_instructions=torch.backends.cpu.get_cpu_capability(),
-        threads=threads,
-        seed=seed,
-        load=os.getloadavg()[0],
-        python=platform.python_version(),
-        torch=torch.__version__,
-        mmcv=mmcv.__version__,
-        mmpretrain=mmpretrain.__version__,
-        pillow=PIL.__version__,
-        opencv=cv2.__version__,
-        mmmap=mmmap.__version__,
-    )
-
-
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the results go."""
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
-    parser.add_argument('--plot', metavar='FILE', help='also draw them to this PNG')
-
-
-def write_json(path: str, result: dict) -> None:
-    """Write results to a file."""
-    Path(path).write_text(json.dumps(result, indent=1))
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int], quality: int, seed: int) -> list[str]:
@@ -141,16 +107,12 @@ def measure(paths: list[str], repeats: int, seed: int) -> tuple[dict[str, dict[s
     return stages, float(np.median(decode)) * 1e3
 
 
-def plot(stages: dict[str, dict[str, float]], decode: float, title: str, path: str) -> None:
+def draw(stages: dict[str, dict[str, float]], decode: float, title: str, figure: Figure) -> None:
     """Draw the milliseconds of the stages as one bar a pipeline."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
     stage_names = list(dict.fromkeys(stage for pipeline in stages.values() for stage in pipeline))
     colors = {stage: f'C{index}' for index, stage in enumerate(stage_names)}
-    figure, axes = plt.subplots(figsize=(9, 3), layout='constrained')
+    figure.set_size_inches(9, 3)
+    axes = figure.subplots()
     longest = 0.0
     for name, pipeline in stages.items():
         left = 0.0
@@ -165,8 +127,6 @@ def plot(stages: dict[str, dict[str, float]], decode: float, title: str, path: s
     axes.set(xlabel='ms an image on one core', title=title, xlim=(0, longest * 1.25))
     axes.invert_yaxis()
     axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def main() -> None:
@@ -188,31 +148,27 @@ def main() -> None:
     totals = {name: sum(pipeline.values()) for name, pipeline in stages.items()}
     title = f'{args.size[0]} x {args.size[1]} JPEGs of {kilobytes:.0f} KB'
     machine = describe_machine(seed=args.seed, threads=1)
-    print(f'{args.images} {title}, {args.repeats} passes, 1 thread, seed {args.seed}, torch {torch.__version__}')
+    print_machine(machine)
+    print(f'{args.images} {title}, {args.repeats} passes')
     for name, pipeline in stages.items():
         total = totals[name]
         print(f'{name:24s} {1e3 / total:8.0f} images/s {totals["mmpretrain"] / total:6.2f}x {total:8.2f} ms')
         for stage, milliseconds in pipeline.items():
             print(f'    {stage:24s} {milliseconds:25.2f} ms {milliseconds / total * 100:4.0f} %')
     print(f'{"decoding alone (OpenCV)":24s} {decode:29.2f} ms')
-    if args.json:
-        write_json(
-            args.json,
-            dict(
-                machine=machine,
-                images=args.images,
-                size=list(args.size),
-                quality=args.quality,
-                kilobytes=kilobytes,
-                repeats=args.repeats,
-                milliseconds=stages,
-                decode_milliseconds=decode,
-                images_per_second={name: 1e3 / total for name, total in totals.items()},
-                speedup={name: totals['mmpretrain'] / total for name, total in totals.items()},
-            ),
-        )
-    if args.plot:
-        plot(stages, decode, title, args.plot)
+    report = dict(
+        machine=machine,
+        images=args.images,
+        size=list(args.size),
+        quality=args.quality,
+        kilobytes=kilobytes,
+        repeats=args.repeats,
+        milliseconds=stages,
+        decode_milliseconds=decode,
+        images_per_second={name: 1e3 / total for name, total in totals.items()},
+        speedup={name: totals['mmpretrain'] / total for name, total in totals.items()},
+    )
+    write_report(args, report, lambda figure: draw(stages, decode, title, figure))
 
 
 if __name__ == '__main__':

@@ -12,25 +12,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
-import os
-import platform
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, ScalarFormatter
 from torch import Tensor, nn
 
 from mmmap.models.backbones.map_hybrid import ARCHS
 from mmmap.models.layers import HybridEncoder
+from mmmap.utils.benchmark import (
+    Step,
+    add_output_arguments,
+    describe_machine,
+    peak_memory,
+    print_machine,
+    write_report,
+)
 
 ARCH = {key: ARCHS['tiny'][key] for key in ('embed_dim', 'num_heads')}
 LENGTHS = [64 * 2**i for i in range(9)]
 BASE_LENGTH = 1024  # Growth is told from here on: below, the fixed cost of a step hides it.
 SECONDS = 5  # Timed passes of an encoder at one length; one pass at least.
-Step = Callable[[], None]
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -85,24 +89,6 @@ def seconds_of(step: Step, device: torch.device) -> float:
     begin = time.perf_counter()
     step()
     return time.perf_counter() - begin
-
-
-def peak_memory(step: Step, device: torch.device) -> int:
-    """Largest sum of tensors alive at once during a step, in bytes, beyond those before it."""
-    if device.type == 'cuda':
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(profile_memory=True) as profile:
-        step()
-    alive = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            alive += event.nbytes()
-            peak = max(peak, alive)
-    return peak
 
 
 def measure_length(
@@ -163,14 +149,9 @@ def growth(costs: dict[int, float]) -> tuple[int, int, float]:
     return start, max(costs), costs[max(costs)] / costs[start]
 
 
-def draw(rows: list[dict], names: list[str], title: str, path: Path) -> None:
+def draw(rows: list[dict], names: list[str], title: str, figure: Figure) -> None:
     """Plot time and memory per token against the length."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, ScalarFormatter
-
-    figure = Figure(figsize=(10, 4), layout='constrained')
-    FigureCanvasAgg(figure)
+    figure.set_size_inches(10, 4)
     panels = {'us_per_token': 'us per token, forward + backward', 'kib_per_token': 'peak KiB per token'}
     for axes, (key, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         for name in names:
@@ -184,27 +165,6 @@ def draw(rows: list[dict], names: list[str], title: str, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-
-
-def describe_machine(args: argparse.Namespace, device: torch.device) -> dict[str, str | int]:
-    """What the figures depend on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), model)
-    return {
-        'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else model,
-        'cores': os.cpu_count(),
-        'threads': args.threads,
-        'load': f'{os.getloadavg()[0]:.2f}',
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-        'dtype': args.dtype,
-        'seed': args.seed,
-    }
 
 
 def parse_args() -> argparse.Namespace:
@@ -218,8 +178,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
-    parser.add_argument('--json', type=Path, help='also write the figures to this file')
-    parser.add_argument('--plot', type=Path, help='also draw them to this file (PNG)')
+    add_output_arguments(parser)
     args = parser.parse_args()
     if args.depth < 4 or args.depth % 4:
         parser.error(f"--depth {args.depth}: must be a multiple of the 4 blocks of 'MMMT'")
@@ -235,10 +194,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
-    machine = describe_machine(args, device)
+    machine = describe_machine(args.seed, args.threads) | dict(device=str(device), dtype=args.dtype)
     encoders = build_encoders(args.depth, device)
-    shown = ', '.join(f'{key} {value}' for key, value in machine.items())
-    print(shown)
+    print_machine(machine)
     models = {}
     for name, encoder in encoders.items():
         mlp = [block.mlp.fc1.out_features for block in encoder.blocks if hasattr(block, 'mlp')]
@@ -268,13 +226,8 @@ def main() -> None:
             print(f"'MMMT' does not take less {what} than the ViT at these lengths")
         else:
             print(f"'MMMT' takes less {what} than the ViT from L* = {point:.0f} on")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + '\n')
-        print(f'written to {args.json}')
-    if args.plot:
-        draw(rows, list(encoders), shown, args.plot)
-        print(f'drawn to {args.plot}')
+    title = f'{machine.get("gpu", machine["cpu"])}, {args.dtype}, {args.threads} threads, torch {machine["torch"]}'
+    write_report(args, report, lambda figure: draw(rows, list(encoders), title, figure))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Time the selective scan: the native kernels against plain autograd, the plain-torch fallback and mambapy.
 
-    python tools/benchmarks/benchmark_scan.py [--threads 2] [--repeats 7] [--json FILE]
+    python tools/benchmarks/benchmark_scan.py [--threads 2] [--repeats 7] [--json FILE] [--plot FILE]
 
 mambapy's parallel scan takes part if it can be imported; install it for this run only with
 
@@ -13,24 +13,24 @@ others use; quote absolute times from an idle machine only (the load is printed)
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmmap.engine.device import keep_freed_memory
 from mmmap.ops import available_backends, selective_scan
+from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, time_in_turns, write_report
 
 SHAPES = ((8, 384, 98, 16), (8, 384, 196, 16), (2, 1536, 1024, 16))
 LENGTHS = (98, 196, 392, 784, 1568)
-WARM_UP = 3
 Scan = Callable[..., Tensor]
 
 
@@ -100,19 +100,12 @@ def step(scan: Scan, inputs: dict, weighting: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(scan(**inputs), wanted, weighting)
 
 
-def time_turns(scans: dict[str, Scan], inputs: dict, repeats: int) -> dict[str, float]:
+def median_ms(scans: dict[str, Scan], inputs: dict, repeats: int) -> dict[str, float]:
     """Median milliseconds of a forward and backward pass of each, over two turns of ``repeats`` passes."""
     weighting = torch.ones_like(inputs['u'])
-    times = {name: [] for name in scans}
-    for _ in range(2):
-        for name, scan in scans.items():
-            # The first passes of a turn wake the threads and pay for memory that the candidate before gave back.
-            for i in range(WARM_UP + repeats):
-                start = time.perf_counter()
-                step(scan, inputs, weighting)
-                if i >= WARM_UP:
-                    times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(found) for name, found in times.items()}
+    steps = {name: functools.partial(step, scan, inputs, weighting) for name, scan in scans.items()}
+    times = time_in_turns(steps, repeats, turns=2, warm_up=3)
+    return {name: 1e3 * statistics.median(seconds) for name, seconds in times.items()}
 
 
 def check_agreement(scans: dict[str, Scan], seed: int) -> None:
@@ -160,28 +153,6 @@ def measure_memory(name: str, shape: tuple[int, int, int, int], args: argparse.N
     return int(result.stdout.splitlines()[-1])
 
 
-def describe_machine(args: argparse.Namespace) -> dict[str, str | int]:
-    """What the figures depend on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.exists():
-        names = [
-            line.split(':')[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith('model name')
-        ]
-        model = names[0] if names else model
-    return {
-        'cpu': model,
-        'cores': os.cpu_count(),
-        'vector': torch.backends.cpu.get_cpu_capability(),
-        'threads': args.threads,
-        'load': f'{os.getloadavg()[0]:.2f}',
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-        'seed': args.seed,
-        'repeats': args.repeats,
-    }
-
-
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -190,7 +161,7 @@ def parse_args() -> argparse.Namespace:
         '--repeats', type=int, default=7, help='timed passes of each candidate in each of its two turns'
     )
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--json', type=Path, help='also write the figures to this file')
+    add_output_arguments(parser)
     parser.add_argument('--peak-of', nargs=5, metavar=('NAME', 'B', 'D', 'L', 'N'), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -202,7 +173,7 @@ def time_table(scans: dict[str, Scan], args: argparse.Namespace) -> list[dict]:
     print(f'{"(B, D, L, N)":>22} {"gate+softplus":>13}' + ''.join(f'{name:>20}' for name in scans))
     for shape, everything in [(shape, False) for shape in SHAPES] + [(SHAPES[0], True)]:
         taking_part = {name: scan for name, scan in scans.items() if not (everything and name == 'mambapy')}
-        times = time_turns(taking_part, make_inputs(shape, everything, args.seed), args.repeats)
+        times = median_ms(taking_part, make_inputs(shape, everything, args.seed), args.repeats)
         base = times.get('native')
         cells = []
         for name in scans:
@@ -219,7 +190,7 @@ def length_table(scan: Scan, args: argparse.Namespace) -> list[dict]:
     rows = []
     for length in LENGTHS:
         inputs = make_inputs((8, 384, length, 16), False, args.seed)
-        milliseconds = time_turns({'native': scan}, inputs, 2 * args.repeats)['native']
+        milliseconds = median_ms({'native': scan}, inputs, 2 * args.repeats)['native']
         rows.append({'length': length, 'ms': milliseconds})
         print(
             f'  L = {length:>4}: {milliseconds:8.2f} ms, {1e3 * milliseconds / length:7.2f} us per position', flush=True
@@ -250,6 +221,23 @@ def memory_table(scans: dict[str, Scan], args: argparse.Namespace) -> list[dict]
     return rows
 
 
+def draw(report: dict, figure: Figure) -> None:
+    """Times by shape, and time per position by length."""
+    figure.set_size_inches(10, 3.5)
+    left, right = figure.subplots(1, 2)
+    rows = [row for row in report['times'] if not row['gate_and_softplus']]
+    names = list(rows[0]['ms'])
+    for i, name in enumerate(names):
+        places = [place + 0.8 * i / len(names) for place in range(len(rows))]
+        left.bar(places, [row['ms'][name] for row in rows], width=0.8 / len(names), label=name, align='edge')
+    left.set_xticks([place + 0.4 for place in range(len(rows))], [str(tuple(row['shape'])) for row in rows])
+    left.set(yscale='log', ylabel='ms, forward + backward', title='(B, D, L, N)')
+    left.legend()
+    lengths = report.get('lengths', [])
+    right.plot([row['length'] for row in lengths], [1e3 * row['ms'] / row['length'] for row in lengths], marker='o')
+    right.set(xlabel='L at (8, 384, L, 16)', ylabel='us a position, native', ylim=(0, None))
+
+
 def main() -> None:
     """Measure and print."""
     args = parse_args()
@@ -258,17 +246,16 @@ def main() -> None:
         print(peak_of_one_step(name, tuple(map(int, sizes)), args.threads, args.seed))
         return
     torch.set_num_threads(args.threads)
-    machine = describe_machine(args)
-    print(', '.join(f'{key} {value}' for key, value in machine.items()))
+    keep_freed_memory()
+    machine = describe_machine(args.seed, args.threads)
+    print_machine(machine)
     scans = candidates()
     check_agreement(scans, args.seed)
     report = {'machine': machine, 'times': time_table(scans, args)}
     if 'native' in scans:
         report['lengths'] = length_table(scans['native'], args)
     report['memory'] = memory_table(scans, args)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + '\n')
-        print(f'\nwritten to {args.json}')
+    write_report(args, report, lambda figure: draw(report, figure))
 
 
 if __name__ == '__main__':

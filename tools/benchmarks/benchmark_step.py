@@ -1,44 +1,87 @@
-"""Time a pretraining step, and the same step without its scans, in one run.
+"""Time a pretraining step: as it is and without its scans, its parts, and the floor below each part.
 
-Steps of the model as it is and with every selective scan replaced by the identity alternate, so that both see the same
-machine; the difference is what the scans cost. Prints parameters, FLOPs, images per second and peak memory too.
+    python tools/benchmarks/benchmark_step.py [CONFIG] [--batch-size 8] [--json FILE] [--plot FILE]
+
+The step as it is and the step with every selective scan replaced by the identity take turns, so that both see the same
+machine. The parts come from torch's profiler. A floor is the time that a part could not go below on this machine: its
+floating-point operations over the rate of one large matrix product, or its bytes (inputs and outputs of every tensor
+operation) over the bandwidth of one large copy, whichever is longer, both measured in the same run.
 """
 
 import argparse
-import json
-import platform
 import statistics
-import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import mmcv
-import mmengine
-import mmpretrain
 import psutil
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-import mmmap
+from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import one_line_errors
 from mmmap.models.layers import mamba_mixer
 from mmmap.ops import use_backend
 from mmmap.registry import MODELS
+from mmmap.utils.benchmark import (
+    add_output_arguments,
+    describe_machine,
+    peak_memory,
+    print_machine,
+    time_in_turns,
+    write_report,
+)
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / 'configs/map/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k.py'
+# Parts of a step, and the operators that belong to them by a piece of their names; the first that fits counts.
+PARTS = {
+    'scan': ('scan', 'mmmap_native::bidirectional_forward', 'mmmap_native::bidirectional_backward'),
+    'matrix products': ('aten::mm', 'aten::bmm', 'aten::addmm', 'aten::baddbmm', 'convolution'),
+    'attention': ('scaled_dot_product',),
+    'optimizer': ('fused_adamw',),
+    'causal convolution': ('conv1d', 'conv_'),
+}
+REST = 'rest'
+# An exponential counts as one floating-point operation. In vectors of float32 it is at least two additions to split
+# off the integer, a polynomial of degree 5 and two integer operations: nine instructions of which a multiply-add, two
+# operations, could have been any.
+OPERATIONS_OF_EXP = 18
+
+
+def part_of(name: str) -> str:
+    """The part of a step that an operator belongs to."""
+    return next((part for part, pieces in PARTS.items() if any(piece in name for piece in pieces)), REST)
+
+
+class CountBytes(TorchDispatchMode):
+    """Bytes of the inputs and outputs of every operator that is not a mere view, by part of the step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: dict[str, int] = defaultdict(int)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = {}
+            torch.utils._pytree.tree_map_only(Tensor, lambda x: tensors.setdefault(id(x), x), (args, kwargs, out))
+            self.bytes[part_of(func._schema.name)] += sum(x.nbytes for x in tensors.values())
+        return out
 
 
 def identity_scan(u: Tensor, *_args, **_kwargs) -> Tensor:
-    """Stands in for the selective scan: passes its input on."""
-    return u
+    """Stands in for the scan in both directions: passes one of them on."""
+    return u[:, 0]
 
 
 def make_step(model: nn.Module, inputs: Tensor) -> Callable[[], None]:
     """One step of training: loss, gradients, AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         model.loss(inputs)['loss'].backward()
@@ -49,94 +92,149 @@ def make_step(model: nn.Module, inputs: Tensor) -> Callable[[], None]:
     return step
 
 
-def time_alternately(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step, the steps taking turns, after one warm-up each."""
-    seconds = {name: [] for name in steps}
-    for i in range(repeats + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
+def best_rates(repeats: int = 5) -> tuple[float, float]:
+    """Operations a second of one large matrix product, bytes (read and written) a second of one large copy."""
+    a, b = torch.randn(2, 2048, 2048).unbind()
+    source = torch.randn(2**25)
+    target = torch.empty_like(source)
+    product, copy = (
+        min(time_in_turns({'': call}, repeats)['']) for call in (lambda: torch.mm(a, b), lambda: target.copy_(source))
+    )
+    return 2 * 2048**3 / product, 2 * source.nbytes / copy
+
+
+def profile_parts(step: Callable[[], None], repeats: int) -> dict[str, float]:
+    """Seconds of each part in a step, by the profiler: the mean over some steps."""
+    seconds = dict.fromkeys([*PARTS, REST], 0.0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(repeats):
             step()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
+    for event in profile.key_averages():
+        seconds[part_of(event.key)] += event.self_cpu_time_total / 1e6 / repeats
     return seconds
 
 
-def peak_memory(step: Callable[[], None]) -> int:
-    """Largest sum of tensors alive at once during a step, in bytes, beyond those before it."""
-    with torch.profiler.profile(profile_memory=True) as profile:
+def _attention_flops(q: tuple, k: tuple, v: tuple, *_args, **_kwargs) -> int:
+    """The CPU's fused attention, which torch does not count."""
+    return sdpa_flop_count(q, k, v)
+
+
+def _attention_backward_flops(dout: tuple, q: tuple, k: tuple, v: tuple, *_args, **_kwargs) -> int:
+    return sdpa_backward_flop_count(dout, q, k, v)
+
+
+def count(model: nn.Module, inputs: Tensor, step: Callable[[], None]) -> tuple[dict[str, float], dict[str, int], float]:
+    """Operations and bytes of each part of a step, and the operations of all with one for an exponential."""
+    aten = torch.ops.aten
+    attention = {
+        aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        model.loss(inputs)['loss'].backward()
+    operations = defaultdict(float)
+    for op, flops in counter.get_flop_counts()['Global'].items():
+        operations[part_of(str(op).replace('.', '::'))] += flops
+    batch, length, _ = model.reconstruct(inputs).latent.shape
+    states = sum(module.A_log.numel() for module in model.modules() if isinstance(module, mamba_mixer.MambaMixer))
+    exponentials = 2 * batch * length * states  # again in backward
+    operations['scan'] += (OPERATIONS_OF_EXP - 1) * exponentials
+    with CountBytes() as counted:
         step()
-    alive = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            alive += event.nbytes()
-            peak = max(peak, alive)
-    return peak
+    return operations, counted.bytes, counter.get_total_flops()
+
+
+def draw(parts: dict[str, dict[str, float]], title: str, figure: Figure) -> None:
+    """Bars of the parts, their floors as lines."""
+    figure.set_size_inches(7, 3)
+    axes = figure.subplots()
+    axes.barh(list(parts), [part['ms'] for part in parts.values()], label='measured')
+    axes.barh(list(parts), [part['floor_ms'] for part in parts.values()], height=0.3, color='black', label='floor')
+    axes.set(xlabel='ms of a step', title=title)
+    axes.invert_yaxis()
+    axes.legend()
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--config', default=DEFAULT_CONFIG, help='config of the model (default: %(default)s)')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', nargs='?', default=DEFAULT_CONFIG, help='of the model (default: tiny on ImageNet)')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--backend', default='auto', help='backend of the scans (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--json', help='also write the figures to this file')
+    add_output_arguments(parser)
     args = parser.parse_args()
     with one_line_errors():
         cfg = Config.fromfile(args.config)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
     torch.manual_seed(args.seed)
     model = MODELS.build(cfg.model).train()
     inputs = torch.randn(args.batch_size, model.backbone.in_channels, *model.backbone.img_size)
     step = make_step(model, inputs)
 
     def step_without_scan() -> None:
-        with mock.patch.object(mamba_mixer, 'selective_scan', identity_scan):
+        with mock.patch.object(mamba_mixer, 'bidirectional_scan', identity_scan):
             step()
 
+    machine = describe_machine(args.seed, args.threads)
+    print_machine(machine)
     with use_backend(args.backend):
-        seconds = time_alternately({'step': step, 'without scan': step_without_scan}, args.repeats)
+        step(), step_without_scan()
+        seconds = time_in_turns({'step': step, 'without scan': step_without_scan}, 1, turns=args.repeats, warm_up=0)
         memory = peak_memory(step)
-        with FlopCounterMode(display=False) as counter:
-            model.loss(inputs)['loss'].backward()
+        profiled = profile_parts(step, max(1, args.repeats // 3))
+        operations, moved, flops = count(model, inputs, step)
+        flop_rate, byte_rate = best_rates()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    parts = {
+        name: dict(
+            ms=1e3 * spent,
+            gflop=operations[name] / 1e9,
+            mib=moved[name] / 2**20,
+            floor_ms=1e3 * max(operations[name] / flop_rate, moved[name] / byte_rate),
+        )
+        for name, spent in profiled.items()
+    }
     share = 1 - medians['without scan'] / medians['step']
-    result = dict(
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f'{Path(args.config).stem}, batch {args.batch_size}, {args.repeats} steps')
+    print(f'parameters               {parameters / 1e6:10.2f} M')
+    print(f'forward + backward       {flops / args.batch_size / 1e9:10.2f} GFLOP an image')
+    for name, values in seconds.items():
+        print(f'{name:24s} {medians[name] * 1e3:10.1f} ms (median; {min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})')
+    print(f'share of the scans       {share * 100:10.1f} %')
+    print(f'speed                    {args.batch_size / medians["step"]:10.1f} images/s')
+    print(f'tensors at the peak      {memory / 2**20:10.1f} MiB beyond weights and optimizer state')
+    print(f'\none large matrix product {flop_rate / 1e9:.1f} GFLOP/s, one large copy {byte_rate / 1e9:.1f} GB/s')
+    print(f'{"part (profiler on)":24s} {"ms":>8} {"GFLOP":>8} {"MiB":>8} {"floor ms":>9} {"over floor":>11}')
+    total = dict(ms=sum(part['ms'] for part in parts.values()), floor_ms=sum(p['floor_ms'] for p in parts.values()))
+    for name, part in (parts | {'all': total}).items():
+        work = f'{part["gflop"]:8.2f} {part["mib"]:8.0f}' if 'gflop' in part else ' ' * 17
+        ratio = part['ms'] / part['floor_ms']
+        print(f'{name:24s} {part["ms"]:8.1f} {work} {part["floor_ms"]:9.1f} {ratio:10.2f}x')
+    report = dict(
+        machine=machine,
         config=Path(args.config).stem,
         batch_size=args.batch_size,
         backend=args.backend,
-        seed=args.seed,
         repeats=args.repeats,
-        parameters=sum(p.numel() for p in model.parameters()),
-        gflops_per_image=counter.get_total_flops() / args.batch_size / 1e9,
+        parameters=parameters,
+        gflops_per_image=flops / args.batch_size / 1e9,
         seconds=seconds,
         median_seconds=medians,
         scan_share=share,
         images_per_second=args.batch_size / medians['step'],
         peak_memory_mib=memory / 2**20,
         process_memory_mib=psutil.Process().memory_info().rss / 2**20,
-        threads=torch.get_num_threads(),
-        cpu=platform.processor() or platform.machine(),
-        versions=dict(
-            mmmap=mmmap.__version__,
-            torch=torch.__version__,
-            mmengine=mmengine.__version__,
-            mmcv=mmcv.__version__,
-            mmpretrain=mmpretrain.__version__,
-            python=platform.python_version(),
-        ),
+        matrix_product_gflops=flop_rate / 1e9,
+        copy_gbytes=byte_rate / 1e9,
+        parts=parts,
     )
-    print(f'{result["config"]}, batch {args.batch_size}')
-    print(f'{result["threads"]} threads, seed {args.seed}, {args.repeats} steps, torch {torch.__version__}')
-    print(f'parameters               {result["parameters"] / 1e6:10.2f} M')
-    print(f'forward + backward       {result["gflops_per_image"]:10.2f} GFLOP an image')
-    for name, values in seconds.items():
-        print(f'{name:24s} {medians[name] * 1e3:10.1f} ms (median; {min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})')
-    print(f'share of the scans       {share * 100:10.1f} %')
-    print(f'speed                    {result["images_per_second"]:10.1f} images/s')
-    print(f'tensors at the peak      {result["peak_memory_mib"]:10.1f} MiB beyond weights and optimizer state')
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1))
+    title = f'{report["config"]}, batch {args.batch_size}, {args.threads} threads'
+    write_report(args, report, lambda figure: draw(parts, title, figure))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """The rules by which Mamba and Transformer blocks share a stream and a branch."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -274,3 +275,18 @@ def test_wrong_arguments_are_named(options, culprit):
 def test_an_unknown_backend_is_named():
     with pytest.raises(ValueError, match='cuda12'):
         HybridEncoder(16, 'M', scan_backend='cuda12')(torch.randn(1, 2, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile needs a C++ compiler')
+def test_compiles_into_one_graph():
+    torch.manual_seed(0)
+    encoder = HybridEncoder(16, 'MT', num_heads=2)
+    tokens = torch.randn(2, 9, 16, requires_grad=True)
+    weighting = torch.randn(2, 9, 16)
+    results = []
+    for function in (encoder, torch.compile(encoder, fullgraph=True)):
+        out = function(tokens)
+        results.append([out, *torch.autograd.grad(out, [tokens, *encoder.parameters()], weighting)])
+    for eager, compiled in zip(*results, strict=True):
+        assert (eager - compiled).abs().max() <= 1e-5 * eager.abs().max()

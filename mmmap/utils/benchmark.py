@@ -1,0 +1,132 @@
+"""What the benchmarks of ``tools/benchmarks`` share: timing in turns, peak memory, and reports."""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from mmmap.version import __version__
+
+Step = Callable[[], object]
+# Distributions that figures depend on, beside torch, if they are installed.
+_DISTRIBUTIONS = ('onedl-mmengine', 'mmengine', 'onedl-mmpretrain', 'mmpretrain', 'triton', 'opencv-python', 'pillow')
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':')[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def describe_machine(seed: int, threads: int) -> dict[str, str | int | float]:
+    """What figures depend on: processor, accelerator, versions, threads, seed, load of the machine at this moment.
+
+    Args:
+        seed (int): Seed of the benchmark.
+        threads (int): Threads it computes with.
+    """
+    machine = dict(
+        cpu=_cpu_name(),
+        cores=os.cpu_count(),
+        vector=torch.backends.cpu.get_cpu_capability(),
+        threads=threads,
+        load=round(os.getloadavg()[0], 2),
+        seed=seed,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        mmmap=__version__,
+    )
+    if torch.cuda.is_available():
+        machine['gpu'] = torch.cuda.get_device_name()
+    for name in _DISTRIBUTIONS:
+        try:
+            machine[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return machine
+
+
+def print_machine(machine: dict[str, str | int | float]) -> None:
+    """Print :func:`describe_machine` on one line."""
+    print(', '.join(f'{key} {value}' for key, value in machine.items()))
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json FILE`` and ``--plot FILE``."""
+    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    parser.add_argument('--plot', metavar='FILE', help='also draw them to this PNG')
+
+
+def write_report(args: argparse.Namespace, report: dict, draw: Callable[[Figure], None]) -> None:
+    """Write what ``--json`` and ``--plot`` ask for.
+
+    Args:
+        args (argparse.Namespace): With ``json`` and ``plot``.
+        report (dict): The figures.
+        draw (Callable): Draws them into an empty figure.
+    """
+    for path in (args.json, args.plot):
+        if path:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
+        print(f'written to {args.json}')
+    if args.plot:
+        figure = Figure(layout='constrained')
+        draw(figure)
+        figure.savefig(args.plot, dpi=150)
+        print(f'drawn to {args.plot}')
+
+
+def time_in_turns(
+    candidates: dict[str, Step], repeats: int, turns: int = 1, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each candidate, the candidates taking turns, so that all see the same machine.
+
+    Args:
+        candidates (dict[str, Callable]): What to call, by name.
+        repeats (int): Timed calls of a candidate in each of its turns.
+        turns (int): Turns of each candidate.
+        warm_up (int): Calls at the start of a turn that are not counted: they wake threads, and pay for memory that
+            the candidate before gave back.
+
+    Returns:
+        dict[str, list[float]]: ``turns * repeats`` durations of each.
+    """
+    seconds = {name: [] for name in candidates}
+    for _ in range(turns):
+        for name, call in candidates.items():
+            for i in range(warm_up + repeats):
+                start = time.perf_counter()
+                call()
+                if i >= warm_up:
+                    seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def peak_memory(step: Step, device: torch.device | str = 'cpu') -> int:
+    """Largest sum of tensors on a device alive at once during a call, in bytes, beyond those before it."""
+    if torch.device(device).type == 'cuda':
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    alive = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    return peak
