@@ -1,8 +1,8 @@
 """The Triton backend: GPU kernels that need nothing beyond torch, compiled on their first use.
 
-The kernels are in ``triton_scan.py`` and ``triton_conv.py``; here are their launches and the table of block
-sizes. Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With ``TRITON_INTERPRET=1`` in
-the environment they run on the CPU, slowly, which is for tests.
+The kernels are in ``triton_scan.py``, ``triton_conv.py`` and their neighbours; here are their launches and the table of
+block sizes. Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With
+``TRITON_INTERPRET=1`` in the environment they run on the CPU, slowly, which is for tests.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class _Scan:
     def __init__(self, inputs: ScanInputs | BidirectionalInputs):
         import triton.language as tl
 
-        from mmmap.ops.backends import triton_scan
+        from mmmap.ops.backends import triton_layout, triton_scan, triton_scan_backward
 
-        self.kernels = triton_scan
+        self.around, self.kernels, self.gradients = triton_layout, triton_scan, triton_scan_backward
         self.both = isinstance(inputs, BidirectionalInputs)
         if self.both:
             u, delta, A, B, C, D, z, bias, softplus = inputs
@@ -165,7 +165,7 @@ class _Scan:
         shape = (self.states, steps) if steps_last else (steps, self.padded)
         B, C = (self.empty(self.rows, self.groups, *shape) for _ in range(2))
         with _guard(self.u):
-            self.kernels.pack_kernel[self.spans(steps)](
+            self.around.pack_kernel[self.spans(steps)](
                 self.B, self.C, B, C, *self.B.stride(), *self.C.stride(), self.length, steps, self.groups, self.reverse,
                 STEPS_LAST=steps_last, **self.weight_options,
             )  # fmt: skip
@@ -176,7 +176,7 @@ class _Scan:
         steps, blocks = part_B.shape[-1], part_B.shape[0]
         dB, dC = torch.empty_like(self.B), torch.empty_like(self.C)
         with _guard(self.u):
-            self.kernels.unpack_kernel[self.spans(steps)](
+            self.around.unpack_kernel[self.spans(steps)](
                 part_B, part_C, dB, dC, *dB.stride(), *dC.stride(), self.length, steps, self.groups, self.reverse,
                 blocks, part_B[0].numel(), **self.weight_options,
             )  # fmt: skip
@@ -248,7 +248,7 @@ class _Scan:
                 carry = self.empty(1, rows, self.states, self.channels)
                 if dlast is not None:
                     carry[0].copy_(dlast.transpose(1, 2))
-            self.kernels.backward_kernel[grid](
+            self.gradients.backward_kernel[grid](
                 dout, u, delta, self.A, B, C, self.D, z, self.bias, saved, carry,
                 du, ddelta, dA, part_B, part_C, dD, dz, dbias,
                 *dout.stride(), *u.stride(), *delta.stride(), *_strides(z, 3),
@@ -324,7 +324,7 @@ class TritonBackend(TorchBackend):
         total = torch.empty_like(out) if keep else out.new_empty(0)
         tiles, tile = _elementwise(out)
         with _guard(u):
-            scan.kernels.gate_forward_kernel[(tiles,)](
+            scan.around.gate_forward_kernel[(tiles,)](
                 y, z, out, total, *y.stride(), *_strides(z, 3), *out.stride(), scan.length, scan.channels,
                 HAS_Z=z is not None, KEEP=keep, CT=scan.options['CT'], **tile,
             )  # fmt: skip
@@ -339,7 +339,7 @@ class TritonBackend(TorchBackend):
             dz = torch.empty_like(z)
             tiles, tile = _elementwise(z)
             with _guard(z):
-                scan.kernels.gate_backward_kernel[(tiles,)](
+                scan.around.gate_backward_kernel[(tiles,)](
                     dout, y, z, dz, *dout.stride(), *y.stride(), *z.stride(), *dz.stride(), scan.length, scan.channels,
                     CT=scan.options['CT'], **tile,
                 )  # fmt: skip
