@@ -42,7 +42,7 @@ def test_in_the_interpreter():
         '-W',
         'ignore',
         '-k',
-        'not (interpreter or listing or reasons or number)',
+        'not (interpreter or listing or reasons or number or old)',
         __file__,
     ]
     result = subprocess.run(command, env={**os.environ, 'TRITON_INTERPRET': '1'}, capture_output=True, text=True)
@@ -346,13 +346,19 @@ def test_convolution(case, silu, monkeypatch):
 
 @pytest.mark.parametrize(
     ('programs', 'chunks', 'processors', 'expected'),
-    [(6144, 7, 132, (1, 7)), (96, 256, 132, (11, 24)), (96, 9, 132, (2, 5)), (1, 3, 132, (1, 3)), (8, 64, 1, (1, 64))],
+    [(6144, 7, 132, (1, 7)), (96, 256, 132, (43, 6)), (96, 9, 132, (2, 5)), (1, 3, 132, (1, 3)), (8, 64, 1, (4, 16))],
 )
 def test_number_of_segments(programs, chunks, processors, expected, monkeypatch):
     monkeypatch.setattr(triton_backend, '_processors', lambda device: processors)
     segments, size = triton_backend._segments(triton_backend._tuning(chunks * 16), programs, chunks, None)
     assert (segments, size) == expected
     assert (segments - 1) * size < chunks <= segments * size
+
+
+@needs_triton
+def test_an_old_triton_is_named(monkeypatch):
+    monkeypatch.setattr('triton.__version__', '3.2.0')
+    assert 'triton 3.2.0 is too old' in BACKEND.unavailable()
 
 
 def test_reasons(monkeypatch):

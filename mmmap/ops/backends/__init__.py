@@ -15,13 +15,14 @@ from mmmap.ops.backends.base import ScanBackend
 from mmmap.ops.backends.fallback import TorchBackend
 from mmmap.ops.backends.mamba_ssm import MambaSsmBackend
 from mmmap.ops.backends.native import NativeBackend
+from mmmap.ops.backends.triton import TritonBackend
 
 REFERENCE = 'reference'
 _BACKENDS: dict[str, ScanBackend] = {
-    backend.name: backend for backend in (NativeBackend(), MambaSsmBackend(), TorchBackend())
+    backend.name: backend for backend in (NativeBackend(), TritonBackend(), MambaSsmBackend(), TorchBackend())
 }
-# Names that are taken but have no implementation yet, and why.
-_PLANNED = {'triton': 'mmmap has no triton kernels yet'}
+# What 'auto' prefers, by device, the fastest first.
+_PREFERRED = {'cpu': ('native',), 'cuda': ('triton', 'mamba_ssm')}
 
 _override: ContextVar[str | None] = ContextVar('mmmap_scan_backend', default=None)
 
@@ -30,7 +31,7 @@ def available_backends() -> dict[str, str | None]:
     """Every known backend, with None if it can be used in this process, else the reason why not (one line)."""
     reasons: dict[str, str | None] = {REFERENCE: None}
     reasons.update({name: backend.unavailable() for name, backend in _BACKENDS.items()})
-    return reasons | _PLANNED
+    return reasons
 
 
 def get_backend(name: str) -> ScanBackend:
@@ -95,13 +96,15 @@ def resolve(name: str, device: str, dtype: torch.dtype) -> str:
 
 def _automatic(device: str, dtype: torch.dtype) -> str:
     """The fastest backend for such tensors; one line, once, if it is only the fallback."""
-    preferred = {'cpu': 'native', 'cuda': 'mamba_ssm'}.get(device)
-    if preferred is not None:
-        reason = _BACKENDS[preferred].unavailable()
+    reasons = []
+    for name in _PREFERRED.get(device, ()):
+        reason = _BACKENDS[name].unavailable()
         if reason is not None:
-            _warn_fallback(device, reason)
-        elif _BACKENDS[preferred].unsupported(device, dtype) is None:
-            return preferred
+            reasons.append(reason)
+        elif _BACKENDS[name].unsupported(device, dtype) is None:
+            return name
+    if len(reasons) == len(_PREFERRED.get(device, ())) > 0:
+        _warn_fallback(device, '; '.join(reasons))
     return 'torch'
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 from typing_extensions import override
 
 from mmmap.ops.backends.base import (
@@ -28,6 +29,8 @@ from mmmap.ops.backends.base import (
 )
 from mmmap.ops.backends.fallback import TorchBackend
 
+# Tuples of tensors in kernels.
+_LOWEST_TRITON = '3.3'
 # Wider convolutions run in plain torch: their kernels would be unrolled too far.
 _MOST_TAPS = 8
 
@@ -65,11 +68,11 @@ class Tuning:
 
 # By the longest sequence that an entry serves.
 _TABLE: tuple[tuple[float, Tuning], ...] = (
-    (256, Tuning(chunk=16, forward=Block(32, registers=96), backward=Block(32))),
-    (float('inf'), Tuning(chunk=16, forward=Block(32, registers=96), backward=Block(32))),
+    (256, Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
+    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
 )
 # Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
-_PROGRAMS_PER_PROCESSOR = 8
+_PROGRAMS_PER_PROCESSOR = 32
 _LEAST_SEGMENT = 4
 
 
@@ -283,6 +286,10 @@ class TritonBackend(TorchBackend):
     def unavailable(self) -> str | None:
         if importlib.util.find_spec('triton') is None:
             return 'triton is not installed (torch for CUDA brings it)'
+        import triton
+
+        if TorchVersion(triton.__version__) < _LOWEST_TRITON:
+            return f'triton {triton.__version__} is too old, the kernels need {_LOWEST_TRITON} (torch 2.7 brings it)'
         if not torch.cuda.is_available() and not _interpreted():
             return 'torch sees no CUDA device to run triton kernels on'
         return None

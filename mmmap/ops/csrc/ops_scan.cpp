@@ -75,14 +75,13 @@ std::tuple<Tensor, Tensor, Tensor> scan_forward(const Tensor& u, const Tensor& d
 
 // Add up what the workers hold of dB or dC: the batch elements that a worker touches lie in segment (batch element +
 // worker), each (groups, length, states). Two workers share at most one batch element.
-Tensor sum_segments(const Tensor& segments, int64_t kind, const Split& split, int64_t blocks, const Tensor& like) {
-  const int64_t G = like.size(1), N = like.size(2), L = like.size(3), all = G * L * N;
-  const Tensor grad = at::empty_like(like);
-  const Tensor sum = grad.scalar_type() == segments.scalar_type() ? grad : at::empty_like(like, segments.options());
+void sum_segments(const Tensor& segments, int64_t kind, const Split& split, int64_t blocks, const Tensor& grad) {
+  const int64_t G = grad.size(1), N = grad.size(2), L = grad.size(3), all = G * L * N;
+  const Tensor sum = grad.scalar_type() == segments.scalar_type() ? grad : at::empty_like(grad, segments.options());
   with_type(segments.scalar_type(), [&](auto real) {
     using Real = decltype(real);
     Real *parts = segments.data_ptr<Real>(), *to = sum.data_ptr<Real>();
-    for (int64_t b = 0; b < like.size(0); ++b) {
+    const auto sum_of = [&](int64_t b) {
       Real* whole = nullptr;
       for (int64_t w = 0; w < split.workers; ++w) {
         if (split.begin(w + 1) <= b * blocks || split.begin(w) >= (b + 1) * blocks) continue;
@@ -96,21 +95,27 @@ Tensor sum_segments(const Tensor& segments, int64_t kind, const Split& split, in
         for (int64_t t = 0; t < L; ++t)
           for (int64_t n = 0; n < N; ++n)
             to[b * sum.stride(0) + g * sum.stride(1) + n * sum.stride(2) + t * sum.stride(3)] = whole[(g * L + t) * N + n];
-    }
+    };
+    at::parallel_for(0, grad.size(0), std::max<int64_t>(1, 32768 / all), [&](int64_t first, int64_t last) {
+      for (int64_t b = first; b < last; ++b) sum_of(b);
+    });
   });
-  return grad.is_same(sum) ? grad : grad.copy_(sum);
+  if (!grad.is_same(sum)) grad.copy_(sum);
 }
 
-// The gradients of one scan. The caller has set what belongs to the output: dout, z, y, dz, scale.
+// The gradients of one scan. The caller has set what belongs to the output (dout, z, y, dz, scale) and gives the memory
+// for the gradients of u, delta, B and C, which may be part of larger tensors.
 struct ScanGradients {
-  Tensor du, ddelta, dA, dB, dC, dD, dbias;
+  Tensor dA, dD, dbias;
 
-  ScanGradients(const ScanInputs& in, ScanCall& call, const OptionalTensor& dlast) {
+  ScanGradients(const ScanInputs& in, ScanCall& call, const OptionalTensor& dlast, const Tensor& du,
+                const Tensor& ddelta, const Tensor& dB, const Tensor& dC) {
     Scan& s = call.scan;
     const Packing& packing = call.packing;
     const Split split = call.split();
     const int64_t blocks = packing.blocks(), workers = split.workers;
-    const Tensor stored_du = writable(in.u), stored_ddelta = writable(in.delta);
+    const auto stored = [](const Tensor& x) { return x.scalar_type() == at::kHalf ? writable(x) : x; };
+    const Tensor stored_du = stored(du), stored_ddelta = stored(ddelta);
     s.du = view_of(stored_du, in.reverse), s.ddelta = view_of(stored_ddelta, in.reverse);
     Tensor packed_dlast;
     if (dlast) {
@@ -126,9 +131,10 @@ struct ScanGradients {
     const Tensor sum_bias = at::zeros({workers, blocks, 1, packing.lanes}, call.options);
     s.dweights = segments.data_ptr(), s.dA = sum_A.data_ptr(), s.dD = sum_D.data_ptr(), s.dbias = sum_bias.data_ptr();
     run(call.kernels.scan_backward, s, split);
-    du = finish(stored_du, in.u), ddelta = finish(stored_ddelta, in.delta);
+    if (!stored_du.is_same(du)) du.copy_(stored_du);
+    if (!stored_ddelta.is_same(ddelta)) ddelta.copy_(stored_ddelta);
+    sum_segments(segments, 0, split, blocks, dB), sum_segments(segments, 1, split, blocks, dC);
     dA = packing.total(sum_A, in.A, in.u.options());
-    dB = sum_segments(segments, 0, split, blocks, in.B), dC = sum_segments(segments, 1, split, blocks, in.C);
     dD = packing.total(sum_D, in.D, in.u.options()), dbias = packing.total(sum_bias, in.bias, in.u.options());
   }
 };
@@ -145,8 +151,9 @@ EightTensors scan_backward(const Tensor& dout_, const OptionalTensor& dlast, con
   const Tensor dout = readable(dout_), dz = z ? writable(*z) : at::empty({0}, u.options());
   call.scan.dout = view_of(dout, reverse);
   if (z) call.scan.dz = view_of(dz, reverse);
-  const ScanGradients grads(inputs, call, dlast);
-  return {grads.du, grads.ddelta, grads.dA, grads.dB, grads.dC, grads.dD, z ? finish(dz, *z) : dz, grads.dbias};
+  const Tensor du = at::empty_like(u), ddelta = at::empty_like(delta), dB = at::empty_like(B), dC = at::empty_like(C);
+  const ScanGradients grads(inputs, call, dlast, du, ddelta, dB, dC);
+  return {du, ddelta, grads.dA, dB, dC, grads.dD, z ? finish(dz, *z) : dz, grads.dbias};
 }
 
 // The scan of one direction, its gate left to the caller.
@@ -195,6 +202,7 @@ EightTensors bidirectional_backward(const Tensor& dout_, const Tensor& borders, 
                                     bool softplus) {
   const Tensor dout = readable(dout_), y = readable(y_), z = z_ ? readable(*z_) : Tensor();
   const Tensor dz = z_ ? writable(*z_) : at::empty({0}, u.options());
+  const Tensor du = at::empty_like(u), ddelta = at::empty_like(delta), dB = at::empty_like(B), dC = at::empty_like(C);
   std::vector<ScanGradients> grads;
   for (int64_t i = 0; i < 2; ++i) {
     const ScanInputs inputs = one_direction(i, u, delta, A, B, C, D, bias, softplus);
@@ -206,25 +214,17 @@ EightTensors bidirectional_backward(const Tensor& dout_, const Tensor& borders, 
       s.z = view_of(z, inputs.reverse), s.y = view_of(y, inputs.reverse);
       if (i == 0) s.dz = view_of(dz, false);
     }
-    grads.emplace_back(inputs, call, std::nullopt);
+    grads.emplace_back(inputs, call, std::nullopt, du.select(1, i), ddelta.select(1, i), dB.narrow(1, i, 1),
+                       dC.narrow(1, i, 1));
   }
-  const auto join = [&](Tensor ScanGradients::*part, int64_t axis, const OptionalTensor& like) {
+  const auto join = [&](Tensor ScanGradients::*part, const OptionalTensor& like) {
     if (!like) return at::empty({0}, u.options());
     const Tensor joined = at::empty_like(*like);
-    for (int64_t i = 0; i < 2; ++i) {
-      const Tensor to = joined.select(axis, i);
-      to.copy_((grads[i].*part).view(to.sizes()));
-    }
+    for (int64_t i = 0; i < 2; ++i) joined.select(0, i).copy_(grads[i].*part);
     return joined;
   };
-  return {join(&ScanGradients::du, 1, u),
-          join(&ScanGradients::ddelta, 1, delta),
-          join(&ScanGradients::dA, 0, A),
-          join(&ScanGradients::dB, 1, B),
-          join(&ScanGradients::dC, 1, C),
-          join(&ScanGradients::dD, 0, D),
-          z_ ? finish(dz, *z_) : dz,
-          join(&ScanGradients::dbias, 0, bias)};
+  return {du, ddelta, join(&ScanGradients::dA, A), dB, dC, join(&ScanGradients::dD, D), z_ ? finish(dz, *z_) : dz,
+          join(&ScanGradients::dbias, bias)};
 }
 
 int64_t chunk() { return kChunk; }
