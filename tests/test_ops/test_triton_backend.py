@@ -14,11 +14,11 @@ import pytest
 import torch
 from scan_cases import assert_close, scan_inputs
 
+from mmmap.ops.backends import triton_tuning
 from mmmap.ops.backends.base import BidirectionalInputs, ScanInputs
 from mmmap.ops.backends.reference import causal_conv1d_reference, selective_scan_reference
-from mmmap.ops.backends.triton import Block, TritonBackend, Tuning
-
-from mmmap.ops.backends import triton as triton_backend  # isort: skip
+from mmmap.ops.backends.triton import TritonBackend
+from mmmap.ops.backends.triton_tuning import Block, Tuning
 
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 DEVICE = 'cuda' if torch.cuda.is_available() and not INTERPRETED else 'cpu'
@@ -63,7 +63,7 @@ def poison(monkeypatch):
 def tune(monkeypatch, chunk=4, block=8, segments=1):
     """Small blocks, so that few channels and steps fill several."""
     tuning = Tuning(chunk, forward=Block(block), backward=Block(block), conv_steps=4, conv=Block(8), segments=segments)
-    monkeypatch.setattr(triton_backend, '_TABLE', ((float('inf'), tuning),))
+    monkeypatch.setattr(triton_tuning, '_TABLE', ((float('inf'), tuning),))
 
 
 def strided(x, layout):
@@ -349,8 +349,8 @@ def test_convolution(case, silu, monkeypatch):
     [(6144, 7, 132, (1, 7)), (96, 256, 132, (43, 6)), (96, 9, 132, (2, 5)), (1, 3, 132, (1, 3)), (8, 64, 1, (4, 16))],
 )
 def test_number_of_segments(programs, chunks, processors, expected, monkeypatch):
-    monkeypatch.setattr(triton_backend, '_processors', lambda device: processors)
-    segments, size = triton_backend._segments(triton_backend._tuning(chunks * 16), programs, chunks, None)
+    monkeypatch.setattr(triton_tuning, '_processors', lambda device: processors)
+    segments, size = triton_tuning.segments_for(triton_tuning.tuning_for(chunks * 16), programs, chunks, None)
     assert (segments, size) == expected
     assert (segments - 1) * size < chunks <= segments * size
 
@@ -377,7 +377,7 @@ def test_listing_the_backend_does_not_import_the_kernels():
         'import sys, types; m = types.ModuleType("mmmap"); m.__path__ = [sys.argv[1]]; sys.modules["mmmap"] = m\n'
         'from mmmap.ops.backends.triton import TritonBackend\n'
         'TritonBackend().unavailable()\n'
-        'assert not [x for x in sys.modules if x.startswith("mmmap.ops.backends.triton_")]\n'
+        'assert not [x for x in sys.modules if x.startswith("mmmap.ops.backends.triton_") and "tuning" not in x]\n'
     )
-    package = Path(triton_backend.__file__).parents[2]
+    package = Path(triton_tuning.__file__).parents[2]
     subprocess.run([sys.executable, '-c', code, str(package)], check=True)

@@ -1,6 +1,6 @@
 """Time whole Mamba mixers on a CPU: both directions in one call, against calls with flips and against transformers.
 
-    python tools/benchmarks/benchmark_mixer.py [--threads 2] [--json FILE] [--plot FILE]
+    python tools/benchmarks/benchmark_mixer.py [--threads 2] [--compile] [--json FILE] [--plot FILE]
 
 Both directions: mmmap's mixer, and the same mixer made of two one-directional passes of which the second one works on
 flipped copies, as the released MAP code does. One direction: the plain mixer of Hugging Face transformers, and the same
@@ -8,6 +8,8 @@ mixer (the very parameters) on mmmap's operators; it takes part if transformers 
 only with
 
     pip install --target /tmp/transformers 'transformers<5' && export PYTHONPATH=/tmp/transformers
+
+An encoder of four blocks through torch.compile and without: ``--compile`` (about a minute to compile).
 
 All candidates take turns in one run and must agree before they are timed.
 """
@@ -25,7 +27,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mmmap.engine.device import keep_freed_memory
-from mmmap.models.layers import MambaMixer
+from mmmap.models.layers import HybridEncoder, MambaMixer
 from mmmap.ops import bidirectional_scan, causal_conv1d, selective_scan
 from mmmap.utils.benchmark import (
     add_output_arguments,
@@ -135,7 +137,9 @@ def on_our_operators(mixer: nn.Module, tokens: Tensor) -> Tensor:
     return mixer.out_proj(one_direction(x, z, weights))
 
 
-def candidates(batch: int, length: int, seed: int) -> tuple[dict[str, dict[str, Callable[[], tuple]]], str]:
+def candidates(
+    batch: int, length: int, seed: int, compiled: bool
+) -> tuple[dict[str, dict[str, Callable[[], tuple]]], str]:
     """Groups of things that compute the same, each a function that gives output and gradients; and a remark."""
     torch.manual_seed(seed)
     tokens = torch.randn(batch, length, WIDTH, requires_grad=True)
@@ -160,6 +164,13 @@ def candidates(batch: int, length: int, seed: int) -> tuple[dict[str, dict[str, 
             'two calls, flips': functools.partial(step, lambda: scan_with_flips(**scan), tensors),
         },
     }
+    if compiled:
+        encoder = HybridEncoder(WIDTH, 'MMMT', num_heads=12, d_state=STATES)
+        graph = torch.compile(encoder, fullgraph=True)
+        groups["encoder 'MMMT'"] = {
+            'torch.compile': of(encoder, lambda: graph(tokens)),
+            'eager': of(encoder, lambda: encoder(tokens)),
+        }
     theirs, remark = transformers_mixer()
     if theirs is not None:
         groups['one-directional mixer'] = {
@@ -195,6 +206,7 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=9, help='timed calls in each of five turns')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--compile', action='store_true', help='an encoder of four blocks, compiled and eager, too')
     add_output_arguments(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -204,7 +216,7 @@ def main() -> None:
     print(f'\nforward + backward, batch {args.batch_size}, width {WIDTH}, {STATES} states; ms (peak MiB of tensors)')
     rows = []
     for length in LENGTHS:
-        groups, remark = candidates(args.batch_size, length, args.seed)
+        groups, remark = candidates(args.batch_size, length, args.seed, args.compile)
         for name, group in groups.items():
             check_agreement(group)
             times = time_in_turns(group, args.repeats, turns=5, warm_up=3)

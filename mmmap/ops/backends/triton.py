@@ -1,18 +1,15 @@
 """The Triton backend: GPU kernels that need nothing beyond torch, compiled on their first use.
 
-The kernels are in ``triton_scan.py``, ``triton_conv.py`` and their neighbours; here are their launches and the table of
-block sizes. Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With
-``TRITON_INTERPRET=1`` in the environment they run on the CPU, slowly, which is for tests.
+The kernels are in ``triton_scan.py``, ``triton_conv.py`` and their neighbours, their block sizes in
+``triton_tuning.py``, and here are their launches. Nothing waits for the GPU, so that the launches can be captured in a
+CUDA graph. With ``TRITON_INTERPRET=1`` in the environment they run on the CPU, slowly, which is for tests.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +25,7 @@ from mmmap.ops.backends.base import (
     stacked_like,
 )
 from mmmap.ops.backends.fallback import TorchBackend
+from mmmap.ops.backends.triton_tuning import Block, segments_for, tuning_for
 
 # Tuples of tensors in kernels.
 _LOWEST_TRITON = '3.3'
@@ -35,67 +33,8 @@ _LOWEST_TRITON = '3.3'
 _MOST_TAPS = 8
 
 
-class Block(NamedTuple):
-    """Channels of one program (a power of 2), its warps, the most registers of a thread (None: the compiler's choice).
-
-    With a multiple of 32 channels a warp, threads need not wait for each other. More warps than one make the backward
-    pass of the scan sum over warps, which is slow.
-    """
-
-    channels: int
-    warps: int = 1
-    registers: int | None = None
-
-    def launch(self) -> dict[str, int]:
-        """Options of a launch."""
-        options = dict(BD=self.channels, num_warps=self.warps)
-        return options if self.registers is None else options | dict(maxnreg=self.registers)
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Block sizes of the kernels."""
-
-    # Steps between kept states, which the backward pass holds in registers: a power of 2, at most the channels of its
-    # block and at most 32.
-    chunk: int
-    forward: Block
-    backward: Block
-    conv_steps: int = 32
-    conv: Block = Block(channels=64, warps=4)  # noqa: RUF009 (a tuple)
-    segments: int | None = None  # Parts of a sequence that run side by side; None for as many as fill the GPU.
-
-
-# By the longest sequence that an entry serves.
-_TABLE: tuple[tuple[float, Tuning], ...] = (
-    (256, Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
-    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
-)
-# Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
-_PROGRAMS_PER_PROCESSOR = 32
-_LEAST_SEGMENT = 4
-
-
-def _tuning(length: int) -> Tuning:
-    return next(tuning for longest, tuning in _TABLE if length <= longest)
-
-
 def _interpreted() -> bool:
     return os.environ.get('TRITON_INTERPRET') == '1'
-
-
-@functools.cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 1
-
-
-def _segments(tuning: Tuning, programs: int, chunks: int, device: torch.device) -> tuple[int, int]:
-    """Number of segments of a sequence and chunks of each: more than one if there are too few programs otherwise."""
-    wanted = tuning.segments
-    if wanted is None:
-        wanted = min(_processors(device) * _PROGRAMS_PER_PROCESSOR // programs, chunks // _LEAST_SEGMENT)
-    size = -(-chunks // max(1, min(wanted, chunks)))
-    return -(-chunks // size), size
 
 
 def _guard(x: Tensor) -> AbstractContextManager:
@@ -133,7 +72,7 @@ class _Scan:
         self.batch, self.directions, self.channels, self.length = u.shape
         self.groups, self.states = B.shape[2:4]
         self.rows = self.batch * self.directions
-        self.tuning = _tuning(self.length)
+        self.tuning = tuning_for(self.length)
         self.chunks = -(-self.length // self.tuning.chunk)
         self.dtype = compute_dtype(u.dtype)
         self.padded = 1 << (self.states - 1).bit_length()
@@ -158,7 +97,7 @@ class _Scan:
         group = self.channels // self.groups
         blocks = -(-group // block.channels)
         programs = self.rows * self.groups * blocks
-        segments, size = _segments(self.tuning, programs, self.chunks, self.u.device)
+        segments, size = segments_for(self.tuning, programs, self.chunks, self.u.device)
         sizes = (self.length, self.channels, group, blocks, self.chunks, size, self.reverse, self.rows, 1)
         return (programs, segments), sizes, blocks
 
@@ -270,7 +209,7 @@ class _Scan:
     def saved_shape(u: Tensor, B: Tensor) -> tuple[int, ...]:
         """``u`` with a dimension of directions; of ``B`` the last but one dimension is the states."""
         batch, directions, channels, length = u.shape
-        return batch, directions, -(-length // _tuning(length).chunk) - 1, B.shape[-2], channels
+        return batch, directions, -(-length // tuning_for(length).chunk) - 1, B.shape[-2], channels
 
 
 def _like(value: Tensor | None, template: Tensor | None) -> Tensor | None:
@@ -390,7 +329,7 @@ class TritonBackend(TorchBackend):
 
 def _elementwise(x: Tensor) -> tuple[int, dict[str, int]]:
     """Programs and tile of an elementwise kernel over ``(batch, channels, length)``."""
-    tuning = _tuning(x.shape[2])
+    tuning = tuning_for(x.shape[2])
     tiles = x.shape[0] * -(-x.shape[1] // tuning.conv.channels) * -(-x.shape[2] // tuning.conv_steps)
     return tiles, dict(BL=tuning.conv_steps, **tuning.conv.launch())
 
