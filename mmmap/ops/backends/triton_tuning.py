@@ -1,0 +1,69 @@
+"""Block sizes of the Triton kernels: the table to tune, as measured on an H100 with Triton 3.6."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+
+class Block(NamedTuple):
+    """Channels of one program (a power of 2), its warps, the most registers of a thread (None: the compiler's choice).
+
+    With a multiple of 32 channels a warp, threads need not wait for each other. More warps than one make the backward
+    pass of the scan sum over warps, which is slow.
+    """
+
+    channels: int
+    warps: int = 1
+    registers: int | None = None
+
+    def launch(self) -> dict[str, int]:
+        """Options of a launch."""
+        options = dict(BD=self.channels, num_warps=self.warps)
+        return options if self.registers is None else options | dict(maxnreg=self.registers)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Block sizes of the kernels."""
+
+    # Steps between kept states, which the backward pass holds in registers: a power of 2, at most the channels of its
+    # block and at most 32.
+    chunk: int
+    forward: Block
+    backward: Block
+    conv_steps: int = 32
+    conv: Block = Block(channels=64, warps=4)  # noqa: RUF009 (a tuple)
+    segments: int | None = None  # Parts of a sequence that run side by side; None for as many as fill the GPU.
+
+
+# By the longest sequence that an entry serves.
+_TABLE: tuple[tuple[float, Tuning], ...] = (
+    (256, Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
+    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
+)
+# Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
+_PROGRAMS_PER_PROCESSOR = 32
+_LEAST_SEGMENT = 4
+
+
+def tuning_for(length: int) -> Tuning:
+    """The block sizes for sequences of a length."""
+    return next(tuning for longest, tuning in _TABLE if length <= longest)
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == 'cuda' else 1
+
+
+def segments_for(tuning: Tuning, programs: int, chunks: int, device: torch.device) -> tuple[int, int]:
+    """Number of segments of a sequence and chunks of each: more than one if there are too few programs otherwise."""
+    wanted = tuning.segments
+    if wanted is None:
+        wanted = min(_processors(device) * _PROGRAMS_PER_PROCESSOR // programs, chunks // _LEAST_SEGMENT)
+    size = -(-chunks // max(1, min(wanted, chunks)))
+    return -(-chunks // size), size
