@@ -16,7 +16,7 @@ from .errors import UserError
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _LOOPS = ('train_cfg', 'val_cfg', 'test_cfg')
 # Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 # Launcher -> where it says the rank, the number of processes and the rank on this machine.
 _RANK_VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
@@ -59,7 +59,8 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # Another allocator or another system.
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, 2**25) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    # No block gets a mapping of its own, and the heap is not trimmed.
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def adapt_to_device(cfg: Config) -> list[str]:

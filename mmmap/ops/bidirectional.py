@@ -43,7 +43,7 @@ def bidirectional_scan(
 
     ``out = (y_forward + y_reverse) / 2 * silu(z)``, where each direction is :func:`mmmap.ops.selective_scan` without a
     gate on inputs and parameters of its own. No tensor is flipped, and the gate is computed once. Types, strides and
-    precision as in :func:`mmmap.ops.selective_scan`; the kernels gate the sum of both directions in the type of ``u``.
+    precision as in :func:`mmmap.ops.selective_scan`; the sum may be rounded to the type of ``u`` before the gate.
 
     Args:
         u: Input ``(batch, 2, channels, length)``, the forward direction first, positions not flipped.
@@ -174,8 +174,11 @@ def _scan_forward_fake(u, delta, A, B, C, D, z, delta_bias, delta_softplus, save
 
 
 def _scan_backward(dout, states, y, *args):
-    *inputs, backend = args
-    grads = get_backend(backend).bidirectional_backward(dout, states, y, BidirectionalInputs(*inputs))
+    *rest, name = args
+    inputs, backend = BidirectionalInputs(*rest), get_backend(name)
+    if states.numel() == 0 and 0 not in backend.bidirectional_saved_shape(inputs.u, inputs.B):
+        raise RuntimeError('bidirectional_scan_backward: the forward pass kept no states; call it with save=True')
+    grads = backend.bidirectional_backward(dout, states, y, inputs)
     return tuple(dout.new_empty(0) if grad is None else grad for grad in grads)
 
 
@@ -194,6 +197,8 @@ def _scan_setup_context(ctx, inputs, output) -> None:
 
 
 def _scan_autograd(ctx, dout, _states, _y):
+    if dout is None:  # what comes after the scan has no gradient
+        return (None,) * len(ctx.needs_input_grad)
     states, y, *tensors = ctx.saved_tensors
     grads = torch.ops.mmmap.bidirectional_scan_backward.default(dout, states, y, *tensors, *ctx.options)
     return (*(None if x is None else grad for x, grad in zip(tensors, grads, strict=True)), None, None, None)

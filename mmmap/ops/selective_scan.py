@@ -59,8 +59,8 @@ def selective_scan(
         delta_bias: ``(channels,)``, added to ``delta`` before softplus.
         delta_softplus: Whether ``delta`` passes through softplus (the identity above 20).
         return_last_state: Whether to return the last state as well.
-        reverse: Whether the scan runs from the last position to the first. The native kernels flip nothing for it,
-            ``mamba_ssm`` copies.
+        reverse: Whether the scan runs from the last position to the first. The native and the Triton kernels flip
+            nothing for it, ``mamba_ssm`` copies.
         backend: ``'auto'`` or a name from :func:`mmmap.ops.available_backends`.
 
     Returns:

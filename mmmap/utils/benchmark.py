@@ -117,11 +117,11 @@ def time_in_turns(
 def peak_memory(step: Step, device: torch.device | str = 'cpu') -> int:
     """Largest sum of tensors on a device alive at once during a call, in bytes, beyond those before it."""
     if torch.device(device).type == 'cuda':
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
         step()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     alive = peak = 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmmap.models.necks.region_causal_decoder import attention_mask
+from mmmap.models.layers.region_attention import attention_mask
 from mmmap.ops import available_backends, use_backend
 from mmmap.registry import MODELS
 

@@ -70,7 +70,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('backend', ALL)
 def test_scan_equals_two_scans_with_flips(backend, case, dtype):
@@ -78,7 +78,7 @@ def test_scan_equals_two_scans_with_flips(backend, case, dtype):
     found = run(bidirectional_scan, inputs, delta_softplus=True, backend=backend)
     expected = run(flipped_scans, convert(inputs, torch.float64), delta_softplus=True)
     # Sums of both directions and their gate are rounded to 16 bits on their way.
-    assert_close(found, expected, TOLERANCE[dtype] * (1.5 if dtype == torch.bfloat16 else 1))
+    assert_close(found, expected, TOLERANCE[dtype] * (1.5 if dtype.itemsize == 2 else 1))
 
 
 @pytest.mark.parametrize('backend', FAST)
@@ -101,7 +101,7 @@ def flipped_convolutions(x, weight, bias=None, activation=None):
     return torch.stack([forward, reverse], dim=1)
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('with_bias', [True, False])
 @pytest.mark.parametrize('length', [1, 3, 40, 77])
 @pytest.mark.parametrize('backend', ALL)
@@ -138,7 +138,10 @@ def test_operators_pass_opcheck(layout, backend):
         (torch.ones_like(out), states, y, *plain, True, backend),
         test_utils=('test_schema', 'test_faketensor'),
     )
-    x, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((2, 6, 40), (2, 6, 4), (2, 6)))
+    x, weight, bias = (torch.randn(shape) for shape in ((2, 40, 6), (2, 6, 4), (2, 6)))
+    x = x.transpose(1, 2) if layout == 'stacked' else x.view(2, 6, 40)
+    for tensor in (x, weight, bias):
+        tensor.requires_grad_()
     torch.library.opcheck(torch.ops.mmmap.bidirectional_conv1d.default, (x, weight, bias, True, backend))
     torch.library.opcheck(
         torch.ops.mmmap.bidirectional_conv1d_backward.default,
@@ -223,9 +226,51 @@ def test_convolution_errors_name_the_argument():
         bidirectional_conv1d(x[0], weight)
 
 
-def test_gate_is_silu():
+class Opaque(torch.autograd.Function):
+    """The identity, with no gradient at all."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@pytest.mark.parametrize('backend', FAST)
+def test_no_gradient_from_behind(backend):
+    inputs = convert(two_direction_inputs(), torch.float32)
+    Opaque.apply(bidirectional_scan(**inputs, backend=backend)).sum().backward()
+    assert all(x.grad is None for x in inputs.values())
+
+
+@pytest.mark.parametrize('backend', FAST)
+def test_nothing_is_kept_without_gradients(backend):
+    tensors = [x.float() for x in two_direction_inputs(length=100).values()]
+    out, states, y = torch.ops.mmmap.bidirectional_scan(*tensors, True, False, backend)
+    assert states.numel() == y.numel() == 0
+    with pytest.raises(RuntimeError, match='bidirectional_scan_backward: the forward pass kept no states'):
+        torch.ops.mmmap.bidirectional_scan_backward(torch.ones_like(out), states, y, *tensors, True, backend)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+@pytest.mark.parametrize('backend', FAST)
+def test_inputs_without_strides(backend, dtype):
+    inputs = two_direction_inputs(length=40)
+    for name, shape in {'u': (1, 2, 5, 1), 'A': (1, 5, 1), 'D': (1, 1), 'delta_bias': (2, 1), 'z': (2, 1, 1)}.items():
+        x = inputs[name]
+        inputs[name] = x[tuple(slice(0, n) for n in shape)].expand(x.shape)
+    inputs = convert(inputs, dtype)
+    found = run(bidirectional_scan, inputs, delta_softplus=True, backend=backend)
+    expected = run(flipped_scans, convert(inputs, torch.float64), delta_softplus=True)
+    assert_close(found, expected, TOLERANCE[dtype] * 2)
+
+
+@pytest.mark.parametrize('backend', FAST)
+def test_gate_is_silu(backend):
     inputs = two_direction_inputs()
     z = inputs.pop('z')
     with torch.no_grad():
-        plain = bidirectional_scan(**inputs, backend='torch')
-        torch.testing.assert_close(bidirectional_scan(**inputs, z=z, backend='torch'), plain * F.silu(z))
+        plain = bidirectional_scan(**inputs, backend=backend)
+        torch.testing.assert_close(bidirectional_scan(**inputs, z=z, backend=backend), plain * F.silu(z))

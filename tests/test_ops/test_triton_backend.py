@@ -42,7 +42,7 @@ def test_in_the_interpreter():
         '-W',
         'ignore',
         '-k',
-        'not (interpreter or listing or reasons or number or old)',
+        'not (interpreter or listing or reasons or number or old or broken)',
         __file__,
     ]
     result = subprocess.run(command, env={**os.environ, 'TRITON_INTERPRET': '1'}, capture_output=True, text=True)
@@ -359,6 +359,22 @@ def test_number_of_segments(programs, chunks, processors, expected, monkeypatch)
 def test_an_old_triton_is_named(monkeypatch):
     monkeypatch.setattr('triton.__version__', '3.2.0')
     assert 'triton 3.2.0 is too old' in BACKEND.unavailable()
+
+
+def test_a_broken_triton_is_a_reason(tmp_path):
+    (tmp_path / 'triton').mkdir()
+    (tmp_path / 'triton' / '__init__.py').write_text('raise RuntimeError("no driver")')
+    code = (
+        'import sys, types; m = types.ModuleType("mmmap"); m.__path__ = [sys.argv[1]]; sys.modules["mmmap"] = m\n'
+        'from mmmap.ops.backends.triton import TritonBackend\n'
+        'sys.path.insert(0, sys.argv[2])\n'
+        'for name in [x for x in sys.modules if x.split(".")[0] == "triton"]: del sys.modules[name]\n'
+        'print(TritonBackend().unavailable())\n'
+    )
+    package = Path(triton_tuning.__file__).parents[2]
+    command = [sys.executable, '-c', code, str(package), str(tmp_path)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed == 'triton cannot be imported (no driver)\n'
 
 
 def test_reasons(monkeypatch):

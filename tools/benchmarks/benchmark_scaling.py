@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 from torch import Tensor, nn
 
+from mmmap.engine.device import keep_freed_memory
 from mmmap.models.backbones.map_hybrid import ARCHS
 from mmmap.models.layers import HybridEncoder
 from mmmap.utils.benchmark import (
@@ -34,7 +35,7 @@ from mmmap.utils.benchmark import (
 ARCH = {key: ARCHS['tiny'][key] for key in ('embed_dim', 'num_heads')}
 LENGTHS = [64 * 2**i for i in range(9)]
 BASE_LENGTH = 1024  # Growth is told from here on: below, the fixed cost of a step hides it.
-SECONDS = 5  # Timed passes of an encoder at one length; one pass at least.
+SECONDS = 5  # Timed passes of an encoder at one length, about.
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -104,7 +105,9 @@ def measure_length(
             step()  # Compiles kernels; the memory that takes is none of a step's.
         begin = time.perf_counter()
         memory = peak_memory(step, device)  # Warms up, too.
-        turns[name] = min(args.repeats, max(1, int(SECONDS / (time.perf_counter() - begin))))
+        took = time.perf_counter() - begin
+        # The first pass at a length finds no memory of the sizes it needs, and can be twice as slow as the next ones.
+        turns[name] = min(args.repeats, max(1 if took > 2 * SECONDS else 3, int(SECONDS / took)))
         kib_per_token = memory / 2**10 / (batch * length)
         rows[name] = dict(name=name, length=length, batch=batch, peak_bytes=memory, kib_per_token=kib_per_token)
     for turn in range(max(turns.values())):
@@ -192,8 +195,11 @@ def main() -> None:
     """Measure, print, and write what is asked for."""
     args = parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
+    if device.type == 'cuda':
+        torch.cuda.set_device(device.index or 0)
     machine = describe_machine(args.seed, args.threads) | dict(device=str(device), dtype=args.dtype)
     encoders = build_encoders(args.depth, device)
     print_machine(machine)

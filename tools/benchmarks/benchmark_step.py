@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from mmmap.engine.device import keep_freed_memory
@@ -69,7 +70,7 @@ class CountBytes(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if not func.is_view:
             tensors = {}
-            torch.utils._pytree.tree_map_only(Tensor, lambda x: tensors.setdefault(id(x), x), (args, kwargs, out))
+            tree_map_only(Tensor, lambda x: tensors.setdefault(id(x), x), (args, kwargs, out))
             self.bytes[part_of(func._schema.name)] += sum(x.nbytes for x in tensors.values())
         return out
 

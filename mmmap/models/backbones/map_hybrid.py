@@ -89,7 +89,7 @@ class MAPHybrid(BaseModule):
             k blocks, all blocks the final norm too. Defaults to -1.
         with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
         weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
-        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.selective_scan`. Defaults to 'auto'.
+        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:

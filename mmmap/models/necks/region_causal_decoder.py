@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 from ..layers import DecoderBlock, LearnedPositionEmbedding, init_linears
-from ..layers.region_attention import ATTENTION_RULES, attention_mask, region_attention
-
-__all__ = ['ATTENTION_RULES', 'RegionCausalDecoder', 'attention_mask']
+from ..layers.region_attention import ATTENTION_RULES, region_attention
 
 
 @MODELS.register_module()
@@ -26,7 +24,8 @@ class RegionCausalDecoder(BaseModule):
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 16.
         mlp_ratio (float): MLP width over ``embed_dim``. Defaults to 4.
-        attention (str): 'region_causal', 'full', 'causal' or 'local', see :func:`attention_mask`. Defaults to
+        attention (str): 'region_causal', 'full', 'causal' or 'local', see
+            :func:`~mmmap.models.layers.region_attention.attention_mask`. Defaults to
             'region_causal'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 

@@ -1,4 +1,4 @@
-"""The protocol of a scan backend: what each implementation of the two operators provides."""
+"""The protocol of a scan backend: what each implementation of the operators provides."""
 
 from __future__ import annotations
 
@@ -75,8 +75,9 @@ class BidirectionalInputs(NamedTuple):
 class ScanBackend(ABC):
     """One implementation of the selective scan and of the causal convolution.
 
-    Tensors may have any strides and their floating types may differ. Results have the type and the
-    memory layout of ``torch.empty_like`` of the input that they belong to, as the operators promise to the compiler.
+    Tensors may have any strides and their floating types may differ. Results have the type and the memory layout of
+    ``torch.empty_like`` of the input that they belong to, as the operators promise to the compiler; the output of the
+    convolution in both directions has that of :func:`stacked_like`.
     """
 
     name: str

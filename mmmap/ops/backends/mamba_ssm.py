@@ -1,4 +1,4 @@
-"""The CUDA backend: the kernels of the packages mamba-ssm and causal-conv1d, through their public functions.
+"""An alternative CUDA backend: the kernels of the packages mamba-ssm and causal-conv1d, through their public functions.
 
 Both are imported on first use only. What they lack is put around them: a reverse scan flips its inputs and outputs
 (copies, unlike the other backends), inputs of mixed types are cast to float32, and the backward pass runs the forward

@@ -225,8 +225,11 @@ class TritonBackend(TorchBackend):
     def unavailable(self) -> str | None:
         if importlib.util.find_spec('triton') is None:
             return 'triton is not installed (torch for CUDA brings it)'
-        import triton
-
+        try:
+            import triton
+        except Exception as error:  # A broken installation raises whatever it likes.
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            return f'triton cannot be imported ({first_line})'
         if TorchVersion(triton.__version__) < _LOWEST_TRITON:
             return f'triton {triton.__version__} is too old, the kernels need {_LOWEST_TRITON} (torch 2.7 brings it)'
         if not torch.cuda.is_available() and not _interpreted():
@@ -360,8 +363,8 @@ def _conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, re
 
 def _conv_backward(
     dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight ``(directions, channels, taps)`` and bias ``(directions, channels)``."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of x, weight ``(directions, channels, taps)`` and bias ``(directions, channels)``, None without one."""
     from mmmap.ops.backends.triton_conv import conv_backward_kernel
 
     (directions, channels, taps), dtype = weight.shape, compute_dtype(x.dtype)
@@ -376,4 +379,4 @@ def _conv_backward(
             *dout.stride(), *x.stride(), *dx.stride(), x.shape[2], channels, int(reverse), tiles,
             **_conv_options(x, weight, bias, silu), **tile,
         )  # fmt: skip
-    return dx, dweight.sum(2).transpose(1, 2), dbias.sum(1)
+    return dx, dweight.sum(2).transpose(1, 2), None if bias is None else dbias.sum(1)

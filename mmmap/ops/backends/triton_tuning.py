@@ -37,12 +37,12 @@ class Tuning:
     backward: Block
     conv_steps: int = 32
     conv: Block = Block(channels=64, warps=4)  # noqa: RUF009 (a tuple)
-    segments: int | None = None  # Parts of a sequence that run side by side; None for as many as fill the GPU.
+    # Parts of a sequence that run side by side; None for as many as fill the GPU, a number to try others.
+    segments: int | None = None
 
 
 # By the longest sequence that an entry serves.
 _TABLE: tuple[tuple[float, Tuning], ...] = (
-    (256, Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
     (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
 )
 # Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.

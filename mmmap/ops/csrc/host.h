@@ -12,7 +12,7 @@
 #include <ATen/Version.h>
 #include <torch/library.h>
 
-#include <cstring>
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>

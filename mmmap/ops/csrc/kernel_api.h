@@ -1,4 +1,4 @@
-// What the kernel files offer to ops.cpp. Plain structures only: the kernel files are compiled for instruction sets
+// What the kernel files offer to ops_*.cpp. Plain structures only: the kernel files are compiled for instruction sets
 // that the machine may lack, so no inline function of another header may be emitted from them.
 #pragma once
 

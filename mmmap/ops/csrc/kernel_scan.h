@@ -293,13 +293,13 @@ MMMAP_INLINE void begin_gradients(const Scan& s, const Segment& seg, const Block
                                   int64_t start, int64_t steps, ScanTiles<Real>& x, GradientTiles<Real>& g) {
   load_tile<Real>(s.dout, seg.b, ch.first, ch.count, start, steps, g.dy);
   for (int64_t t = 0; t < steps; ++t) g.dy[t] *= Real(s.scale), g.ddt[t] = g.ddt_u[t] = V<Real>{};
+  for (int64_t t = 0; t < steps; ++t) x.y[t] = skip * x.u[t];
   if (!s.z.data) return;
   load_tile<Real>(s.z, seg.b, ch.first, ch.count, start, steps, x.gate);
   for (int64_t t = 0; t < steps; ++t) {
     const V<Real> gate = x.gate[t], sig = sigmoid<Real>(gate);
     g.dgate[t] = g.dy[t] * sig * (Real(1) + gate * (Real(1) - sig));
     g.dy[t] *= gate * sig;
-    x.y[t] = skip * x.u[t];
   }
   if (!s.y.data || !s.dz.data) return;
   // The caller kept the output before the gate.

@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmap.models.backbones import MAPHybrid
-from mmmap.models.necks.region_causal_decoder import ATTENTION_RULES
+from mmmap.models.layers.region_attention import ATTENTION_RULES
 from mmmap.models.selfsup import MAP, RandomMasking, SequentialMasking
 
 IMAGES = (2, 3, 64, 64)
