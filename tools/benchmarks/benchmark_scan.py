@@ -161,6 +161,9 @@ def parse_args() -> argparse.Namespace:
         '--repeats', type=int, default=7, help='timed passes of each candidate in each of its two turns'
     )
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--keep-memory', action='store_true', help='let the process keep freed memory, as tools/train.py does'
+    )
     add_output_arguments(parser)
     parser.add_argument('--peak-of', nargs=5, metavar=('NAME', 'B', 'D', 'L', 'N'), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -246,7 +249,8 @@ def main() -> None:
         print(peak_of_one_step(name, tuple(map(int, sizes)), args.threads, args.seed))
         return
     torch.set_num_threads(args.threads)
-    keep_freed_memory()
+    if args.keep_memory:
+        keep_freed_memory()
     machine = describe_machine(args.seed, args.threads)
     print_machine(machine)
     scans = candidates()
