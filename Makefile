@@ -75,6 +75,8 @@ $(STAMPS)/package: $(STAMPS)/core setup.py pyproject.toml mmmap/version.py $(NAT
 
 $(STAMPS)/full: $(STAMPS)/package requirements/optional.txt requirements/tests.txt
 	$(INSTALL) -r requirements/optional.txt -r requirements/tests.txt
+	@# Its interpreter tests the GPU kernels on a CPU; torch for CUDA brings its own.
+	@$(BIN)/python -c 'import triton' 2>/dev/null || $(PIP) install -q 'triton==3.6.0' || echo 'no triton: GPU kernels untested'
 	@$(cv2_without_libgl)
 	@$(BIN)/python -c 'import torch, mmcv._ext' 2>/dev/null || { $(mmcv_with_ops); }
 	@$(BIN)/python -c 'import torch, mmcv._ext' || { echo 'error: $(MMCV) was built without its ops'; exit 1; }

@@ -33,6 +33,11 @@ BACKEND = TritonBackend()
 @needs_triton
 @pytest.mark.skipif(HERE, reason='the tests run in this process')
 def test_in_the_interpreter():
+    import triton
+
+    # That of 3.9 refuses masks that the compiler takes.
+    if not triton.__version__.startswith('3.6.'):
+        pytest.skip(f'the kernels are known to run in the interpreter of triton 3.6, not of {triton.__version__}')
     command = [
         sys.executable,
         '-m',

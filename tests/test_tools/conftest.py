@@ -1,3 +1,4 @@
+import logging
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,11 @@ def run_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> 
     """A function that runs a tool in this process, as importing everything anew takes seconds."""
 
     def run(name: str, *arguments: object) -> None:
+        # Loggers that a library made while an earlier test captured the output.
+        for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+            for handler in list(getattr(logger, 'handlers', [])):
+                if getattr(getattr(handler, 'stream', None), 'closed', False):
+                    logger.removeHandler(handler)
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 

@@ -15,6 +15,7 @@ def test_import_has_no_side_effects(tmp_path):
         import logging, random, sys
         sys.path.insert(0, {str(tmp_path)!r})
         import mmengine.runner, numpy, torch  # mmengine's own import draws from random
+        import torch.utils.flop_counter  # imports triton where it is installed
         triton_of_torch = 'triton' in sys.modules
         before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
         handlers, level = list(logging.root.handlers), logging.root.level
