@@ -1,4 +1,3 @@
-import logging
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -32,16 +31,16 @@ def tiny_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Iterator[Callable[..., None]]:
     """A function that runs a tool in this process, as importing everything anew takes seconds."""
 
+    def forget() -> None:
+        # Named by the time of the run or made by another test, they would be found again, with an output that is closed
+        # by then.
+        for manager in (MMLogger, MessageHub, Visualizer):
+            manager._instance_dict.clear()
+
     def run(name: str, *arguments: object) -> None:
-        # Loggers that a library made while an earlier test captured the output.
-        for logger in (logging.root, *logging.root.manager.loggerDict.values()):
-            for handler in list(getattr(logger, 'handlers', [])):
-                if getattr(getattr(handler, 'stream', None), 'closed', False):
-                    logger.removeHandler(handler)
+        forget()
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
     yield run
-    # Named by the time of the run, they would be found again by the next one, with an output that is closed by then.
-    for manager in (MMLogger, MessageHub, Visualizer):
-        manager._instance_dict.clear()
+    forget()
