@@ -1,3 +1,4 @@
 from .region_causal_decoder import RegionCausalDecoder
+from .register_neck import RegisterNeck
 
-__all__ = ['RegionCausalDecoder']
+__all__ = ['RegionCausalDecoder', 'RegisterNeck']
