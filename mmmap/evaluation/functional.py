@@ -1,8 +1,59 @@
 """Measures of features."""
 
 import numpy as np
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import normalize
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+# Similarities computed at once; bounds the memory of a search in a bank of any size.
+_MAX_SIMILARITIES = 2**26
+
+
+def knn_scores(
+    bank_features: np.ndarray,
+    bank_labels: np.ndarray,
+    query_features: np.ndarray,
+    k: int = 20,
+    temperature: float = 0.07,
+    device: torch.device | str = 'cpu',
+) -> np.ndarray:
+    """Scores of a weighted nearest-neighbour classifier on frozen features.
+
+    The k nearest bank features by cosine similarity s vote with weight exp(s / temperature), the protocol of instance
+    discrimination (arXiv 1805.01978, section 3.4) that DINO made common.
+
+    Args:
+        bank_features (np.ndarray): Features that vote, shape (N, C).
+        bank_labels (np.ndarray): Their classes, from 0, shape (N,).
+        query_features (np.ndarray): Features to classify, shape (M, C).
+        k (int): Neighbours. Defaults to 20.
+        temperature (float): Temperature of the votes. Defaults to 0.07.
+        device (torch.device | str): Where the neighbours are looked for; it must hold the bank. Defaults to 'cpu'.
+
+    Returns:
+        np.ndarray: Share of the votes for each class up to the bank's last, shape (M, classes), float32.
+
+    Raises:
+        ValueError: If k is not from 1 to N, or a feature is not finite.
+    """
+    if not 1 <= k <= len(bank_features):
+        raise ValueError(f'k={k} neighbours of {len(bank_features)} bank features')
+    bank = _unit_vectors(bank_features, 'bank', device)
+    query = _unit_vectors(query_features, 'query', device)
+    labels = torch.as_tensor(bank_labels, dtype=torch.int64, device=device)
+    scores = query.new_zeros(len(query), int(labels.max()) + 1)
+    chunk = max(1, _MAX_SIMILARITIES // len(bank))
+    for part, votes in zip(query.split(chunk), scores.split(chunk), strict=True):
+        similarity, nearest = (part @ bank.T).topk(k)
+        votes.scatter_add_(1, labels[nearest], (similarity / temperature).softmax(dim=1))
+    return scores.cpu().numpy()
+
+
+def _unit_vectors(features: np.ndarray, name: str, device: torch.device | str) -> Tensor:
+    vectors = torch.as_tensor(features, dtype=torch.float32, device=device)
+    if not vectors.isfinite().all():
+        raise ValueError(f'a {name} feature is not finite')
+    return normalize(vectors, dim=1)
 
 
 def knn_accuracy(
@@ -12,29 +63,24 @@ def knn_accuracy(
     query_labels: np.ndarray,
     k: int = 20,
     temperature: float = 0.07,
+    device: torch.device | str = 'cpu',
 ) -> float:
-    """Accuracy of a weighted nearest-neighbour classifier on frozen features.
-
-    The k nearest bank features by cosine similarity s vote with weight exp(s / temperature), the protocol of instance
-    discrimination (arXiv 1805.01978, section 3.4) that DINO made common.
+    """Accuracy of the classifier of :func:`knn_scores`.
 
     Args:
         bank_features (np.ndarray): Features that vote, shape (N, C).
-        bank_labels (np.ndarray): Their classes, shape (N,).
+        bank_labels (np.ndarray): Their classes, from 0, shape (N,).
         query_features (np.ndarray): Features to classify, shape (M, C).
         query_labels (np.ndarray): Their classes, shape (M,).
         k (int): Neighbours. Defaults to 20.
         temperature (float): Temperature of the votes. Defaults to 0.07.
+        device (torch.device | str): Where the neighbours are looked for; it must hold the bank. Defaults to 'cpu'.
 
     Returns:
         float: Accuracy in percent.
 
     Raises:
-        ValueError: If there are fewer than k bank features, or a feature is not finite.
+        ValueError: If k is not from 1 to N, or a feature is not finite.
     """
-    if len(bank_features) < k:
-        raise ValueError(f'k={k} neighbours of {len(bank_features)} bank features')
-    # On unit vectors the squared Euclidean distance is 2 - 2 s.
-    classifier = KNeighborsClassifier(k, algorithm='brute', weights=lambda d: np.exp((1 - d**2 / 2) / temperature))
-    classifier.fit(normalize(bank_features), bank_labels)
-    return 100.0 * classifier.score(normalize(query_features), query_labels)
+    scores = knn_scores(bank_features, bank_labels, query_features, k, temperature, device)
+    return 100.0 * float(np.mean(scores.argmax(axis=1) == query_labels))

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mmmap.engine.hooks import KNNHook, ReconstructionHook
-from mmmap.engine.hooks.knn_hook import extract_features
+from mmmap.evaluation import extract_features
 from mmmap.visualization import read_scalars
 from mmmap.visualization.reconstruction import LINE_WIDTH, VISIBLE_SIDE
 

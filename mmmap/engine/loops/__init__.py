@@ -1,0 +1,3 @@
+from .knn_loop import KNNLoop
+
+__all__ = ['KNNLoop']
