@@ -1,0 +1,175 @@
+"""Learning rates that fall with the depth of a layer, and the one rule of what weight decay leaves alone."""
+
+import logging
+import re
+from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
+
+from mmcv.cnn import is_norm
+from mmengine.logging import print_log
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from torch import Tensor, nn
+from torch.distributed.fsdp import FlatParameter, FullyShardedDataParallel
+
+from mmmap.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+OPTIONS = ('layer_decay_rate', 'custom_keys')
+MULTIPLIERS = ('lr_mult', 'decay_mult')
+
+# Biases, positions, learned tokens, and what Mamba's authors exempt. The mixers hold theirs as matrices, one row a
+# direction, so the number of dimensions does not tell them.
+_NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed(\.weight)?|register_tokens|mask_token|cls_token|A_log|D)$')
+# What FSDP, torch.compile and activation checkpointing put into the names of what they wrap.
+_WRAPPERS = re.compile(r'(?<![^.])(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.')
+
+
+def _with_whole_parameters(model: nn.Module) -> AbstractContextManager:
+    """Give parameters that FSDP has sharded their own shapes for a while; the objects stay the same."""
+    if not any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+        return nullcontext()
+    if any(isinstance(param, FlatParameter) for param in model.parameters()):
+        raise ValueError(
+            'FSDP has flattened the parameters into one, which cannot have settings of their own: '
+            'set use_orig_params=True in model_wrapper'
+        )
+    return FullyShardedDataParallel.summon_full_params(model, writeback=False)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Give each layer of ``model.backbone`` its learning rate, and norms, biases, positions and the like no decay.
+
+    For classifiers, segmentors, detectors and pretraining algorithms alike: the depth of a parameter is what
+    ``model.backbone.get_layer_depth(name, 'backbone.')`` tells, as for mmpretrain's backbones. A parameter of depth d
+    of n has the learning rate ``lr * layer_decay_rate ** (n - 1 - d)``, everything outside the backbone ``lr`` (BEiT,
+    arXiv 2106.08254; MAE, arXiv 2111.06377).
+
+    Weight decay leaves alone what has at most one dimension, norms, biases (the mixers' stacked ones too), position
+    embeddings, register, class and mask tokens, ``A_log`` and ``D``. ``optimizer.weight_decay`` is that of the rest.
+
+    ``paramwise_cfg`` may have
+
+    - ``layer_decay_rate`` (float): in (0, 1]. Defaults to 1, the same rate for all.
+    - ``custom_keys`` (dict): from a part of a parameter's name to ``lr_mult``, a further factor of its learning rate,
+      and ``decay_mult``, its weight decay over ``optimizer.weight_decay`` in place of the rule above. The longest key
+      that a name contains counts.
+
+    Parameters of equal settings are one group, with ``lr_scale``, its rate over ``lr``, and ``param_names``. Frozen
+    parameters are left out, shared ones belong to the first of their names.
+
+    A ``CosineAnnealingLR`` behind this needs ``eta_min_ratio``: ``eta_min`` is one absolute rate for all, above the
+    initial rate of the first layers, so these would speed up while the others slow down.
+
+    Args:
+        optim_wrapper_cfg (dict): Config of the optimizer wrapper, with ``optimizer``.
+        paramwise_cfg (dict, optional): The options above. Defaults to None.
+
+    Raises:
+        ValueError: If an option is unknown or out of range, ``optimizer`` has no ``lr``, FSDP wraps the model without
+            ``use_orig_params``, or ``layer_decay_rate`` would change nothing as all of the backbone has the last depth.
+        AttributeError: If the model has no ``backbone``, or that has no ``get_layer_depth``.
+    """
+
+    def _validate_cfg(self) -> None:
+        super()._validate_cfg()
+        unknown = [key for key in self.paramwise_cfg if key not in OPTIONS]
+        if unknown:
+            raise ValueError(f'paramwise_cfg: unknown {unknown}, {type(self).__name__} has {list(OPTIONS)}')
+        # Never empty: mmengine skips add_params then.
+        self.paramwise_cfg = {'layer_decay_rate': 1.0, 'custom_keys': {}, **self.paramwise_cfg}
+        rate = self.paramwise_cfg['layer_decay_rate']
+        if not 0 < rate <= 1:
+            raise ValueError(f'paramwise_cfg: layer_decay_rate={rate} must be in (0, 1]')
+        for key, settings in self.paramwise_cfg['custom_keys'].items():
+            unknown = [name for name in settings if name not in MULTIPLIERS]
+            if unknown:
+                raise ValueError(f'paramwise_cfg: custom_keys[{key!r}] has unknown {unknown}, not {list(MULTIPLIERS)}')
+        if self.base_lr is None:
+            raise ValueError(f'optim_wrapper.optimizer has no lr, which {type(self).__name__} scales: set it')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimizer of a model, wrapped (DDP, FSDP, ``torch.compile``) or not."""
+        with _with_whole_parameters(model):
+            return super().__call__(model)
+
+    def add_params(self, params: list[dict], module: nn.Module) -> None:
+        """Add the groups of a model.
+
+        Args:
+            params (list[dict]): The groups, added to in place.
+            module (nn.Module): The whole model, without DDP.
+        """
+        rate, custom_keys = self.paramwise_cfg['layer_decay_rate'], self.paramwise_cfg['custom_keys']
+        norms = {id(p) for m in module.modules() if is_norm(m) for p in m.parameters(recurse=False)}
+        # Of keys of one length the first in the alphabet, as mmengine has it.
+        keys = sorted(sorted(custom_keys), key=len, reverse=True)
+        groups, used, of_depth = {}, set(), defaultdict(list)
+        for name, param, depth, num_depths in self._depths(module):
+            key = next((key for key in keys if key in name), None)
+            used.add(key)
+            if not param.requires_grad:
+                continue
+            custom = custom_keys.get(key, {})
+            lr_scale = rate ** (num_depths - 1 - depth) * custom.get('lr_mult', 1.0)
+            exempt = param.ndim <= 1 or id(param) in norms or _NO_DECAY.search(name)
+            decay_mult = custom.get('decay_mult', 0.0 if exempt else 1.0)
+            group = groups.setdefault((lr_scale, decay_mult), dict(params=[], param_names=[]))
+            group['params'].append(param)
+            group['param_names'].append(name)
+            of_depth[depth, num_depths].append((param.numel(), lr_scale, decay_mult))
+        for (lr_scale, decay_mult), group in groups.items():
+            group.update(lr=self.base_lr * lr_scale, lr_scale=lr_scale)
+            if decay_mult == 0:
+                group['weight_decay'] = 0.0
+            elif self.base_wd is not None:
+                group['weight_decay'] = self.base_wd * decay_mult
+            params.append(group)
+        self._log(groups, of_depth)
+        for key in keys:
+            if key not in used:
+                print_log(f'paramwise_cfg: custom_keys[{key!r}] decides for no parameter', 'current', logging.WARNING)
+
+    def _depths(self, model: nn.Module) -> list[tuple[str, Tensor, int, int]]:
+        """Name without wrappers, parameter, depth and number of depths of each parameter, frozen ones too."""
+        backbone = getattr(model, 'backbone', None)
+        if backbone is None:
+            raise AttributeError(f'{type(model).__name__} has no attribute backbone, whose depths set learning rates')
+        if not hasattr(backbone, 'get_layer_depth'):
+            raise AttributeError(
+                f'backbone of {type(model).__name__}: {type(backbone).__name__} has no attribute get_layer_depth, '
+                'which tells the depth of a parameter'
+            )
+        found, graded = [], False
+        for wrapped, param in model.named_parameters():
+            name = _WRAPPERS.sub('', wrapped)
+            # Outside there is the one depth of full rate, whatever a backbone may say of names not its own.
+            depth, num_depths = 0, 1
+            if name.startswith('backbone.'):
+                depth, num_depths = backbone.get_layer_depth(name, 'backbone.')
+                graded |= depth != num_depths - 1
+            found.append((name, param, depth, num_depths))
+        rate = self.paramwise_cfg['layer_decay_rate']
+        if rate != 1 and not graded:
+            raise ValueError(
+                f'layer_decay_rate={rate} would change nothing: get_layer_depth of {type(backbone).__name__} '
+                'gives every parameter of the backbone the last depth'
+            )
+        return found
+
+    def _log(self, groups: dict, of_depth: dict) -> None:
+        scales = sorted({lr_scale for lr_scale, _ in groups})
+        sizes = [numel for entries in of_depth.values() for numel, _, decay_mult in entries if decay_mult]
+        print_log(
+            f'{len(groups)} parameter groups: learning rates {self.base_lr * scales[0]:.3g} to '
+            f'{self.base_lr * scales[-1]:.3g}, {sum(sizes):,} parameters with weight decay',
+            logger='current',
+        )
+        for (depth, num_depths), entries in sorted(of_depth.items(), key=lambda item: item[0][0] - item[0][1]):
+            where = f'depth {depth} of {num_depths}' if num_depths > 1 else 'outside the backbone'
+            rates = sorted({f'{lr_scale:.3g}' for _, lr_scale, _ in entries})
+            numel, decayed = sum(e[0] for e in entries), sum(e[0] for e in entries if e[2])
+            print_log(
+                f'{where}: lr_scale {", ".join(rates)}; {numel:,} parameters, {decayed:,} with weight decay',
+                logger='current',
+                level=logging.DEBUG,
+            )
