@@ -1,0 +1,11 @@
+_base_ = './mamba-r-stage1_hybrid-base-p16_8xb128-amp-coslr-300e_in1k-128px.py'
+
+model = dict(
+    backbone=dict(
+        arch='small',
+        drop_path_rate=0.05,
+        init_cfg=dict(checkpoint='work_dirs/map_hybrid-small-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
+    ),
+    neck=dict(in_dim=384, reduction=2),
+    head=dict(in_channels=12 * 384 // 2),
+)

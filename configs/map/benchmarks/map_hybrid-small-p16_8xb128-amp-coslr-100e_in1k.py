@@ -1,0 +1,10 @@
+_base_ = './map_hybrid-base-p16_8xb128-amp-coslr-100e_in1k.py'
+
+model = dict(
+    backbone=dict(
+        arch='small',
+        drop_path_rate=0.1,
+        init_cfg=dict(checkpoint='work_dirs/map_hybrid-small-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
+    ),
+    head=dict(in_channels=384),
+)
