@@ -37,6 +37,17 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def read_config(path: str | Path) -> Config:
+    """Read a config file.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'config file not found: {path}')
+    return Config.fromfile(path)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config file and merge the common options into it.
 
@@ -46,10 +57,8 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: If there is no such file.
     """
-    if not Path(args.config).is_file():
-        raise UserError(f'config file not found: {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher

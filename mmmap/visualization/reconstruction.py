@@ -13,7 +13,7 @@ LINE_WIDTH = 2
 VISIBLE_SIDE = 112
 
 
-def _to_pixels(images: Tensor, data_preprocessor: nn.Module | None) -> Tensor:
+def to_pixels(images: Tensor, data_preprocessor: nn.Module | None) -> Tensor:
     """Undo the normalisation: images (B, 3, H, W) in [0, 255]."""
     mean, std = getattr(data_preprocessor, 'mean', None), getattr(data_preprocessor, 'std', None)
     if mean is not None and std is not None:
@@ -41,8 +41,8 @@ def draw_reconstruction(
     height, width = inputs.shape[-2:]
     hidden = reconstruction.mask.view(-1, 1, rows_of_tokens, columns_of_tokens)
     hidden = hidden.repeat_interleave(height // rows_of_tokens, 2).repeat_interleave(width // columns_of_tokens, 3)
-    original = _to_pixels(inputs.float(), data_preprocessor)
-    rebuilt = _to_pixels(reconstruction.images(), data_preprocessor)
+    original = to_pixels(inputs.float(), data_preprocessor)
+    rebuilt = to_pixels(reconstruction.images(), data_preprocessor)
     triples = torch.stack(
         [
             original,

@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from mmmap.apis import stored_model
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -40,7 +42,7 @@ def test_a_converted_checkpoint_needs_no_config(run_tool, converted, tmp_path, c
     original = np.asarray(Image.open(tmp_path / 'out.png'))[2:66, 2:66].astype(int)
     assert np.abs(original - colours).max() <= 1
     # What the model sees is normalised as the released script does.
-    model = load_tool('visualization/reconstruct.py').load_model(None, str(converted))
+    model = stored_model(str(converted))
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
 
 

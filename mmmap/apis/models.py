@@ -1,0 +1,95 @@
+"""Models and images for tools that run without a Runner."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate
+from mmengine.runner import load_checkpoint
+from torch import Tensor, nn
+
+from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.errors import UserError
+from mmmap.registry import MODELS
+from mmmap.utils.compat import load_local_checkpoint
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config as a Runner would: with the config's preprocessor, under its default scope.
+
+    Args:
+        cfg (Config): The config of a run.
+
+    Raises:
+        UserError: If it has no model.
+    """
+    if 'model' not in cfg:
+        raise UserError(f'{cfg.filename} has no model: give the config of a run, not a part of one')
+    model_cfg = {'_scope_': cfg.get('default_scope', 'mmpretrain'), **cfg.model}
+    # The model's own preprocessor wins, as in a Runner.
+    if 'data_preprocessor' in cfg:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model_cfg)
+
+
+def stored_model(checkpoint: str) -> nn.Module:
+    """Build the model whose config a converted checkpoint stores, weights not loaded.
+
+    Args:
+        checkpoint (str): A checkpoint.
+
+    Raises:
+        UserError: If the file is missing or cut off, or stores no config.
+    """
+    check_checkpoint_file(checkpoint)
+    meta = load_local_checkpoint(checkpoint, 'cpu').get('meta', {})
+    if 'model_cfg' not in meta:
+        raise UserError(f'{checkpoint} stores no model config: give one with --config')
+    return MODELS.build({'_scope_': 'mmpretrain', **meta['model_cfg']})
+
+
+def load_model(model: nn.Module, checkpoint: str) -> nn.Module:
+    """Load all weights of a model and set it to evaluation mode.
+
+    Args:
+        model (nn.Module): The model.
+        checkpoint (str): A checkpoint of such a model, nothing missing, nothing else in it.
+
+    Returns:
+        nn.Module: The same model.
+
+    Raises:
+        UserError: If the file is missing or cut off.
+        RuntimeError: If it does not fit.
+    """
+    check_checkpoint_file(checkpoint)
+    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    return model.eval()
+
+
+def load_images(model: nn.Module, paths: Sequence[str], size: tuple[int, int]) -> Tensor:
+    """Read image files and preprocess them for a model.
+
+    Args:
+        model (nn.Module): A model with a data preprocessor.
+        paths (Sequence[str]): Image files.
+        size (tuple[int, int]): Height and width in pixels: each image is resized to cover it and cropped at its centre.
+
+    Returns:
+        Tensor: What the model sees, shape (B, c, height, width).
+
+    Raises:
+        ValueError: If a file is no image; the message names it.
+    """
+    height, width = size
+    pipeline = Compose(
+        [
+            dict(type='LoadImageChecked', on_error='raise'),
+            dict(type='mmpretrain.ResizeEdge', scale=max(height, width), edge='short', backend='pillow'),
+            dict(type='mmpretrain.CenterCrop', crop_size=(width, height)),
+            dict(type='mmpretrain.PackInputs'),
+        ]
+    )
+    batch = default_collate([pipeline(dict(img_path=path)) for path in paths])
+    with torch.no_grad():
+        return model.data_preprocessor(batch)['inputs']
