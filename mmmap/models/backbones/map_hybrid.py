@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..layers import HybridEncoder, LearnedPositionEmbedding, Tokens, grid_coords, register_order, row_regions
+from ..layers import GridSerialization, HybridEncoder, LearnedPositionEmbedding, Tokens, grid_coords, register_order
 from ..layers.position_encoding import to_pair
 
 #: The released sizes. The released large cannot run with its 12 heads, which do not divide 1024; 16 do.
@@ -88,6 +88,11 @@ class MAPHybrid(BaseModule):
         frozen_stages (int): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also the first
             k blocks, all blocks the final norm too. Defaults to -1.
         with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
+        serialization (str | dict): The order in which the encoder reads the patches, and with it the regions that
+            pretraining rebuilds one after the other: 'row', 'column', 'token' or ``dict(type='block', size=4)``, see
+            :class:`~mmmap.models.layers.GridSerialization`. Defaults to 'row', as released.
+        regions (str | dict, optional): Another such rule for the regions, so that the order of prediction is not that
+            of the scans. None takes the serialization's. Defaults to None.
         weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
         scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
@@ -108,6 +113,8 @@ class MAPHybrid(BaseModule):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        serialization: str | dict = 'row',
+        regions: str | dict | None = None,
         weight_init: str = 'mamba',
         scan_backend: str = 'auto',
         init_cfg: dict | None = None,
@@ -139,6 +146,8 @@ class MAPHybrid(BaseModule):
         if not -1 <= frozen_stages <= self.num_blocks:
             raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
         self.frozen_stages = frozen_stages
+        self.serialization = GridSerialization(serialization)
+        self.regions = self.serialization if regions is None else GridSerialization(regions, 'regions')
 
         self.patch_embed = nn.Conv2d(in_channels, self.embed_dim, patch_size, stride=patch_size)
         fan_in = in_channels * patch_size**2
@@ -196,7 +205,7 @@ class MAPHybrid(BaseModule):
             inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
 
         Returns:
-            Tokens: The tokens in raster order; regions are rows of patches.
+            Tokens: The tokens in raster order, their regions, and the order in which the encoder reads them.
 
         Raises:
             TypeError: If the inputs are not one tensor.
@@ -211,12 +220,26 @@ class MAPHybrid(BaseModule):
             raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected (B, {self.in_channels}, H, W)')
         grid = self.grid_of(*inputs.shape[-2:])
         embeddings = self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.pos_embed(grid)
-        coords, regions = grid_coords(grid, inputs.device), row_regions(grid, inputs.device)
-        return Tokens(embeddings, coords, regions, grid, region_size=grid[1])
+        return Tokens(
+            embeddings,
+            grid_coords(grid, inputs.device),
+            self.regions.regions(grid, inputs.device),
+            grid,
+            region_size=self.regions.region_size(grid),
+            order=self.serialization.order(grid, inputs.device),
+        )
 
-    def encode(self, embeddings: Tensor) -> Tensor:
-        """Encode embedded tokens, all or the visible ones, shape (B, L, C) in and out."""
-        return self.encoder(embeddings)
+    def encode(self, embeddings: Tensor, causal_regions: Tensor | None = None) -> Tensor:
+        """Encode embedded tokens.
+
+        Args:
+            embeddings (Tensor): All tokens or the visible ones in the order of the scans, shape (B, L, C).
+            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`.
+
+        Returns:
+            Tensor: Encoded tokens, shape (B, L, C).
+        """
+        return self.encoder(embeddings, causal_regions=causal_regions)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Features of a batch of images.
@@ -229,6 +252,8 @@ class MAPHybrid(BaseModule):
         """
         tokens = self.tokenize(inputs)
         x, n = tokens.embeddings, self.num_registers
+        if tokens.order is not None:
+            x = x[:, tokens.order]
         if n:
             order, image_positions, register_positions = register_order(x.shape[1], n, x.device)
             registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)
@@ -243,6 +268,8 @@ class MAPHybrid(BaseModule):
                 if self.out_type == 'avg_featmap':
                     feature = feature.mean(dim=1)
                 else:
+                    if tokens.order is not None:
+                        feature = feature[:, tokens.order.argsort()]
                     feature = feature.transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
             outs.append(feature)
         return tuple(outs)

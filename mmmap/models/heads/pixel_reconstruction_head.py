@@ -14,7 +14,7 @@ NORM_EPS = 1e-6
 
 @MODELS.register_module()
 class PixelReconstructionHead(BaseModule):
-    """Predicts the pixels of each patch; the loss is their mean squared error on the hidden patches.
+    """Predicts the pixels of each patch; the loss is their mean squared or absolute error on the hidden patches.
 
     Args:
         in_dim (int): Width D of the decoded tokens. Defaults to 192.
@@ -22,7 +22,11 @@ class PixelReconstructionHead(BaseModule):
         in_channels (int): Image channels. Defaults to 3.
         norm_pix (bool): Normalise each target patch by its mean and unbiased standard deviation over its pixels and
             channels (MAE, arXiv 2111.06377, section 4.1). Defaults to True.
+        loss_type (str): 'l2', the squared error (MAP, MAE), or 'l1', the absolute one (SimMIM). Defaults to 'l2'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+
+    Raises:
+        ValueError: If ``loss_type`` is unknown.
     """
 
     def __init__(
@@ -31,9 +35,13 @@ class PixelReconstructionHead(BaseModule):
         patch_size: int = 16,
         in_channels: int = 3,
         norm_pix: bool = True,
+        loss_type: str = 'l2',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if loss_type not in ('l2', 'l1'):
+            raise ValueError(f"loss_type={loss_type!r}: must be 'l2' or 'l1'")
+        self.loss_type = loss_type
         self.patch_size = patch_size
         self.in_channels = in_channels
         self.norm_pix = norm_pix
@@ -78,7 +86,7 @@ class PixelReconstructionHead(BaseModule):
         return self.proj(decoded)
 
     def loss(self, pred: Tensor, images: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over the hidden patches of the batch.
+        """Mean error over the hidden patches of the batch.
 
         Args:
             pred (Tensor): Predicted patches, shape (B, L, P).
@@ -89,5 +97,6 @@ class PixelReconstructionHead(BaseModule):
             Tensor: A scalar, in at least float32.
         """
         target = self.target(images)
-        error = (pred.to(target.dtype) - target).square().mean(dim=-1)
+        error = pred.to(target.dtype) - target
+        error = (error.square() if self.loss_type == 'l2' else error.abs()).mean(dim=-1)
         return (error * mask).sum() / mask.sum()

@@ -1,12 +1,13 @@
 from .hybrid_encoder import HybridEncoder, MambaBlock
 from .mamba_mixer import MambaMixer
 from .position_encoding import LearnedPositionEmbedding
-from .serialization import Tokens, grid_coords, register_order, row_regions
+from .serialization import GridSerialization, Tokens, grid_coords, register_order
 from .transformer_block import DecoderBlock, TransformerBlock
 from .weight_init import init_linears
 
 __all__ = [
     'DecoderBlock',
+    'GridSerialization',
     'HybridEncoder',
     'LearnedPositionEmbedding',
     'MambaBlock',
@@ -16,5 +17,4 @@ __all__ = [
     'grid_coords',
     'init_linears',
     'register_order',
-    'row_regions',
 ]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .mamba_mixer import MambaMixer
+from .region_attention import Attend, region_attention
 from .transformer_block import TransformerBlock
 from .weight_init import init_linears, init_step_sizes
 
@@ -30,19 +31,20 @@ class MambaBlock(nn.Module):
         self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
         self.mixer = mixer
 
-    def forward(self, branch: Tensor | None, stream: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, branch: Tensor | None, stream: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
         """Add the previous block's branch to the stream, then compute this block's branch.
 
         Args:
             branch (Tensor, optional): What the block before put out, shape (B, L, C); None for the first block.
             stream (Tensor): Residual stream in at least float32, shape (B, L, C).
+            causal (bool): Scan forward only. Defaults to False.
 
         Returns:
             tuple[Tensor, Tensor]: This block's branch and the stream it was computed from.
         """
         if branch is not None:
             stream = stream + self.drop_path(branch)
-        return self.mixer(self.norm(stream)), stream
+        return self.mixer(self.norm(stream), causal), stream
 
 
 class HybridEncoder(nn.Module):
@@ -119,7 +121,7 @@ class HybridEncoder(nn.Module):
     def _mamba_blocks(self) -> list[MambaBlock]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]
 
-    def _run(self, block: nn.Module, *args: Tensor | None):
+    def _run(self, block: nn.Module, *args: Tensor | bool | Attend | None):
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
@@ -129,28 +131,37 @@ class HybridEncoder(nn.Module):
             stream = stream + (self.drop_path(branch) if drop else branch)
         return self.norm(stream)
 
-    def forward(self, x: Tensor, taps: Sequence[int] | None = None) -> Tensor | tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, taps: Sequence[int] | None = None, causal_regions: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
         """Encode a sequence of tokens.
 
         Args:
             x (Tensor): Tokens, shape (B, L, C), any L >= 1.
             taps (Sequence[int], optional): Blocks (0 first) whose state to return instead of the last one's.
+            causal_regions (Tensor, optional): Region of each token, shape (L,), never falling along the sequence. With
+                it no token sees a later region: M blocks scan forward only, and T blocks attend to their own and
+                earlier regions. Defaults to None, every token sees all.
 
         Returns:
             Tensor | tuple[Tensor, ...]: The normalised stream ``RMSNorm(s + h)`` behind the last block, shape
             (B, L, C); with ``taps`` a tuple of it behind each named block, in the order given.
         """
         stream = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        # What a block gets beside the tokens.
+        for_mamba, for_transformer = (), ()
+        if causal_regions is not None:
+            for_mamba, for_transformer = (True,), (region_attention('region_causal', causal_regions),)
         branch, before = None, ''
         last = len(self.blocks) - 1
         tapped = {}
         for i, (letter, block) in enumerate(zip(self.layout, self.blocks, strict=True)):
             if letter == 'M':
-                branch, stream = self._run(block, branch, stream)
+                branch, stream = self._run(block, branch, stream, *for_mamba)
             elif branch is None:
-                stream = self._run(block, stream)
+                stream = self._run(block, stream, *for_transformer)
             else:
-                refined = self._run(block, branch)
+                refined = self._run(block, branch, *for_transformer)
                 branch = refined + branch if before == 'M' else refined
             before = letter
             if taps is not None and i in taps:

@@ -3,9 +3,10 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmap.ops import bidirectional_conv1d, bidirectional_scan
+from mmmap.ops import bidirectional_conv1d, bidirectional_scan, causal_conv1d, selective_scan
 
 
 class MambaMixer(nn.Module):
@@ -56,8 +57,19 @@ class MambaMixer(nn.Module):
             states = torch.arange(1, self.d_state + 1, dtype=torch.float32)
             self.A_log.copy_(states.log().expand_as(self.A_log))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix a sequence of tokens, shape (B, L, C) in and out."""
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        """Mix a sequence of tokens.
+
+        Args:
+            x (Tensor): Tokens, shape (B, L, C).
+            causal (bool): Scan forward only: no token sees a later one, and the parameters of the other direction get
+                zero gradients. Defaults to False.
+
+        Returns:
+            Tensor: Mixed tokens, shape (B, L, C).
+        """
+        if causal:
+            return self._forward_causal(x)
         x, z = self.in_proj(x).chunk(2, dim=-1)
         batch, length, inner_dim = x.shape
         # The ops take (B, 2, E, L); their views keep the channels side by side, which is what they are fast on.
@@ -79,6 +91,27 @@ class MambaMixer(nn.Module):
             D=self.D,
             z=z.transpose(1, 2),
             delta_bias=self.dt_proj_bias,
+            delta_softplus=True,
+            backend=self.scan_backend,
+        )
+        return self.out_proj(y.transpose(1, 2))
+
+    def _forward_causal(self, x: Tensor) -> Tensor:
+        x, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
+        u = causal_conv1d(x, self.conv_weight[0], self.conv_bias[0], activation='silu', backend=self.scan_backend)
+        dt, B, C = F.linear(u.transpose(1, 2), self.x_proj_weight[0]).split(
+            [self.dt_rank, self.d_state, self.d_state], dim=-1
+        )
+        delta = F.linear(dt, self.dt_proj_weight[0])
+        y = selective_scan(
+            u,
+            delta.transpose(1, 2),
+            -torch.exp(self.A_log[0]),
+            B.transpose(1, 2),
+            C.transpose(1, 2),
+            D=self.D[0],
+            z=z,
+            delta_bias=self.dt_proj_bias[0],
             delta_softplus=True,
             backend=self.scan_backend,
         )

@@ -1,9 +1,12 @@
 """Where tokens lie, which sequence order they take, and which region each belongs to."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+GRID_RULES = ('row', 'column', 'token', 'block')
 
 
 class Tokens(NamedTuple):
@@ -16,6 +19,8 @@ class Tokens(NamedTuple):
         grid (tuple[int, int]): Rows and columns of an image's tokens.
         region_size (int, optional): Tokens of a region where region r is the tokens from ``r * region_size`` on, as
             for the rows of an image; None where the regions are of another kind.
+        order (Tensor, optional): The tokens in the order in which the encoder reads them, shape (L,), int64; None for
+            the order of the embeddings.
     """
 
     embeddings: Tensor
@@ -23,6 +28,7 @@ class Tokens(NamedTuple):
     region_ids: Tensor
     grid: tuple[int, int]
     region_size: int | None = None
+    order: Tensor | None = None
 
 
 def grid_coords(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -39,18 +45,58 @@ def grid_coords(grid: tuple[int, int], device: torch.device | None = None) -> Te
     return torch.cartesian_prod(*axes).view(-1, 2)
 
 
-def row_regions(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Regions of MAP's images: every row of patches is one.
+class GridSerialization:
+    """A rule that gives the patches of an image their sequence order and their regions.
 
     Args:
-        grid (tuple[int, int]): Rows and columns.
-        device (torch.device, optional): Where to put the result.
+        rule (str | dict): 'row': every row of patches is a region (MAP's images, raster order); 'column': every column
+            is; 'token': every patch is, in raster order; or ``dict(type='block', size=4)``: blocks of that many patches
+            each way, or of (rows, columns), in raster order, and so are the patches within one. Blocks at the far edges
+            are smaller where the size does not divide the grid.
+        name (str): What to call the rule in an error.
 
-    Returns:
-        Tensor: The row of each token in raster order, shape (rows * columns,), int64.
+    Raises:
+        ValueError: If the rule is not one of these.
     """
-    rows, columns = grid
-    return torch.arange(rows, device=device).repeat_interleave(columns)
+
+    def __init__(self, rule: str | dict, name: str = 'serialization') -> None:
+        settings = dict(type=rule) if isinstance(rule, str) else dict(rule)
+        self.type = settings.pop('type', None)
+        size = settings.pop('size', None)
+        if self.type not in GRID_RULES or settings or (size is None) == (self.type == 'block'):
+            raise ValueError(f"{name}={rule!r}: must be 'row', 'column', 'token' or dict(type='block', size=...)")
+        if size is not None:
+            size = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+            if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+                raise ValueError(f'{name}={rule!r}: size must be a positive number or two, (rows, columns)')
+        self.size = size
+
+    def regions(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
+        """Region of each patch in raster order, 0 first, shape (rows * columns,), int64.
+
+        Args:
+            grid (tuple[int, int]): Rows and columns.
+            device (torch.device, optional): Where to put the result.
+        """
+        rows, columns = grid
+        tokens = torch.arange(rows * columns, device=device)
+        if self.type == 'token':
+            return tokens
+        row, column = tokens // columns, tokens % columns
+        if self.type == 'row':
+            return row
+        if self.type == 'column':
+            return column
+        height, width = self.size
+        return row // height * -(-columns // width) + column // width
+
+    def region_size(self, grid: tuple[int, int]) -> int | None:
+        """Patches of a region where the regions are equal runs in raster order, None where they are not."""
+        return {'row': grid[1], 'token': 1}.get(self.type)
+
+    def order(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor | None:
+        """The patches region by region, shape (rows * columns,), as raster indices; None where that is raster order."""
+        return None if self.region_size(grid) else self.regions(grid, device).argsort(stable=True)
 
 
 def register_order(

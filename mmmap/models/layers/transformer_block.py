@@ -47,8 +47,8 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Every token attends to every token."""
+    def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
+        """Attend among the tokens by the given function of queries, keys and values (default: all to all)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         return self.proj(attend(q, k, v).flatten(2))
 
@@ -70,9 +70,9 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attention, then MLP, each with a skip."""
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
+        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip."""
+        x = x + self.attn(self.norm1(x), attend)
         return x + self.mlp(self.norm2(x))
 
 
@@ -120,7 +120,16 @@ class DecoderBlock(nn.Module):
         self.norm_mlp = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
-    def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
-        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip."""
-        x = x + self.attn(self.norm_query(x), self.norm_context(x), attend)
+    def forward(self, x: Tensor, attend: Attend = attend, context: Tensor | None = None) -> Tensor:
+        """Attention, then MLP, each with a skip.
+
+        Args:
+            x (Tensor): Tokens, shape (B, L, C).
+            attend (Attend): Function of queries, keys and values. Defaults to all to all.
+            context (Tensor, optional): What to attend to, shape (B, M, C). None is the tokens themselves.
+
+        Returns:
+            Tensor: Shape (B, L, C).
+        """
+        x = x + self.attn(self.norm_query(x), self.norm_context(x if context is None else context), attend)
         return x + self.mlp(self.norm_mlp(x))

@@ -1,17 +1,16 @@
 """The decoder that rebuilds hidden tokens region by region."""
 
 import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmap.registry import MODELS
 
-from ..layers import DecoderBlock, LearnedPositionEmbedding, init_linears
 from ..layers.region_attention import ATTENTION_RULES, region_attention
+from .token_decoder import TokenDecoder
 
 
 @MODELS.register_module()
-class RegionCausalDecoder(BaseModule):
+class RegionCausalDecoder(TokenDecoder):
     """MAP's decoder: mask tokens are put back among the latents and region r sees regions up to r.
 
     Nothing is shifted: a region's own visible tokens are seen, and the last region sees everything.
@@ -44,17 +43,10 @@ class RegionCausalDecoder(BaseModule):
         attention: str = 'region_causal',
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(in_dim, grid, embed_dim, depth, num_heads, mlp_ratio, init_cfg)
         if attention not in ATTENTION_RULES:
             raise ValueError(f'attention={attention!r}: must be one of {ATTENTION_RULES}')
         self.attention = attention
-        self.embed = nn.Linear(in_dim, embed_dim)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, embed_dim))
-        self.pos_embed = LearnedPositionEmbedding(grid, embed_dim)
-        self.blocks = nn.ModuleList(DecoderBlock(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
-        self.norm = nn.LayerNorm(embed_dim, eps=1e-5)
-        nn.init.normal_(self.mask_token, std=0.02)
-        init_linears(self)
 
     def forward(
         self,

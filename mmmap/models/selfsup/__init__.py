@@ -1,4 +1,15 @@
-from .map import MAP, Reconstruction
+from .ar import AR
+from .hybrid_simmim import HybridSimMIM
+from .map import MAP
 from .masking import DiagonalMasking, RandomMasking, SequentialMasking
+from .token_pretraining import Reconstruction
 
-__all__ = ['MAP', 'DiagonalMasking', 'RandomMasking', 'Reconstruction', 'SequentialMasking']
+__all__ = [
+    'AR',
+    'MAP',
+    'DiagonalMasking',
+    'HybridSimMIM',
+    'RandomMasking',
+    'Reconstruction',
+    'SequentialMasking',
+]

@@ -47,9 +47,9 @@ class MaskingStrategy:
     """Base of the masking strategies: hide the tokens that a strategy's order puts first.
 
     Args:
-        ratio (float | Sequence[float]): Share of the tokens to hide, in (0, 1). A pair (low, high) draws one ratio a
-            call, for the whole batch, from a normal distribution around the pair's centre, truncated to the pair, as
-            the released MAP code does with (0.3, 0.7). Defaults to 0.5.
+        ratio (float | Sequence[float]): Share of the tokens to hide, in [0, 1); 0 hides none. A pair (low, high) draws
+            one ratio a call, for the whole batch, from a normal distribution around the pair's centre, truncated to the
+            pair, as the released MAP code does with (0.3, 0.7). Defaults to 0.5.
         std (float): Standard deviation of that distribution before truncation. Defaults to 0.25, as released.
 
     Raises:
@@ -58,8 +58,8 @@ class MaskingStrategy:
 
     def __init__(self, ratio: float | Sequence[float] = 0.5, std: float = 0.25) -> None:
         pair = (ratio, ratio) if isinstance(ratio, (int, float)) else tuple(ratio)
-        if len(pair) != 2 or not 0.0 < pair[0] <= pair[1] < 1.0:
-            raise ValueError(f'ratio={ratio!r}: must be in (0, 1), or a pair (low, high) within it')
+        if len(pair) != 2 or not 0.0 <= pair[0] <= pair[1] < 1.0 or (pair[0] == 0 and pair[1] > 0):
+            raise ValueError(f'ratio={ratio!r}: must be in [0, 1), or a pair (low, high) with 0 < low <= high < 1')
         self.low, self.high = pair
         if std <= 0:
             raise ValueError(f'std={std}: must be positive')
@@ -88,7 +88,7 @@ class MaskingStrategy:
 
         Returns:
             tuple[Tensor, int]: The mask (B, L), bool, True where hidden, and the number of hidden tokens, the same
-            in every sample: ``ceil(L * ratio)``, at least 1 and at most L - 1.
+            in every sample: ``ceil(L * ratio)``, at least 1 and at most L - 1, or 0 where the ratio is 0.
 
         Raises:
             ValueError: If there are fewer than two tokens.
@@ -99,7 +99,7 @@ class MaskingStrategy:
         shared, own = self._generators.next(tokens.embeddings.device)
         # Rounded first: 100 * 0.55 is a little more than 55.
         share = round(length * self._draw_ratio(shared), 6)
-        num_masked = min(max(math.ceil(share), 1), length - 1)
+        num_masked = min(max(math.ceil(share), 1), length - 1) if self.high else 0
         ranks = self.order(tokens, own).argsort(dim=1, stable=True).argsort(dim=1)
         return ranks < num_masked, num_masked
 

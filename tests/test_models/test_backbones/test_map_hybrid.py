@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 
 from mmmap.models.backbones import MAPHybrid
+from mmmap.models.layers import register_order
 
 ARCH = dict(embed_dim=32, layout='MMMT', num_heads=4, num_registers=3, d_state=4)
 IMAGES = (2, 3, 64, 64)
@@ -273,3 +274,36 @@ def test_wrong_inputs_are_named(build_backbone, shape, culprits):
 def test_a_batch_that_was_not_stacked_is_named(build_backbone):
     with pytest.raises(TypeError, match=r'list.*default_collate'):
         build_backbone()([torch.randn(3, 64, 64)] * 2)
+
+
+@pytest.mark.parametrize('registers', [0, 3])
+def test_another_serialization_is_a_permutation_of_the_sequence(build_backbone, registers):
+    images = torch.randn(2, 3, 64, 48)
+    row = build_backbone(out_type='featmap', num_registers=registers).eval()
+    column = build_backbone(out_type='featmap', num_registers=registers, serialization='column').eval()
+    column.load_state_dict(row.state_dict())
+    # The patches of the one read by columns are those of the transposed grid read by rows.
+    with torch.no_grad():
+        embedded = row.patch_embed(images) + row.pos_embed((4, 3)).view(1, 4, 3, -1).permute(0, 3, 1, 2)
+        transposed = embedded.transpose(2, 3).flatten(2).transpose(1, 2)
+        if registers:
+            order, positions, _ = register_order(12, registers)
+            extra = (row.register_tokens + row.register_pos_embed).expand(2, -1, -1)
+            expected = row.encoder(torch.cat([transposed, extra], 1)[:, order])[:, positions]
+        else:
+            expected = row.encoder(transposed)
+        expected = expected.transpose(1, 2).unflatten(-1, (3, 4)).transpose(2, 3)
+    torch.testing.assert_close(column(images)[0], expected)
+    assert not torch.allclose(row(images)[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_regions_may_differ_from_the_serialization(build_backbone):
+    tokens = build_backbone(regions='column').tokenize(torch.randn(IMAGES))
+    assert tokens.order is None
+    assert tokens.region_size is None
+    assert tokens.region_ids.tolist() == [0, 1, 2, 3] * 4
+    tokens = build_backbone(serialization=dict(type='block', size=2)).tokenize(torch.randn(IMAGES))
+    assert tokens.order.tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+    assert tokens.region_ids[tokens.order].tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    with pytest.raises(ValueError, match="regions='diagonal'"):
+        build_backbone(regions='diagonal')

@@ -65,6 +65,14 @@ def test_loss_is_the_mean_over_hidden_patches():
     assert layer.loss(target, images, mask).item() == 0
 
 
+def test_absolute_error():
+    images, pred = torch.randn(2, 3, 8, 8), torch.randn(2, 4, 48)
+    layer, mask = head(loss_type='l1'), torch.tensor([[True, False, True, False], [False, False, True, True]])
+    torch.testing.assert_close(layer.loss(pred, images, mask), (pred - layer.target(images)).abs()[mask].mean())
+    with pytest.raises(ValueError, match="loss_type='mse'"):
+        head(loss_type='mse')
+
+
 def test_visible_patches_take_no_part():
     images, pred = torch.randn(2, 3, 8, 8), torch.randn(2, 4, 48, requires_grad=True)
     mask = torch.tensor([[True, False, True, False], [False, False, True, True]])

@@ -290,3 +290,21 @@ def test_compiles_into_one_graph():
         results.append([out, *torch.autograd.grad(out, [tokens, *encoder.parameters()], weighting)])
     for eager, compiled in zip(*results, strict=True):
         assert (eager - compiled).abs().max() <= 1e-5 * eager.abs().max()
+
+
+@pytest.mark.parametrize('layout', ['MMMT', 'T', 'M', 'TMT'])
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_a_causal_encoder_sees_no_later_region(layout, with_cp):
+    encoder = make(layout, with_cp=with_cp)
+    regions = torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    x = torch.randn(1, 7, 16, requires_grad=True)
+    out = encoder(x, causal_regions=regions)
+    for i in range(7):
+        (gradient,) = torch.autograd.grad(out[0, i].sum(), x, retain_graph=True)
+        reached = gradient[0].abs().sum(-1) > 0
+        assert not reached[regions > regions[i]].any()
+        assert reached[: i + 1].all()
+        if layout == 'M':  # A scan goes by tokens, attention by regions.
+            assert not reached[i + 1 :].any()
+        elif layout == 'T':
+            assert reached[regions <= regions[i]].all()

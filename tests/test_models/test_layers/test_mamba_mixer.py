@@ -86,3 +86,16 @@ def test_samples_do_not_mix():
     tokens = torch.randn(3, 5, 12)
     alone = torch.cat([mixer(sample[None]) for sample in tokens])
     torch.testing.assert_close(mixer(tokens), alone)
+
+
+@pytest.mark.parametrize('length', [1, 3, 9])
+def test_causal_is_the_forward_direction_alone(length):
+    mixer = MambaMixer(16, d_state=4)
+    tokens = torch.randn(2, length, 16)
+    p = {name: value.detach().double().numpy() for name, value in mixer.named_parameters()}
+    forward = {name: value[0] for name, value in p.items() if value.shape[0] == 2}
+    expected = [
+        scan_direction(forward, *np.split(sample @ p['in_proj.weight'].T, 2, axis=1)) @ p['out_proj.weight'].T
+        for sample in tokens.double().numpy()
+    ]
+    np.testing.assert_allclose(mixer(tokens, causal=True).detach().numpy(), np.stack(expected), rtol=2e-4, atol=1e-5)

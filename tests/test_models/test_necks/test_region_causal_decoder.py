@@ -6,11 +6,12 @@ from functools import partial
 import pytest
 import torch
 
-from mmmap.models.layers import DecoderBlock, row_regions
+from mmmap.models.layers import DecoderBlock, GridSerialization
 from mmmap.models.layers.region_attention import ATTENTION_RULES, attend, attention_mask
 from mmmap.models.necks import RegionCausalDecoder
 from mmmap.registry import MODELS
 
+ROWS = GridSerialization('row')
 SEES = {
     'region_causal': lambda query, key, regions: regions[key] <= regions[query],
     'full': lambda query, key, regions: True,
@@ -32,7 +33,7 @@ def test_every_rule_is_covered():
 @pytest.mark.parametrize('rule', SEES)
 @pytest.mark.parametrize('grid', [(4, 4), (3, 5), (1, 6), (6, 1)])
 def test_rules_on_rows(rule, grid):
-    regions = row_regions(grid)
+    regions = ROWS.regions(grid)
     mask = attention_mask(regions, rule)
     mask = torch.ones(len(regions), len(regions), dtype=torch.bool) if mask is None else mask
     assert torch.equal(mask, allowed(rule, regions.tolist()))
@@ -50,7 +51,7 @@ def test_rules_on_regions_of_each_sample(rule):
 def test_the_released_decoder_mask(data_dir):
     rows = json.loads((data_dir / 'released_facts.json').read_text())['decoder_mask_4x4']
     released = torch.tensor([[cell == '1' for cell in row] for row in rows])
-    assert torch.equal(attention_mask(row_regions((4, 4)), 'region_causal'), released)
+    assert torch.equal(attention_mask(ROWS.regions((4, 4)), 'region_causal'), released)
 
 
 def decoder(**options) -> RegionCausalDecoder:
@@ -73,7 +74,7 @@ MASK = torch.tensor([[1, 0, 0, 1, 1, 0], [0, 1, 0, 0, 1, 1]]).bool()
 def test_what_reaches_a_prediction(rule):
     neck = decoder(attention=rule).double()
     latent = torch.randn(2, 3, 8, dtype=torch.float64)
-    regions, places = row_regions((3, 2)), (~MASK).nonzero()[:, 1].view(2, 3)
+    regions, places = ROWS.regions((3, 2)), (~MASK).nonzero()[:, 1].view(2, 3)
 
     def decode(latent, positions):
         neck.pos_embed.forward = lambda _grid: positions
@@ -93,10 +94,10 @@ def test_what_reaches_a_prediction(rule):
 def test_later_regions_do_not_change_earlier_predictions():
     neck = decoder()
     latent = torch.randn(2, 3, 8)
-    before = neck(latent, restore_of(MASK), row_regions((3, 2)), (3, 2))
+    before = neck(latent, restore_of(MASK), ROWS.regions((3, 2)), (3, 2))
     latent[0, 2] += 1  # Token 5 of the first sample, in row 2.
     latent[1, 1] += 1  # Token 2 of the second one, in row 1.
-    after = neck(latent, restore_of(MASK), row_regions((3, 2)), (3, 2))
+    after = neck(latent, restore_of(MASK), ROWS.regions((3, 2)), (3, 2))
     changed = (before != after).any(-1)
     assert changed.tolist() == [[False] * 4 + [True] * 2, [False] * 2 + [True] * 4]
 
@@ -104,7 +105,7 @@ def test_later_regions_do_not_change_earlier_predictions():
 @pytest.mark.parametrize('rule', SEES)
 def test_knowing_the_regions_changes_no_prediction(rule):
     neck = decoder(attention=rule, grid=(10, 12))
-    regions, mask = row_regions((10, 12)), torch.rand(2, 120).argsort(dim=1) < 60
+    regions, mask = ROWS.regions((10, 12)), torch.rand(2, 120).argsort(dim=1) < 60
     latent = torch.randn(2, 60, 8)
     known, unknown = (neck(latent, restore_of(mask), regions, (10, 12), size) for size in (12, None))
     torch.testing.assert_close(known, unknown)
@@ -123,7 +124,7 @@ def test_compiled_equals_eager(rule, backend):
     wanted = [latent, *neck.parameters()]
     results = []
     for function in (neck, compiled):
-        out = function(latent, restore_of(mask), row_regions((10, 12)), (10, 12), 12)
+        out = function(latent, restore_of(mask), ROWS.regions((10, 12)), (10, 12), 12)
         results.append([out, *torch.autograd.grad(out.square().mean(), wanted)])
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
@@ -134,7 +135,7 @@ def test_tokens_are_put_back_where_they_came_from():
     neck.pos_embed.forward = lambda _grid: torch.zeros(1, 6, 16)
     sequence = torch.randn(2, 6, 16)
     latent = sequence[~MASK].view(2, 3, 16)
-    out = neck(latent, restore_of(MASK), row_regions((3, 2)), (3, 2))
+    out = neck(latent, restore_of(MASK), ROWS.regions((3, 2)), (3, 2))
     assert torch.equal(out[~MASK], sequence[~MASK])
     assert torch.equal(out[MASK], neck.mask_token[0].expand(6, -1))
 
@@ -173,7 +174,7 @@ def test_block_equals_its_formulas(masked):
 def test_other_grids():
     neck = decoder(grid=3)
     mask = torch.tensor([[False] * 6 + [True] * 4])
-    out = neck(torch.randn(1, 6, 8), restore_of(mask), row_regions((2, 5)), (2, 5))
+    out = neck(torch.randn(1, 6, 8), restore_of(mask), ROWS.regions((2, 5)), (2, 5))
     assert out.shape == (1, 10, 16)
     other = decoder(grid=(2, 5))
     other.load_state_dict(neck.state_dict(), strict=True)

@@ -51,6 +51,35 @@ def test_masking_from_a_config_or_ready_made(build_map):
     assert torch.equal(mask, (torch.arange(16) >= 12).expand(2, -1))
 
 
+def test_a_ratio_of_zero_rebuilds_everything(build_map):
+    model, images = build_map(masking=dict(type='RandomMasking', ratio=0)), torch.randn(IMAGES)
+    result = model.reconstruct(images)
+    assert result.latent.shape[1] == 16
+    assert not result.mask.any()
+    torch.testing.assert_close(result.loss(), (result.pred - model.head.target(images)).square().mean())
+
+
+def test_the_encoder_reads_by_the_serialization_and_predictions_stay_in_place(map_cfg):
+    mask = random_mask()
+    images = torch.randn(IMAGES)
+    row_cfg, column_cfg = map_cfg(), map_cfg()
+    column_cfg['backbone']['serialization'] = 'column'
+    row, column = ROOT_MODELS.build(row_cfg).eval(), ROOT_MODELS.build(column_cfg).eval()
+    column.load_state_dict(row.state_dict())
+    result = column.reconstruct(images, mask)
+    embeddings = column.backbone.tokenize(images).embeddings
+    order = torch.arange(16).view(4, 4).t().flatten()
+    for i in range(2):
+        visible = order[~mask[i, order]]
+        torch.testing.assert_close(result.latent[i], column.backbone.encode(embeddings[i : i + 1, visible])[0])
+    # A prediction sees the regions up to its own, here columns.
+    images.requires_grad_()
+    result = column.reconstruct(images, mask)
+    (gradient,) = torch.autograd.grad(result.pred[:, 0].sum(), images)
+    assert not torch.allclose(result.pred, row.reconstruct(images, mask).pred, rtol=1e-3, atol=1e-3)
+    assert gradient.abs().sum() > 0
+
+
 def test_parts_may_be_ready_made(build_map):
     parts = build_map()
     model = MAP(parts.backbone, parts.neck, parts.head)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mmmap.models.layers import Tokens, grid_coords, row_regions
+from mmmap.models.layers import GridSerialization, Tokens, grid_coords
 from mmmap.models.selfsup import DiagonalMasking, RandomMasking, SequentialMasking, masking
 from mmmap.registry import MODELS
 
@@ -15,7 +15,9 @@ STRATEGIES = (RandomMasking, SequentialMasking, DiagonalMasking)
 
 
 def tokens(batch: int = 3, grid: tuple[int, int] = (4, 4)) -> Tokens:
-    return Tokens(torch.zeros(batch, grid[0] * grid[1], 2), grid_coords(grid), row_regions(grid), grid)
+    return Tokens(
+        torch.zeros(batch, grid[0] * grid[1], 2), grid_coords(grid), GridSerialization('row').regions(grid), grid
+    )
 
 
 @pytest.fixture
@@ -50,6 +52,12 @@ def test_random_masks_are_uniform():
     # Pairs as well: that two given tokens are hidden has the chance 4/16 * 3/15.
     pairs = mask[:, 0] & mask[:, 5]
     assert pairs.float().mean().item() == pytest.approx(0.05, abs=0.02)
+
+
+def test_ratio_of_zero_hides_nothing():
+    mask, count = RandomMasking(0)(tokens(2, (3, 4)))
+    assert count == 0
+    assert not mask.any()
 
 
 def test_ratios_follow_the_released_distribution(facts):
@@ -182,7 +190,7 @@ def test_outside_a_run_the_default_generator_decides(message_hub):
 @pytest.mark.parametrize(
     ('options', 'culprit'),
     [
-        (dict(ratio=0.0), 'ratio=0.0'),
+        (dict(ratio=-0.1), 'ratio=-0.1'),
         (dict(ratio=1), 'ratio=1'),
         (dict(ratio=(0.7, 0.3)), r'ratio=\(0.7, 0.3\)'),
         (dict(ratio=(0.2, 0.4, 0.6)), r'ratio=\(0.2, 0.4, 0.6\)'),
