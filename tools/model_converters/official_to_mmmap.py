@@ -1,10 +1,12 @@
-"""Convert a checkpoint of the released MAP code into one of mmmap.
+"""Convert a checkpoint of the released MAP or Mamba-R code into one of mmmap.
 
-The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives the model
-that ``ckpt['state_dict']`` loads into, strictly.
+A pretrained MAP model becomes a ``MAP``, a classifier mmpretrain's ``ImageClassifier``, whose ``mode='tensor'`` gives
+the logits. The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives
+the model that ``ckpt['state_dict']`` loads into, strictly.
 """
 
 import argparse
+import copy
 import os
 import pathlib
 import re
@@ -16,7 +18,8 @@ from torch import Tensor
 
 from mmmap import __version__
 from mmmap.registry import MODELS
-from mmmap.utils.released_checkpoint import convert_state_dict, infer_model_cfg
+from mmmap.utils.released_checkpoint import infer_model_cfg
+from mmmap.utils.released_keys import TASKS, convert_state_dict, find_task
 
 # numpy 2 moved its core.
 _CORE = np._core if hasattr(np, '_core') else np.core
@@ -81,7 +84,12 @@ def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
 
 
 def convert(
-    src: str, dst: str, ema: bool = False, num_heads: int | None = None, decoder_num_heads: int | None = None
+    src: str,
+    dst: str,
+    ema: bool = False,
+    num_heads: int | None = None,
+    decoder_num_heads: int | None = None,
+    task: str | None = None,
 ) -> dict[str, str]:
     """Convert a file; see the module's text.
 
@@ -90,20 +98,24 @@ def convert(
         dst (str): Where to write ours; it is written whole or not at all.
         ema (bool): Take the moving average of the parameters. Defaults to False.
         num_heads (int, optional): Heads of the encoder's Transformer blocks. Defaults to the released number.
-        decoder_num_heads (int, optional): Heads of the decoder. Defaults to the released number.
+        decoder_num_heads (int, optional): Heads of the decoder, which a classifier has not. Defaults to the released
+            number.
+        task (str, optional): 'pretraining' or 'classification', for a checkpoint that holds both. Defaults to
+            pretraining if there is a decoder, else classification.
 
     Returns:
         dict[str, str]: Our name for each released name.
 
     Raises:
-        ValueError: If the file is not a MAP pretraining checkpoint or does not map one to one to our model.
+        ValueError: If the file does not hold a model of the task or does not map one to one to ours.
     """
     released = load_released(src, ema)
     try:
-        model_cfg = infer_model_cfg(released, num_heads, decoder_num_heads)
-        state_dict, names, left_out = convert_state_dict(released)
+        task = find_task(released, task)
+        model_cfg = infer_model_cfg(released, num_heads, decoder_num_heads, task)
+        state_dict, names, left_out = convert_state_dict(released, task)
         with torch.device('meta'):  # Only its names and shapes are wanted.
-            model = MODELS.build(model_cfg)
+            model = MODELS.build(copy.deepcopy(model_cfg))  # A classifier writes into its config.
         _check_same(model.state_dict(), state_dict)
     except ValueError as e:
         raise ValueError(f'{src}: {e}') from None
@@ -118,9 +130,11 @@ def convert(
             os.remove(part)
     for old, new in names.items():
         print(f'{old} -> {new} {tuple(released[old].shape)}')
+    (other,) = set(TASKS) - {task}
     for old in left_out:
-        print(f'{old}: left out, of use to a classifier only')
-    print(f'{len(names)} tensors mapped, {len(left_out)} left out; arch {model_cfg["backbone"]["arch"]}; wrote {dst}')
+        print(f'{old}: left out, of use to {other} only')
+    arch = model_cfg['backbone']['arch']
+    print(f'{len(names)} tensors mapped, {len(left_out)} left out; {task}, arch {arch}; wrote {dst}')
     return names
 
 
@@ -148,9 +162,12 @@ def main() -> int:
         '--num-heads', type=int, help="heads of the encoder's Transformer blocks (default: as released)"
     )
     parser.add_argument('--decoder-num-heads', type=int, help='heads of the decoder (default: as released)')
+    parser.add_argument(
+        '--task', choices=TASKS, help='what to take of a checkpoint that holds both (default: pretraining)'
+    )
     args = parser.parse_args()
     try:
-        convert(args.src, args.dst, args.ema, args.num_heads, args.decoder_num_heads)
+        convert(args.src, args.dst, args.ema, args.num_heads, args.decoder_num_heads, args.task)
     except (ValueError, OSError) as e:
         print(f'error: {e}', file=sys.stderr)
         return 1
