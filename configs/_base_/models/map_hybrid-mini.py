@@ -1,0 +1,14 @@
+# MAP on a small hybrid backbone, 32 x 32 pixels in patches of 4: 8 x 8 tokens.
+model = dict(
+    type='MAP',
+    backbone=dict(
+        type='MAPHybrid',
+        arch=dict(embed_dim=128, layout='MMMT' * 2, num_heads=4),
+        img_size=32,
+        patch_size=4,
+        out_type='raw',
+    ),
+    neck=dict(type='RegionCausalDecoder', in_dim=128, grid=8, embed_dim=96, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', in_dim=96, patch_size=4, norm_pix=True),
+    masking=dict(type='RandomMasking', ratio=0.5),
+)

@@ -1,0 +1,4 @@
+# Local MAE: a token sees its own row only.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(neck=dict(attention='local'))

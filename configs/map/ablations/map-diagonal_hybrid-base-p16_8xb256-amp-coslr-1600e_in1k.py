@@ -1,0 +1,4 @@
+# The far corner is hidden, cut off along a diagonal.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(masking=dict(type='DiagonalMasking'))

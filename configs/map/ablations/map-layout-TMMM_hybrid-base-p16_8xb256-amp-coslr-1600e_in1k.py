@@ -1,0 +1,4 @@
+# The Transformer block is the first of four.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(backbone=dict(arch=dict(_delete_=True, embed_dim=768, layout='TMMM' * 8, num_heads=12)))

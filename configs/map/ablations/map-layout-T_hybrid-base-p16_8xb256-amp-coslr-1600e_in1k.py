@@ -1,0 +1,4 @@
+# Transformer blocks only: a ViT.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(backbone=dict(arch=dict(_delete_=True, embed_dim=768, layout='T' * 32, num_heads=12)))

@@ -1,0 +1,4 @@
+# A quarter of the tokens is hidden.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(masking=dict(ratio=0.25))

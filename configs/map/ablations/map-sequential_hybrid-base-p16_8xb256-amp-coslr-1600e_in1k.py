@@ -1,0 +1,4 @@
+# The end of the sequence is hidden.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(masking=dict(type='SequentialMasking'))

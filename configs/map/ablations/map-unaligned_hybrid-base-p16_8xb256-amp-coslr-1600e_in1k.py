@@ -1,0 +1,4 @@
+# The scans go by rows, the prediction goes by columns.
+_base_ = '../map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+model = dict(backbone=dict(regions='column'))

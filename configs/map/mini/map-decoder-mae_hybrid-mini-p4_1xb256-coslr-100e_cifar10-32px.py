@@ -1,0 +1,4 @@
+# MAE's decoder rule at MAP's ratio: every token sees all.
+_base_ = './map_hybrid-mini-p4_1xb256-coslr-100e_cifar10-32px.py'
+
+model = dict(neck=dict(attention='full'))

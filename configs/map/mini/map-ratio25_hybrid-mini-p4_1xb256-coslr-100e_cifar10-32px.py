@@ -1,0 +1,4 @@
+# A quarter of the tokens is hidden.
+_base_ = './map_hybrid-mini-p4_1xb256-coslr-100e_cifar10-32px.py'
+
+model = dict(masking=dict(ratio=0.25))

@@ -1,0 +1,4 @@
+# Three quarters of the tokens are hidden.
+_base_ = './map_hybrid-mini-p4_1xb256-coslr-100e_cifar10-32px.py'
+
+model = dict(masking=dict(ratio=0.75))

@@ -1,0 +1,4 @@
+# The end of the sequence is hidden.
+_base_ = './map_hybrid-mini-p4_1xb256-coslr-100e_cifar10-32px.py'
+
+model = dict(masking=dict(type='SequentialMasking'))
