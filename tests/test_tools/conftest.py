@@ -28,6 +28,43 @@ def tiny_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def tiny_classifier(tiny_map: Path, tmp_path: Path) -> Path:
+    """A config that tests a classifier on the images of ``tiny_map``."""
+    path = tmp_path / 'tiny_classifier.py'
+    path.write_text(f"""
+_base_ = {str(tiny_map)!r}
+model = dict(
+    _delete_=True,
+    type='ImageClassifier',
+    backbone=dict(
+        type='MAPHybrid',
+        arch=dict(embed_dim=16, layout='MT', num_heads=2, d_state=4),
+        img_size=32,
+        patch_size=8,
+        out_type='avg_featmap',
+    ),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=16),
+    data_preprocessor=dict(num_classes=2),
+)
+data_preprocessor = dict(_delete_=True, mean=[127.5] * 3, std=[127.5] * 3)
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='CustomDataset',
+        data_root='{{{{$TINY_MAP_DATA:data/tiny}}}}',
+        pipeline=[dict(type='LoadImageChecked', on_error='raise'), dict(type='PackInputs')],
+        test_mode=True,
+    ),
+)
+test_cfg = dict()
+test_evaluator = dict(type='Accuracy', topk=(1,))
+""")
+    return path
+
+
+@pytest.fixture
 def run_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Iterator[Callable[..., None]]:
     """A function that runs a tool in this process, as importing everything anew takes seconds."""
 

@@ -129,43 +129,6 @@ def test_checkpoint_of_another_arch_is_not_resumed(tiny_map, run_tool, capsys, t
     assert 'epoch_1.pth is a checkpoint of another model: ' in line and 'backbone' in line
 
 
-@pytest.fixture
-def tiny_classifier(tiny_map, tmp_path):
-    """A config that tests a classifier on the images of ``tiny_map``."""
-    path = tmp_path / 'tiny_classifier.py'
-    path.write_text(f"""
-_base_ = {str(tiny_map)!r}
-model = dict(
-    _delete_=True,
-    type='ImageClassifier',
-    backbone=dict(
-        type='MAPHybrid',
-        arch=dict(embed_dim=16, layout='MT', num_heads=2, d_state=4),
-        img_size=32,
-        patch_size=8,
-        out_type='avg_featmap',
-    ),
-    head=dict(type='LinearClsHead', num_classes=2, in_channels=16),
-    data_preprocessor=dict(num_classes=2),
-)
-data_preprocessor = dict(_delete_=True, mean=[127.5] * 3, std=[127.5] * 3)
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CustomDataset',
-        data_root='{{{{$TINY_MAP_DATA:data/tiny}}}}',
-        pipeline=[dict(type='LoadImageChecked', on_error='raise'), dict(type='PackInputs')],
-        test_mode=True,
-    ),
-)
-test_cfg = dict()
-test_evaluator = dict(type='Accuracy', topk=(1,))
-""")
-    return path
-
-
 def test_test_tool_writes_predictions_and_refuses_other_models(tiny_classifier, run_tool, capsys, tmp_path):
     from mmengine.config import Config
 

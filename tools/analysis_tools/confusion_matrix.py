@@ -1,0 +1,95 @@
+"""Draw the confusion matrix of a classifier.
+
+    python tools/analysis_tools/confusion_matrix.py CONFIG CHECKPOINT|PREDICTIONS.pkl [--out FILE.png] [--json FILE]
+
+Predictions are what tools/test.py --out writes; a checkpoint is tested first, as tools/test.py does.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import mmengine
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmpretrain.evaluation import ConfusionMatrix
+from torch import Tensor
+
+import mmmap  # noqa: F401  (registers everything)
+from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.device import leave_process_group
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
+from mmmap.registry import DATASETS
+
+#: Up to so many classes the counts are written into the picture.
+READABLE = 20
+
+
+def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, list[str] | None]:
+    """Confusion matrix of a checkpoint on the test set, and the names of the classes if the data set has some."""
+    check_checkpoint_file(checkpoint)
+    cfg.load_from, cfg.resume = checkpoint, False
+    cfg.test_evaluator = dict(type='mmpretrain.ConfusionMatrix')
+    runner = build_runner(cfg, [])
+    require_fit(runner, checkpoint)
+    classes = runner.test_loop.dataloader.dataset.metainfo.get('classes')
+    return runner.test()['confusion_matrix/result'], classes
+
+
+def read_predictions(cfg: Config, path: str) -> tuple[Tensor, list[str] | None]:
+    """Confusion matrix of stored predictions, and the names of the classes if the data set is there and has some."""
+    if not Path(path).is_file():
+        raise UserError(f'predictions not found: {path}')
+    predictions = mmengine.load(path)
+    if not predictions or not all(isinstance(p, dict) and {'gt_label', 'pred_score'} <= set(p) for p in predictions):
+        raise UserError(f'{path}: not predictions of a classifier as tools/test.py --out writes them')
+    matrix = Evaluator(ConfusionMatrix()).offline_evaluate(predictions, None)['confusion_matrix/result']
+    try:
+        scope = cfg.get('default_scope', 'mmpretrain')
+        dataset = DATASETS.build({'_scope_': scope, **cfg.test_dataloader.dataset, 'pipeline': []})
+        return matrix, dataset.metainfo.get('classes')
+    except FileNotFoundError:  # The data need not be on the machine that draws.
+        return matrix, None
+
+
+def most_confused(matrix: Tensor, names: list[str], count: int = 5) -> list[str]:
+    """The largest entries off the diagonal, one line each."""
+    wrong = matrix.clone().fill_diagonal_(0)
+    values, places = wrong.flatten().topk(min(count, wrong.numel()))
+    pairs = [(int(n), *divmod(int(place), len(matrix))) for n, place in zip(values, places, strict=True) if n]
+    return [f'{n} of {int(matrix[i].sum())} {names[i]} taken for {names[j]}' for n, i, j in pairs]
+
+
+def main() -> None:
+    """Run the tool."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of the classifier')
+    parser.add_argument('source', help='its checkpoint, or a .pkl of predictions')
+    parser.add_argument('--out', default='confusion_matrix.png', help='picture to write (default: %(default)s)')
+    parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, a list for each true class')
+    add_common_options(parser)
+    args = parser.parse_args()
+    with one_line_errors():
+        cfg = load_config(args)
+    with one_line_errors(cfg):
+        if cfg.get('test_dataloader') is None or cfg.get('test_cfg') is None:
+            raise UserError(f'{args.config} has no test_dataloader or no test_cfg: nothing to test')
+        stored = args.source.endswith(('.pkl', '.pickle'))
+        matrix, classes = (read_predictions if stored else evaluate_checkpoint)(cfg, args.source)
+        matrix = matrix.cpu()
+        names = [str(name) for name in classes or range(len(matrix))]
+        print(f'accuracy: {100 * float(matrix.diag().sum() / matrix.sum()):.2f} % of {int(matrix.sum())} images')
+        print('\n'.join(most_confused(matrix, names)))
+        figure = ConfusionMatrix.plot(matrix, include_values=len(matrix) <= READABLE, classes=names, show=False)
+        for path in filter(None, (args.out, args.json)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(args.out)
+        if args.json:
+            Path(args.json).write_text(json.dumps(dict(classes=names, counts=matrix.tolist())) + '\n')
+        print(f'wrote {args.out}')
+    leave_process_group()
+
+
+if __name__ == '__main__':
+    main()
