@@ -1,0 +1,1 @@
+"""The sections of ``tools/benchmarks/gpu_report.py``."""

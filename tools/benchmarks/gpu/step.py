@@ -1,0 +1,233 @@
+"""The pretraining step: ours, eager and compiled, against the released code's way."""
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .common import (
+    build_model,
+    count_parameters,
+    format_table,
+    free_memory,
+    load_config,
+    one_line,
+    peak_bytes,
+    random_images,
+    seconds_of_steps,
+)
+from .released_way import WAYS, Kernels, ReleasedWay, mamba_kernels, plain_kernels
+
+EAGER, COMPILED = 'mmmap, eager', 'mmmap, compiled'
+RELEASED = {way: f'released way, {way}' for way in WAYS}
+COLUMNS = {
+    'model': '',
+    'way': '',
+    'batch': 'd',
+    'images/s': '.0f',
+    'ms': '.1f',
+    'GiB': '.1f',
+    'of matrix rate': '.1%',
+    'compile s': '.0f',
+}
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Compile encoder and decoder, each as one graph."""
+    model.backbone.encoder.compile(fullgraph=True)
+    model.neck.compile(fullgraph=True)
+
+
+def make_step(
+    parameters: list[nn.Parameter], loss: Callable[[], Tensor], device: torch.device, read_loss: bool
+) -> Callable[[], Tensor]:
+    """Loss in bfloat16 (autocast), gradients, fused AdamW; ``read_loss`` lets the host wait for the loss."""
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.05, fused=True)
+
+    def step() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            value = loss()
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if read_loss:
+            value.item()
+        return value.detach()
+
+    return step
+
+
+def matrix_flops(model: nn.Module, device: torch.device) -> float:
+    """Operations of matrix products, convolutions and attention, forward and backward, of an image; no scans."""
+    images = random_images(model, 2, device)
+    with FlopCounterMode(display=False) as counter:
+        model.loss(images)['loss'].backward()
+    model.zero_grad(set_to_none=True)
+    counts = counter.get_flop_counts()['Global']
+    return sum(flops for op, flops in counts.items() if 'mmmap' not in str(op)) / len(images)
+
+
+def measure(
+    make: Callable[[int], Callable[[], Tensor]], batch: int, args: argparse.Namespace, device: torch.device
+) -> dict:
+    """Speed, peak memory and loss of the steps that ``make(batch)`` gives."""
+    free_memory()
+    with peak_bytes(device) as peak:
+        step = make(batch)
+        warm_up = seconds_of_steps(step, device, 1, 3)
+        seconds = seconds_of_steps(step, device, args.steps, args.runs)
+        loss = step().item()
+    row = dict(batch=batch, seconds=seconds, first_step=warm_up[0], loss=loss)
+    row['ms'] = 1e3 * statistics.median(seconds)
+    row['images/s'] = batch / statistics.median(seconds)
+    if peak:
+        row |= dict(peak_bytes=peak[0], GiB=peak[0] / 2**30)
+    return row
+
+
+def largest_batch(row: dict, parameters: int, device: torch.device) -> int:
+    """Batch, a multiple of 32, that should fill 93 % of the GPU.
+
+    By the peak at another batch, of which 16 bytes a parameter (weight, gradient, two averages) are there at any batch.
+    """
+    fixed = 16 * parameters
+    total = torch.cuda.get_device_properties(device).total_memory
+    per_image = (row['peak_bytes'] - fixed) / row['batch']
+    return int((0.93 * total - fixed) / per_image) // 32 * 32
+
+
+def _try(row: dict, measured: Callable[[], dict], rows: list[dict]) -> dict | None:
+    """Measure and keep the row; print what went wrong instead of losing the others."""
+    try:
+        rows.append(row | measured())
+    except Exception as error:
+        rows.append(row | dict(failed=one_line(error)))
+        print(f'{row}: {one_line(error)}', flush=True)
+    free_memory()
+    return rows[-1] if 'failed' not in rows[-1] else None
+
+
+def time_model(
+    name: str, cfg: Config, args: argparse.Namespace, device: torch.device, kernels: Kernels | None
+) -> list[dict]:
+    """All ways of one model at the fixed batch and at the largest that fits.
+
+    Args:
+        name: Of the model, for the table.
+        cfg: With ``model``.
+        args: With ``batch_size``, ``seed``, ``steps``, ``runs``, ``compile`` and ``largest``.
+        device: Where to run.
+        kernels: What the released way computes with; None leaves it out.
+
+    Returns:
+        list[dict]: A row for each way and batch, with ``failed`` instead of figures where it did not run.
+    """
+
+    def ours(compiled: bool) -> Callable[[int], Callable[[], Tensor]]:
+        def make(batch: int) -> Callable[[], Tensor]:
+            model = build_model(cfg, device, args.seed)
+            images = random_images(model, batch, device)
+            if compiled:
+                compile_parts(model)
+            return make_step(list(model.parameters()), lambda: model.loss(images)['loss'], device, read_loss=False)
+
+        return make
+
+    def theirs(way: str) -> Callable[[int], Callable[[], Tensor]]:
+        def make(batch: int) -> Callable[[], Tensor]:
+            np.random.seed(args.seed)
+            source = build_model(cfg, device, args.seed)
+            ratio, images = source.masking.high, random_images(source, batch, device)
+            model = ReleasedWay(source, way, kernels)
+            loss = lambda: model(images, model.draw_mask(batch, ratio))  # noqa: E731
+            return make_step(list(model.parameters()), loss, device, read_loss=True)
+
+        return make
+
+    model = build_model(cfg, device, args.seed)
+    parameters, flops = count_parameters(model), matrix_flops(model, device)
+    del model
+    ways = {EAGER: ours(False)} | ({COMPILED: ours(True)} if args.compile else {})
+    if kernels is not None:
+        ways |= {RELEASED[way]: theirs(way) for way in WAYS}
+    rows: list[dict] = []
+    for way, make in ways.items():
+        row = _try(dict(model=name, way=way), lambda make=make: measure(make, args.batch_size, args, device), rows)
+        if row and way == COMPILED:
+            row['compile s'] = row['first_step']
+        if row and args.largest and way != COMPILED and 'peak_bytes' in row:
+            batch = largest_batch(row, parameters, device)
+            _try(dict(model=name, way=way), lambda make=make, batch=batch: measure(make, batch, args, device), rows)
+    for row in rows:
+        row |= dict(parameters=parameters, gflops_per_image=flops / 1e9)
+    return rows
+
+
+def same_loss(cfg: Config, kernels: Kernels, args: argparse.Namespace, device: torch.device) -> dict[str, float]:
+    """Ours, and how far each released way is from it on the same weights, images and mask, in float32."""
+    model = build_model(cfg, device, args.seed).eval()
+    images = random_images(model, 4, device)
+    found = {}
+    with torch.no_grad():
+        for way in WAYS:
+            other = ReleasedWay(model, way, kernels).eval()
+            mask = other.draw_mask(len(images), model.masking.high)
+            found['loss'] = model.reconstruct(images, mask).loss().item()
+            found[RELEASED[way]] = other(images, mask).item() - found['loss']
+    return found
+
+
+def compare(rows: list[dict]) -> list[dict]:
+    """Of each model at the fixed batch: ours over the faster, and over the smaller, of the released ways."""
+    by_model: dict[str, dict[str, dict]] = defaultdict(dict)
+    for row in rows:
+        if 'failed' not in row:
+            by_model[row['model']].setdefault(row['way'], row)  # The first is that of the fixed batch.
+    lines = []
+    for model, ways in by_model.items():
+        theirs = [ways[name] for name in RELEASED.values() if name in ways]
+        for name in (EAGER, COMPILED):
+            if name in ways and theirs:
+                line = {'model': model, 'way': name, 'batch': ways[name]['batch']}
+                line['images/s, x'] = ways[name]['images/s'] / max(row['images/s'] for row in theirs)
+                if 'peak_bytes' in ways[name]:
+                    line['memory, x'] = ways[name]['peak_bytes'] / min(row['peak_bytes'] for row in theirs)
+                lines.append(line)
+    return lines
+
+
+def add_shares(rows: list[dict], report: dict) -> None:
+    """Add to each row the share of the measured matrix rate."""
+    for row in rows:
+        if 'images/s' in row:
+            rate = row['gflops_per_image'] * row['images/s'] / 1e3
+            row['of matrix rate'] = rate / report['rates']['matrix_tflops']
+
+
+def step(args: argparse.Namespace, report: dict, device: torch.device) -> None:
+    """Images a second and peak memory of ours and of the released way, at each size."""
+    kernels = mamba_kernels() if device.type == 'cuda' else plain_kernels()
+    result = report['step'] = dict(rows=[], same_loss={}, compare=[])
+    for arch in args.archs:
+        cfg, name = load_config(arch), Path(arch).stem
+        result['same_loss'][name] = same_loss(cfg, kernels, args, device)
+        print(f'{name}: same weights, float32: {result["same_loss"][name]}')
+        rows = time_model(name, cfg, args, device, kernels)
+        add_shares(rows, report)
+        result['rows'] += rows
+        print(format_table([row for row in rows if 'failed' not in row], COLUMNS), flush=True)
+    result['compare'] = compare(result['rows'])
+    print('ours over the better of the released ways at the fixed batch')
+    print(
+        format_table(result['compare'], dict(model='', way='', batch='d') | {'images/s, x': '.2f', 'memory, x': '.2f'})
+    )
+    failed = [f'{row["model"]} {row["way"]}' for row in result['rows'] if 'failed' in row]
+    if failed:
+        raise RuntimeError(f'did not run: {", ".join(failed)}')
