@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mmmap.models.backbones.map_hybrid import ARCHS, describe_arch, resolve_arch
+from mmmap.models.backbones.map_hybrid import ARCHS, resolve_arch
+from mmmap.models.backbones.pretrained import describe_arch
 from mmmap.registry import MODELS
 
 # Parameters that act in pretraining, in the released models: encoder, decoder.
@@ -50,9 +51,9 @@ def test_resolve_arch_gives_a_new_dict():
 
 
 def test_describe_arch():
-    assert describe_arch(192, 'MMMT' * 8) == "tiny (width 192, layout 'MMMT' * 8)"
-    assert describe_arch(192, 'MTM') == "custom (width 192, layout 'MTM')"
-    assert describe_arch(8, 'M') == "custom (width 8, layout 'M')"
+    assert describe_arch(192, 'MMMT' * 8, ARCHS) == "tiny (width 192, layout 'MMMT' * 8)"
+    assert describe_arch(192, 'MTM', ARCHS) == "custom (width 192, layout 'MTM')"
+    assert describe_arch(8, 'M', ARCHS) == "custom (width 8, layout 'M')"
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,15 @@
 """MAPHybrid: the hybrid Mamba-Transformer backbone for images."""
 
-import re
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
 from ..layers import GridSerialization, HybridEncoder, LearnedPositionEmbedding, Tokens, grid_coords, register_order
 from ..layers.position_encoding import to_pair
+from .pretrained import PretrainedBackbone
 
 #: The released sizes. The released large cannot run with its 12 heads, which do not divide 1024; 16 do.
 ARCHS = {
@@ -52,17 +51,8 @@ def resolve_arch(arch: str | dict) -> dict:
     return dict(arch)
 
 
-def describe_arch(embed_dim: int, layout: str) -> str:
-    """Tell an architecture in a few words: its name if it has one, its width and its layout."""
-    named = [name for name, arch in ARCHS.items() if (arch['embed_dim'], arch['layout']) == (embed_dim, layout)]
-    unit = re.fullmatch(r'(.+?)\1*', layout)[1]
-    repeats = len(layout) // len(unit)
-    shown = f'{unit!r} * {repeats}' if repeats > 1 else repr(layout)
-    return f'{named[0] if named else "custom"} (width {embed_dim}, layout {shown})'
-
-
 @MODELS.register_module()
-class MAPHybrid(BaseModule):
+class MAPHybrid(PretrainedBackbone):
     """Hybrid Mamba-Transformer backbone of MAP (CVPR 2025, arXiv 2410.00871).
 
     A patch embedding with learned positions, then a :class:`HybridEncoder`. For classification, register tokens are
@@ -100,6 +90,8 @@ class MAPHybrid(BaseModule):
     Raises:
         ValueError: If an argument is out of its range; the message names it.
     """
+
+    archs = ARCHS
 
     def __init__(
         self,
@@ -160,23 +152,6 @@ class MAPHybrid(BaseModule):
             nn.init.trunc_normal_(self.register_tokens, std=0.02)
             nn.init.trunc_normal_(self.register_pos_embed, std=0.02)
         self._freeze()
-        self.register_load_state_dict_pre_hook(self._check_loaded)
-
-    @staticmethod
-    def _check_loaded(module: 'MAPHybrid', state_dict: dict[str, Tensor], prefix: str, *_args) -> None:
-        """Refuse the weights of another architecture, which a loose load would drop with no more than a warning."""
-        pattern = re.compile(re.escape(f'{prefix}encoder.blocks.') + r'(\d+)\.(mixer|attn)\.')
-        blocks = {int(m[1]): 'M' if m[2] == 'mixer' else 'T' for key in state_dict if (m := pattern.match(key))}
-        norm = state_dict.get(f'{prefix}encoder.norm.weight')
-        if not blocks or norm is None:
-            return  # Not a whole backbone of ours.
-        loaded = len(norm), ''.join(blocks[i] for i in sorted(blocks))
-        own = module.embed_dim, module.encoder.layout
-        if loaded != own:
-            raise ValueError(
-                f'{prefix or "backbone"}: the checkpoint is of another arch, {describe_arch(*loaded)}, than the model, '
-                f'{describe_arch(*own)}: choose its arch in the config, or a checkpoint of this one'
-            )
 
     def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
         given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)

@@ -1,0 +1,160 @@
+"""What the backbones share in loading weights: they report and check what a file gives, and refuse another's."""
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import ClassVar
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule, ModuleDict, PretrainedInit, update_init_info
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+
+def describe_arch(embed_dim: int, layout: str, archs: dict[str, dict]) -> str:
+    """Tell an architecture in a few words: its name among ``archs`` if it has one, its width and its layout."""
+    named = [name for name, arch in archs.items() if (arch['embed_dim'], arch['layout']) == (embed_dim, layout)]
+    unit = re.fullmatch(r'(.+?)\1*', layout)[1]
+    repeats = len(layout) // len(unit)
+    shown = f'{unit!r} * {repeats}' if repeats > 1 else repr(layout)
+    return f'{named[0] if named else "custom"} (width {embed_dim}, layout {shown})'
+
+
+def compact(names: Iterable[str]) -> str:
+    """List names of weights, those that differ in the block's number as one: ``blocks.{0-2,4}.norm.weight``."""
+    numbers: dict[tuple[str, ...], list[int]] = {}
+    for name in names:
+        before, *rest = re.split(r'(?<=\.)(\d+)(?=\.)', name, maxsplit=1)
+        # A name without a number is all 'before'.
+        numbers.setdefault((before, *rest[1:]), []).extend(map(int, rest[:1]))
+    listed = []
+    for parts, blocks in numbers.items():
+        runs: list[list[int]] = []
+        for block in sorted(blocks):
+            if runs and block == runs[-1][1] + 1:
+                runs[-1][1] = block
+            else:
+                runs.append([block, block])
+        shown = ','.join(f'{first}-{last}' if last > first else f'{first}' for first, last in runs)
+        listed.append((f'{{{shown}}}' if len(blocks) > 1 else shown).join(parts))
+    return ', '.join(listed) or 'none'
+
+
+def _times(shape: Iterable[int]) -> str:
+    return 'x'.join(map(str, shape)) or 'a scalar'
+
+
+class PretrainedBackbone(BaseModule):
+    """A backbone around a :class:`~mmmap.models.layers.HybridEncoder`, ``encoder``, that is careful with checkpoints.
+
+    ``init_cfg=dict(type='Pretrained', checkpoint=FILE_OR_URL, prefix='backbone.')`` logs which weights of the backbone
+    were new (not in the file), which were resized (position embeddings of another grid) and which of the file were left
+    over. However weights are loaded, those of another architecture are an error that names both.
+
+    Args:
+        init_cfg (dict | list[dict], optional): Initialisation config of mmengine. Defaults to None.
+    """
+
+    #: Architectures that have a name, for messages: ``embed_dim`` and ``layout`` of each.
+    archs: ClassVar[dict[str, dict]] = {}
+
+    def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        self.register_load_state_dict_pre_hook(self._check_loaded)
+
+    @staticmethod
+    def _check_loaded(module: 'PretrainedBackbone', state_dict: dict[str, Tensor], prefix: str, *_args) -> None:
+        """Refuse the weights of another architecture, which a loose load would drop with no more than a warning."""
+        # Not a bound method: a deep copy of the module would keep the original's.
+        pattern = re.compile(re.escape(f'{prefix}encoder.blocks.') + r'(\d+)\.(mixer|attn)\.')
+        blocks = {int(m[1]): 'M' if m[2] == 'mixer' else 'T' for key in state_dict if (m := pattern.match(key))}
+        norm = state_dict.get(f'{prefix}encoder.norm.weight')
+        if not blocks or norm is None:
+            return  # Not a whole backbone of ours.
+        loaded = len(norm), ''.join(blocks[i] for i in sorted(blocks))
+        own = module.encoder.embed_dim, module.encoder.layout
+        if loaded != own:
+            raise ValueError(
+                f'{prefix or "backbone"}: the checkpoint is of another arch, {describe_arch(*loaded, module.archs)}, '
+                f'than the model, {describe_arch(*own, module.archs)}: choose its arch in the config, or a checkpoint '
+                'of this one'
+            )
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says, pretrained weights last, as mmengine does.
+
+        Raises:
+            ValueError: If a checkpoint has no weight of the backbone under the prefix, weights of another architecture,
+                or weights whose shape differs and that cannot be resized.
+        """
+        cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
+        pretrained = [cfg for cfg in cfgs if cfg.get('type') in ('Pretrained', PretrainedInit)]
+        if self.is_init or not pretrained:
+            super().init_weights()
+            return
+        if not hasattr(self, '_params_init_info'):
+            # mmengine keeps and dumps its record of what set each parameter in the module whose init_weights is called
+            # first. A parent to hold it makes the loading below, which comes after the base class's part, a part of it.
+            ModuleDict(dict(backbone=self)).init_weights()
+            return
+        given, self.init_cfg = self.init_cfg, [cfg for cfg in cfgs if cfg not in pretrained]
+        try:
+            super().init_weights()
+        finally:
+            self.init_cfg = given
+        self.is_init = False
+        for cfg in pretrained:
+            self._load_pretrained(PretrainedInit(**{key: value for key, value in cfg.items() if key != 'type'}))
+        self.is_init = True
+
+    def _load_pretrained(self, init: PretrainedInit) -> None:
+        """Load what mmengine's initializer names, and tell in the log what became of each weight."""
+        weights, source = self._read(init)
+        own = {name: value.shape for name, value in self.state_dict().items()}
+        differing = [name for name in own if name in weights and weights[name].shape != own[name]]
+        try:
+            new, left_over = self.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            misfits = [name for name in differing if f'size mismatch for {name}:' in str(error)]
+            if not misfits:
+                raise
+            by_shape: dict[tuple[str, str], list[str]] = {}
+            for name in misfits:
+                by_shape.setdefault((_times(weights[name].shape), _times(own[name])), []).append(name)
+            told = '; '.join(f'{compact(names)} {theirs}, here {ours}' for (theirs, ours), names in by_shape.items())
+            raise ValueError(
+                f'{source}: weights of other shapes than those of {type(self).__name__}: {told}'
+            ) from error
+        # What can be resized has a shape (1, *grid, C).
+        resized = [f'{n} from {_times(weights[n].shape[1:-1])} to {_times(own[n][1:-1])}' for n in differing]
+        for line in (
+            f'{type(self).__name__}: {len(own) - len(new)} of {len(own)} weights from {source}',
+            f'new, not in the file ({len(new)}): {compact(new)}',
+            f'resized ({len(resized)}): {", ".join(resized) or "none"}',
+            f'left over, not in the model ({len(left_over)}): {compact(left_over)}',
+        ):
+            print_log(line, logger='current')
+        if any(name.startswith('encoder.') for name in new):
+            print_log(
+                f'{source} is no whole encoder: the new part keeps its initialisation', 'current', logging.WARNING
+            )
+        update_init_info(self, init_info=init._get_init_info())
+
+    def _read(self, init: PretrainedInit) -> tuple[dict[str, Tensor], str]:
+        """Weights of a checkpoint under the prefix, without it, and words for where they are from."""
+        checkpoint = CheckpointLoader.load_checkpoint(init.checkpoint, init.map_location, 'current')
+        weights = checkpoint.get('state_dict', checkpoint)
+        source = str(init.checkpoint)
+        if init.prefix is None:
+            found = {key.removeprefix('module.'): value for key, value in weights.items()}
+        else:
+            prefix = init.prefix.removesuffix('.') + '.'
+            found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            source = f'{prefix}* of {source}'
+        if self.state_dict().keys().isdisjoint(found):
+            prefixes = sorted({key.split('.')[0] + '.' * ('.' in key) for key in weights})
+            raise ValueError(
+                f'{source}: none of its {len(found)} weights is one of {type(self).__name__}; '
+                f'the prefixes in the file are {", ".join(map(repr, prefixes))}: set that of init_cfg to one that fits'
+            )
+        return found, source
