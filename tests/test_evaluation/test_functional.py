@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import normalize
 
-from mmmap.evaluation import knn_accuracy
+from mmmap.evaluation import functional, knn_accuracy, knn_scores
 
 
 def test_votes_are_weighted_by_similarity():
@@ -36,3 +38,21 @@ def test_length_of_a_feature_does_not_count():
 def test_more_neighbours_than_features():
     with pytest.raises(ValueError, match='k=20 neighbours of 3 bank features'):
         knn_accuracy(np.eye(3), np.arange(3), np.eye(3), np.arange(3))
+
+
+def test_scores_are_those_of_scikit_learn_chunk_by_chunk(monkeypatch):
+    rng = np.random.default_rng(0)
+    bank, labels = rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 5, 60)
+    query = rng.normal(size=(45, 8)).astype(np.float32)
+    # On unit vectors the squared Euclidean distance is 2 - 2 s.
+    theirs = KNeighborsClassifier(7, algorithm='brute', weights=lambda d: np.exp((1 - d**2 / 2) / 0.07))
+    expected = theirs.fit(normalize(bank), labels).predict_proba(normalize(query))
+    for similarities in (2**26, 60 * 7, 1):
+        monkeypatch.setattr(functional, '_MAX_SIMILARITIES', similarities)
+        scores = knn_scores(bank, labels, query, k=7)
+        assert np.allclose(scores, expected, atol=1e-5)
+
+
+def test_feature_that_is_not_finite():
+    with pytest.raises(ValueError, match='a query feature is not finite'):
+        knn_scores(np.eye(3), np.arange(3), np.full((2, 3), np.nan), k=1)
