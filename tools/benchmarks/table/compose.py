@@ -1,6 +1,7 @@
 """From the recipe of a row to the configs of its stages."""
 
 import copy
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,13 +114,19 @@ class Request:
     gpus: int = 1
 
 
-def _load(path: str) -> Config:
+@functools.cache
+def _read(path: str) -> Config:
     if not (ROOT / path).is_file():
         raise UserError(f'config file not found: {path}')
     cfg = Config.fromfile(ROOT / path)
     if 'train_cfg' not in cfg or 'max_epochs' not in cfg.train_cfg:
         raise UserError(f'{path}: the tables need a training by epochs (train_cfg.max_epochs)')
     return cfg
+
+
+def _load(path: str) -> Config:
+    # Rows share their fine-tuning and their probe.
+    return copy.deepcopy(_read(path))
 
 
 def _finish(cfg: Config, name: str, base: str, row: Row, seed: int, folder: Path, request: Request) -> Stage:

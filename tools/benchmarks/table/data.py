@@ -16,6 +16,8 @@ _SUFFIXES = {'.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif'}
 # Data sets that give arrays in RGB, and no files: they download into their data_root. All have so many images.
 _ARRAYS = ('CIFAR10', 'CIFAR100')
 _ARRAY_IMAGES = 50000
+# Files are loaded as BGR; what follows in these pipelines, and the data preprocessor, expect RGB.
+_TO_RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
 _IMAGENET_IMAGES = 1281167
 _HELD_OUT = 10  # One image in so many is held out by the split 'val'.
 
@@ -163,7 +165,7 @@ class FolderData:
     def apply(self, cfg: Config) -> dict:
         """Put the folder into a config, in place.
 
-        Pipelines of CIFAR's data sets, which give arrays, get a transform that loads a file.
+        Pipelines of CIFAR's data sets, which give RGB arrays, get transforms that load a file and make it RGB.
 
         Args:
             cfg (Config): The config of a run.
@@ -171,12 +173,14 @@ class FolderData:
         Returns:
             dict: ``train``, the number of training images, ``split`` and ``sha256`` of both lists.
         """
-        from_arrays = False
         for data_set, is_train in _data_sets(cfg._cfg_dict):
             pipeline = list(data_set['pipeline'])
             if data_set['type'].split('.')[-1] in _ARRAYS:
-                from_arrays = True
-                pipeline.insert(0, dict(type='LoadImageChecked', on_error='skip' if is_train else 'raise'))
+                pipeline = [
+                    dict(type='LoadImageChecked', on_error='skip' if is_train else 'raise'),
+                    *_TO_RGB,
+                    *pipeline,
+                ]
             test_mode = data_set.get('test_mode', False)
             data_set.clear()
             data_set.update(
@@ -187,10 +191,6 @@ class FolderData:
                 pipeline=pipeline,
                 test_mode=test_mode,
             )
-        for owner in (cfg._cfg_dict, cfg._cfg_dict.get('model') or {}):
-            if from_arrays and owner.get('data_preprocessor'):
-                # The arrays are RGB, images from files BGR: the model is to see RGB from both.
-                owner['data_preprocessor']['to_rgb'] = True
         for key in ('model', 'data_preprocessor'):
             _set_num_classes(cfg._cfg_dict.get(key), len(self.classes))
         return dict(self._facts)

@@ -74,9 +74,9 @@ def _mini(pretrain: str | None, **options) -> Recipe:
     )
 
 
-def _method(name: str, label: str, paper: float | None = None, note: str = '') -> Row:
-    full, mini = f'configs/baselines/{name}_hybrid-base-{_FULL_END}', f'configs/map/mini/{name}_{_MINI_END}'
-    return Row(name, label, {'full': _full(full), 'mini': _mini(mini)}, paper, note)
+def _method(name: str, label: str, paper: float | None = None, full_end: str = _FULL_END) -> Row:
+    full, mini = f'configs/baselines/{name}_hybrid-base-{full_end}', f'configs/map/mini/{name}_{_MINI_END}'
+    return Row(name, label, {'full': _full(full), 'mini': _mini(mini)}, paper)
 
 
 def _ablation(name: str, label: str, paper: float | None = None, note: str = '') -> Row:
@@ -108,7 +108,7 @@ TABLES = {
     'pretraining': [
         _SCRATCH,
         _SCRATCH_LONG,
-        _method('mocov3', 'contrastive (MoCo v3)', 83.1),
+        _method('mocov3', 'contrastive (MoCo v3)', 83.1, 'p16_16xb256-amp-coslr-300e_in1k.py'),
         _method('ar', 'AR', 83.8),
         _method('mae', 'MAE', 83.9),
         _method('simmim', 'SimMIM'),
