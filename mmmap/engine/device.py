@@ -67,7 +67,7 @@ def adapt_to_device(cfg: Config) -> list[str]:
     """Change a config in place where it assumes an accelerator and this machine has none.
 
     Freed memory is kept, mixed precision becomes float32, pinned memory goes, and under a launcher nccl becomes gloo
-    and the model wrapper gets no device ids. With an accelerator nothing changes.
+    and the model wrapper, or FSDP's, gets no device ids. With an accelerator nothing changes.
 
     Args:
         cfg (Config): The config of a run, ``cfg.launcher`` set.
@@ -89,6 +89,12 @@ def adapt_to_device(cfg: Config) -> list[str]:
     if dist_cfg.get('backend', 'nccl') == 'nccl':
         cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
         messages.append('No accelerator: the processes talk through gloo instead of nccl.')
+    strategy = cfg.get('strategy')
+    if strategy is not None:
+        if type_name(strategy['type']) == 'FSDPStrategy':
+            # mmengine's default is the number of a GPU.
+            cfg.merge_from_dict({'strategy.model_wrapper.device_id': 'cpu'})
+        return messages
     if cfg.get('model_wrapper_cfg') is None:
         # What mmengine does by itself when no wrapper is configured, apart from the device ids.
         cfg.model_wrapper_cfg = dict(

@@ -14,6 +14,7 @@ from .checkpoint import check_checkpoint_file, find_whole_checkpoint
 from .device import adapt_to_device, init_cpu_process_group, type_name
 from .errors import UserError
 from .hooks import CheckpointFitHook
+from .strategies import check_strategy
 
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -136,7 +137,11 @@ def build_runner(cfg: Config, messages: list[str]) -> Runner:
     Args:
         cfg (Config): The config of a run; changed to what the machine has.
         messages (list[str]): Lines for the log, which exists only once the Runner does.
+
+    Raises:
+        UserError: If the config has a strategy that lacks its package or a launcher.
     """
+    check_strategy(cfg)
     messages = messages + adapt_to_device(cfg)
     init_cpu_process_group(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
