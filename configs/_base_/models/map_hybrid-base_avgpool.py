@@ -1,4 +1,4 @@
-# A classifier of the mean of the image tokens (behind the final norm), as MAE fine-tunes. Its backbone has no registers:
+# A classifier of the mean of the image tokens, behind the final norm, as MAE fine-tunes. Its backbone has no registers:
 # it is the pretrained one.
 model = dict(
     type='ImageClassifier',
