@@ -14,6 +14,17 @@ torch.set_num_threads(1)
 DATA = Path(__file__).parent / 'data'
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--run-slow', action='store_true', help='run the tests marked slow as well')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption('--run-slow'):
+        for item in items:
+            if 'slow' in item.keywords:
+                item.add_marker(pytest.mark.skip(reason='slow: --run-slow runs it'))
+
+
 @pytest.fixture(scope='session', autouse=True)
 def logger() -> MMLogger:
     """mmengine's logger, made before a test captures the stream that it would keep."""
