@@ -67,6 +67,31 @@ def load_model(model: nn.Module, checkpoint: str) -> nn.Module:
     return model.eval()
 
 
+def example_inputs(cfg: Config, model: nn.Module, batch_size: int, shape: Sequence[int] | None = None) -> list[Tensor]:
+    """Noise in place of preprocessed images, to count or time a model.
+
+    Args:
+        cfg (Config): The config of the run: a ``MultiView`` in its training pipeline tells how many views it takes.
+        model (nn.Module): Its model.
+        batch_size (int): Images.
+        shape (Sequence[int], optional): Height and width in pixels. None takes those of the backbone.
+
+    Returns:
+        list[Tensor]: A batch for each view, shape (B, c, H, W), on the device of the model.
+
+    Raises:
+        UserError: If there is no shape and the backbone tells none.
+    """
+    shape = shape or getattr(model.backbone, 'img_size', None)
+    if shape is None:
+        raise UserError(f'{type(model.backbone).__name__} tells no image size: give one with --shape')
+    pipeline = cfg.get('train_dataloader', {}).get('dataset', {}).get('pipeline', [])
+    numbers = [step.num_views for step in pipeline if step['type'].split('.')[-1] == 'MultiView']
+    views = sum(sum(n) if isinstance(n, (list, tuple)) else n for n in numbers) or 1
+    channels, device = getattr(model.backbone, 'in_channels', 3), next(model.parameters()).device
+    return [torch.randn(batch_size, channels, *shape, device=device) for _ in range(views)]
+
+
 def load_images(model: nn.Module, paths: Sequence[str], size: tuple[int, int]) -> Tensor:
     """Read image files and preprocess them for a model.
 

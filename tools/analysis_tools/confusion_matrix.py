@@ -9,13 +9,15 @@ import argparse
 import json
 from pathlib import Path
 
+import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
+
+# isort: split
 import mmengine
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmpretrain.evaluation import ConfusionMatrix
 from torch import Tensor
 
-import mmmap  # noqa: F401  (registers everything)
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors

@@ -2,8 +2,8 @@
 
     python tools/analysis_tools/get_flops.py CONFIG [--shape H W] [--batch 1] [--json FILE]
 
-Nothing is computed, so that any size takes seconds. A multiply-add is two operations. Of a pretraining model the
-encoder sees the visible tokens only. See mmmap.utils.complexity for what is counted.
+Nothing is computed where the model allows, so that any size takes seconds. A multiply-add is two operations. Of a
+pretraining model the encoder sees the visible tokens only. See mmmap.utils.complexity for what is counted.
 """
 
 import argparse
@@ -11,12 +11,22 @@ import json
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
+from torch import Tensor
 
 import mmmap  # noqa: F401  (registers everything)
-from mmmap.apis import build_model
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.apis import build_model, example_inputs
+from mmmap.engine.errors import one_line_errors
 from mmmap.engine.launch import read_config
-from mmmap.utils.complexity import count_complexity
+from mmmap.utils.complexity import Complexity, count_complexity
+
+
+def count(cfg: Config, batch: int, shape: list[int] | None, device: str) -> tuple[dict[str, Complexity], list[Tensor]]:
+    """The counts of a config's model, and what it was run on."""
+    with torch.device(device):
+        model = build_model(cfg)
+        views = example_inputs(cfg, model, batch, shape)
+        return count_complexity(model, views if len(views) > 1 else views[0]), views
 
 
 def main() -> None:
@@ -29,16 +39,20 @@ def main() -> None:
     args = parser.parse_args()
     with one_line_errors():
         cfg = read_config(args.config)
-        with torch.device('meta'):
-            model = build_model(cfg)
-            shape = args.shape or getattr(model.backbone, 'img_size', None)
-            if shape is None:
-                raise UserError(f'{type(model.backbone).__name__} tells no image size: give one with --shape')
-            inputs = torch.empty(args.batch, getattr(model.backbone, 'in_channels', 3), *shape)
-            parts = count_complexity(model, inputs)
+        try:
+            parts, views = count(cfg, args.batch, args.shape, 'meta')
+        except RuntimeError as error:
+            if 'meta' not in str(error):
+                raise
+            print('The model looks at values, so that it has to be computed.')
+            parts, views = count(cfg, args.batch, args.shape, 'cpu')
+        shape = views[0].shape[-2:]
         parameters = sum(part.parameters for part in parts.values())
         flops = sum(part.flops for part in parts.values())
-        print(f'{Path(args.config).stem}: {args.batch} x {shape[0]} x {shape[1]} pixels, a multiply-add is two FLOPs')
+        of = f'{len(views)} views of ' if len(views) > 1 else ''
+        print(
+            f'{Path(args.config).stem}: {of}{args.batch} x {shape[0]} x {shape[1]} pixels, a multiply-add is two FLOPs'
+        )
         print(f'{"part":20} {"parameters":>13} {"GFLOPs":>10} {"share":>7}')
         for name, part in parts.items():
             if part.parameters or part.flops:

@@ -1,6 +1,6 @@
 """Draw what a backbone looks at: effective receptive fields, attention maps, scan responses.
 
-    python tools/analysis_tools/response_maps.py CONFIG CHECKPOINT IMAGE ... --kind erf [--compare CHECKPOINT ...]
+    python tools/analysis_tools/response_maps.py CONFIG CHECKPOINT IMAGE ... --kind erf [--compare CHECKPOINT] ...
     python tools/analysis_tools/response_maps.py CONFIG CHECKPOINT IMAGE ... --kind attention|scan --blocks 3 15 31
 
 erf: the gradient of the centre token's output with respect to the pixels, averaged over the images (Luo et al. 2016,
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument('checkpoint', help=f'its checkpoint, or {UNTRAINED!r} for initial weights')
     parser.add_argument('images', nargs='+', help='image files')
     parser.add_argument('--kind', choices=['erf', *LETTERS], default='erf', help='default: %(default)s')
-    parser.add_argument('--compare', nargs='+', default=[], metavar='CHECKPOINT', help='further ones, beside the first')
+    # One at a time, so that it may stand before the images.
+    parser.add_argument('--compare', action='append', default=[], metavar='CHECKPOINT', help='another one, repeatable')
     parser.add_argument('--blocks', nargs='+', type=int, help='blocks to draw, 0 first (default: up to four)')
     parser.add_argument('--token', nargs=2, type=int, metavar=('ROW', 'COLUMN'), help='default: the centre one')
     parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")

@@ -12,15 +12,18 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
+
+# isort: split
 import torch
 from matplotlib.figure import Figure
 from mmengine.device import get_device
+from mmengine.logging import MessageHub
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-import mmmap  # noqa: F401  (registers everything)
-from mmmap.apis import build_model
+from mmmap.apis import build_model, example_inputs
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
@@ -45,9 +48,12 @@ def make_inference(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
     return infer
 
 
-def make_training(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
+def make_training(model: nn.Module, views: list[Tensor]) -> Callable[[], object]:
     """One step of training: loss, gradients, AdamW."""
     model.train()
+    # The schedule of a momentum encoder asks the run for its length.
+    MessageHub.get_current_instance().update_info('max_iters', 10**6)
+    inputs = views if len(views) > 1 else views[0]
     samples = None
     if not isinstance(model, BaseSelfSupervisor):
         classes = getattr(model.head, 'num_classes', None)
@@ -97,12 +103,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
     device = torch.device(get_device())
     with one_line_errors():
-        model = build_model(read_config(args.config)).to(device)
-        shape = args.shape or getattr(model.backbone, 'img_size', None)
-        if shape is None:
-            raise UserError(f'{type(model.backbone).__name__} tells no image size: give one with --shape')
-        inputs = torch.randn(args.batch_size, getattr(model.backbone, 'in_channels', 3), *shape, device=device)
-        run = (make_training if args.train else make_inference)(model, inputs)
+        cfg = read_config(args.config)
+        model = build_model(cfg).to(device)
+        views = example_inputs(cfg, model, args.batch_size, args.shape)
+        shape = views[0].shape[-2:]
+        run = make_training(model, views) if args.train else make_inference(model, views[0])
 
         def step() -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
@@ -113,9 +118,9 @@ def main() -> None:
         machine = describe_machine(args.seed, args.threads)
         print_machine(machine)
         seconds = time_in_turns({'': step}, args.repeats, warm_up=args.warm_up)['']
-        # Whatever stays: weights, and in training the optimizer's state.
-        kept = [*model.parameters(), *model.buffers()]
-        resident = sum(x.nbytes for x in kept) + (2 * sum(x.nbytes for x in model.parameters()) if args.train else 0)
+        resident = sum(x.nbytes for x in (*model.parameters(), *model.buffers()))
+        if args.train:  # Two averages of AdamW.
+            resident += 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
         peak = resident + peak_memory(step, device)
     speed = args.batch_size / statistics.median(seconds)
     kind = 'training' if args.train else 'inference'

@@ -1,0 +1,65 @@
+"""Models and images without a Runner."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mmmap.apis import build_model, example_inputs, load_images, load_model, stored_model
+from mmmap.engine.errors import UserError
+
+
+@pytest.fixture
+def cfg(map_cfg):
+    preprocessor = dict(type='SelfSupDataPreprocessor', mean=[10.0] * 3, std=[2.0] * 3, to_rgb=True)
+    return Config(dict(model=map_cfg(), data_preprocessor=preprocessor, default_scope='mmpretrain'))
+
+
+def test_the_preprocessor_of_the_config_unless_the_model_has_one(cfg):
+    assert build_model(cfg).data_preprocessor.mean.flatten().tolist() == [10.0] * 3
+    cfg.model.data_preprocessor = dict(type='SelfSupDataPreprocessor', mean=[7.0] * 3, std=[2.0] * 3, to_rgb=True)
+    assert build_model(cfg).data_preprocessor.mean.flatten().tolist() == [7.0] * 3
+    assert '_scope_' not in cfg.model
+    with pytest.raises(UserError, match='has no model'):
+        build_model(Config(dict(train_cfg={})))
+
+
+def test_weights_must_fit(cfg, tmp_path):
+    model = build_model(cfg).train()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'whole.pth')
+    state = build_model(cfg).state_dict()
+    loaded = load_model(build_model(cfg), str(tmp_path / 'whole.pth'))
+    assert not loaded.training
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
+    )
+    del state['head.proj.bias']
+    torch.save(dict(state_dict=state), tmp_path / 'part.pth')
+    with pytest.raises(RuntimeError, match=r'head\.proj\.bias'):
+        load_model(build_model(cfg), str(tmp_path / 'part.pth'))
+    with pytest.raises(UserError, match='stores no model config'):
+        stored_model(str(tmp_path / 'part.pth'))
+
+
+def test_images_are_resized_cropped_and_normalised(cfg, tmp_path):
+    pixels = np.zeros((32, 96, 3), np.uint8)
+    pixels[:, 32:64] = (30, 50, 70)
+    Image.fromarray(pixels).save(tmp_path / 'wide.png')
+    inputs = load_images(build_model(cfg), [str(tmp_path / 'wide.png')], (32, 32))
+    expected = (torch.tensor([30.0, 50.0, 70.0]) - 10) / 2
+    torch.testing.assert_close(inputs, expected.view(1, 3, 1, 1).expand(1, 3, 32, 32))
+    (tmp_path / 'broken.png').write_bytes(b'nothing')
+    with pytest.raises(Exception, match=r'broken\.png'):
+        load_images(build_model(cfg), [str(tmp_path / 'broken.png')], (32, 32))
+
+
+def test_example_inputs_of_each_view(cfg):
+    model = build_model(cfg)
+    (inputs,) = example_inputs(cfg, model, 2)
+    assert inputs.shape == (2, 3, 64, 64)
+    cfg.train_dataloader = dict(dataset=dict(pipeline=[dict(type='MultiView', num_views=[2, 1])]))
+    assert [view.shape for view in example_inputs(cfg, model, 1, (32, 48))] == [(1, 3, 32, 48)] * 3
+    del model.backbone.img_size
+    with pytest.raises(UserError, match='MAPHybrid tells no image size: give one with --shape'):
+        example_inputs(cfg, model, 1)
