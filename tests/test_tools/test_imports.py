@@ -1,4 +1,4 @@
-"""Tools import mmmap before mmpretrain, whose models do not load by themselves beside a torchvision without operators."""
+"""Tools import mmmap before mmpretrain, whose models may not load without it beside a torchvision without operators."""
 
 import ast
 from pathlib import Path
