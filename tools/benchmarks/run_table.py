@@ -146,7 +146,8 @@ def run_table(args: argparse.Namespace) -> int:
         with Progress(runner, runs, args.jobs) as progress:
             failures += runner.run_all(runs, args.jobs, progress.tick, done)
         report()
-    print(f'report: {out / args.table / "report.md"}')
+    if (out / args.table / 'report.md').is_file():
+        print(f'report: {out / args.table / "report.md"}')
     return 1 if failures else 0
 
 

@@ -53,6 +53,17 @@ def rescale(cfg: Config, epochs: int) -> None:
     cfg.param_scheduler = kept
 
 
+def _drop_empty_schedules(cfg: Config, images: int, gpus: int) -> None:
+    """Drop warm-ups of less than an iteration, which mmengine refuses."""
+    length = -(-images // (cfg.train_dataloader.batch_size * gpus))
+    cfg.param_scheduler = [
+        scheduler
+        for scheduler in cfg.get('param_scheduler') or []
+        if not scheduler.get('convert_to_iter_based')
+        or int(scheduler.get('begin', 0) * length) < int(scheduler.get('end', 10**9) * length)
+    ]
+
+
 def _intervals(cfg: Config) -> list[tuple[ConfigDict, str]]:
     found = [(cfg.train_cfg, key) for key in ('val_interval', 'val_begin') if key in cfg.train_cfg]
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
@@ -131,6 +142,8 @@ def _load(path: str) -> Config:
 
 def _finish(cfg: Config, name: str, base: str, row: Row, seed: int, folder: Path, request: Request) -> Stage:
     images = request.data.apply(cfg)
+    if request.epochs is not None and images['train']:
+        _drop_empty_schedules(cfg, images['train'], request.gpus)
     cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
     checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='AtomicCheckpointHook'))
     # All that a table needs, and no more disk than that.

@@ -105,12 +105,12 @@ def refuse_other_settings(runs: Iterable[Run], restart: bool) -> list[str]:
         stale = False
         for stage in run.stages:
             difference = stage.difference()
-            if difference and not restart:
+            if difference and not restart and stage.has_progress():
                 raise UserError(
                     f'{run}: its {stage.name} in {stage.folder} was started with other settings: {difference}: '
                     'use another --out, or --restart to throw such runs away'
                 )
-            if difference:
+            if difference and stage.has_progress():
                 messages.append(f'{run}: starting {stage.name} again: {difference}')
             # What builds on other weights is stale as well; kNN and probe do not build on the fine-tuning.
             if difference or stale:

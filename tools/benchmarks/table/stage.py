@@ -85,6 +85,10 @@ class Stage:
                  for key, value in self.cfg.to_dict().items()]  # fmt: skip
         AtomicLocalBackend().put_text(''.join(lines), self.config_file)
 
+    def has_progress(self) -> bool:
+        """Whether anything would be lost with the files of this stage."""
+        return self.result_file.is_file() or any(self.work_dir.glob('*.pth'))
+
     def difference(self) -> str | None:
         """Tell in what this stage differs from the one whose files are there.
 
