@@ -9,9 +9,8 @@ fixtures      the model against stored numbers of the released code
 sync          no wait of the host in a step, no graph break in encoder and decoder
 scan-speed    the triton scan against mamba-ssm with flips, and against the bandwidth of a copy
 step          the pretraining step against the way of the released code, see gpu/released_way.py
-vit           the step of a ViT of as many parameters under MAE
-profile       the kernels that a step spends its time in
 stability     many steps in bfloat16, nothing NaN
+vit           the step of a ViT of as many parameters under MAE
 
 A section that fails does not keep the others from running; the exit status is 1 then. With ``--device cpu`` the
 sections that need no GPU can be tried out.
@@ -28,9 +27,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from gpu import beside, checks, fixtures, scan, step
+from gpu import checks, fixtures, scan, step, vit
 from gpu.common import NAMES, ROOT, free_memory, measure_rates, one_line
 from matplotlib.figure import Figure
+from mmengine.logging import MMLogger
 
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
 
@@ -40,9 +40,8 @@ SECTIONS = {
     'sync': checks.sync,
     'scan-speed': scan.scan_speed,
     'step': step.step,
-    'vit': beside.vit,
-    'profile': beside.profile,
     'stability': checks.stability,
+    'vit': vit.vit,
 }
 
 
@@ -142,6 +141,7 @@ def main() -> None:
     """Run the report."""
     args = parse_args()
     device = torch.device(args.device)
+    MMLogger.get_current_instance().setLevel('WARNING')  # It would list every parameter's weight decay.
     machine = describe(args)
     print_machine(machine)
     report = dict(

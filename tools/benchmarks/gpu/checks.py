@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.logging import MessageHub
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from PIL import Image
 from torch import Tensor, nn
 
@@ -24,12 +25,20 @@ def _count_iterations(iteration: int, seed: int) -> None:
     MessageHub.get_current_instance().update_info_dict(dict(iter=iteration, seed=seed))
 
 
-def _optimizer(model: nn.Module, cfg, device: torch.device):
+def _optimizer(model: nn.Module, cfg: Config, device: torch.device) -> OptimWrapper:
+    """That of the config, but one fused step for all parameters of equal settings: mmengine makes a group of each."""
     settings = dict(cfg.optim_wrapper)
     if device.type != 'cuda':  # AmpOptimWrapper refuses to run there.
         settings = {key: value for key, value in settings.items() if key not in ('dtype', 'loss_scale')}
         settings['type'] = 'OptimWrapper'
-    return build_optim_wrapper(model, settings)
+    wrapper = build_optim_wrapper(model, settings)
+    merged: dict[float, list[Tensor]] = {}
+    for group in wrapper.optimizer.param_groups:
+        merged.setdefault(group['weight_decay'], []).extend(group['params'])
+    groups = [dict(params=params, weight_decay=decay) for decay, params in merged.items()]
+    options = {key: value for key, value in settings['optimizer'].items() if key != 'type'} | dict(fused=True)
+    wrapper.optimizer = type(wrapper.optimizer)(groups, **options)
+    return wrapper
 
 
 def sync(args: argparse.Namespace, report: dict, device: torch.device) -> None:
