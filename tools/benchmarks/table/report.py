@@ -1,6 +1,7 @@
 """Writes what the rows of a table came to: report.md, results.json and two pictures."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -160,7 +161,7 @@ def _draw_bars(rows: list[Row], results: Results, out: Path) -> None:
     bars['paper'] = [[row.paper] if row.paper is not None else [] for row in done]
     for panel, (stage, values) in zip(axes, bars.items(), strict=True):
         means = [statistics.mean(of) if of else 0 for of in values]
-        panel.barh(at, means, xerr=[_spread(of) or 0 for of in values], capsize=4, color='tab:blue', alpha=0.6)
+        panel.barh(at, means, xerr=[_spread(of) or math.nan for of in values], capsize=4, color='tab:blue', alpha=0.6)
         for y, of in zip(at, values, strict=True):
             if stage != 'paper':
                 panel.plot(of, [y] * len(of), 'k.', markersize=4)
