@@ -1,108 +1,151 @@
-"""Every config is read, its model runs, and what it names is there."""
+"""Every config is read, and what it names is there and fits: optimizer, schedule, data, hooks, numbers in its name."""
 
-from pathlib import Path
+import re
 
 import pytest
-import torch
 import yaml
-from mmengine.config import Config
+from config_cases import (
+    CONFIGS,
+    ROOT,
+    STRATEGY,
+    build_on_meta,
+    config_of,
+    find,
+    is_classifier,
+    name_parts,
+    read,
+    starting_point,
+)
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, PARAM_SCHEDULERS, init_default_scope
-from mmpretrain.registry import DATASETS, TRANSFORMS
+from mmengine.registry import FUNCTIONS, HOOKS, METRICS, PARAM_SCHEDULERS, RUNNERS, STRATEGIES
+from mmpretrain.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 
 from mmmap.engine.device import adapt_to_device
-from mmmap.registry import MODELS
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
-
-
-@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
-def cfg(request):
-    cfg = Config.fromfile(request.param)
-    init_default_scope(cfg.default_scope)
-    return cfg
+EVERY = pytest.mark.parametrize('cfg', CONFIGS, ids=lambda path: path.stem, indirect=True)
+EXEMPT = re.compile(r'(bias|\.D|A_log|pos_embed(\.weight)?|register_tokens|mask_token|cls_token)$')
 
 
-def build_on_meta(cfg):
-    """The model without memory behind its weights, so that the largest is as cheap as the smallest."""
-    with torch.device('meta'):
-        return MODELS.build(cfg.model)
-
-
-def test_model_pretrains(cfg):
-    model = build_on_meta(cfg)
-    crop = next(t for t in cfg.train_dataloader.dataset.pipeline if t['type'].endswith('RandomResizedCrop'))['scale']
-    assert model.backbone.img_size == (crop, crop)
-    inputs = torch.empty(2, 3, crop, crop, device='meta')
-    reconstruction = model.reconstruct(inputs)
-    assert reconstruction.pred.shape == (2, (crop // model.backbone.patch_size) ** 2, model.head.proj.out_features)
-    # The stored positions are those of this size: nothing is resized at each step.
-    assert model.neck.pos_embed.weight.shape[1:3] == model.backbone.pos_embed.weight.shape[1:3] == reconstruction.grid
-    reconstruction.loss().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
-
-
-def test_optimizer_and_schedule(cfg):
+@EVERY
+def test_optimizer(cfg):
     cfg.launcher = 'none'
     adapt_to_device(cfg)
+    if cfg.get('strategy'):
+        # DeepSpeed's wrapper takes an optimizer only; the groups are those of any.
+        cfg.optim_wrapper.type = 'OptimWrapper'
     model = build_on_meta(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     decay = {}
-    names = {id(p): name for name, p in model.named_parameters()}
     for group in wrapper.optimizer.param_groups:
+        assert group['lr'] > 0
         for p in group['params']:
-            decay[names[id(p)]] = group['weight_decay']
-    assert len(decay) == len(names)
-    exempt = {name for name, value in decay.items() if value == 0}
-    expected = {
-        name
-        for name, p in model.named_parameters()
-        if p.ndim == 1 or name.endswith(('bias', '.D', 'A_log', 'pos_embed.weight', 'mask_token'))
-    }
-    assert exempt == expected
-    assert set(decay.values()) == {0.0, cfg.optim_wrapper.optimizer.weight_decay}
-    # The schedule covers the run without a gap.
+            if id(p) in names:
+                assert names[id(p)] not in decay
+                decay[names[id(p)]] = group['weight_decay']
+    assert set(decay) == set(names.values())
+    given = cfg.optim_wrapper.optimizer.get('weight_decay', 0.0)
+    assert set(decay.values()) <= {0.0, given}
+    if given:
+        exempt = {name for name, value in decay.items() if value == 0}
+        assert exempt == {n for n, p in model.named_parameters() if n in decay and (p.ndim <= 1 or EXEMPT.search(n))}
+
+
+@EVERY
+def test_schedule_covers_the_run_without_a_gap(cfg):
+    rate = cfg.optim_wrapper.get('paramwise_cfg', {}).get('layer_decay_rate', 1.0)
     ends = 0
     for scheduler in cfg.param_scheduler:
         assert scheduler.begin == ends
         assert PARAM_SCHEDULERS.get(scheduler.type)
         ends = scheduler.end
         assert scheduler.get('T_max', ends - scheduler.begin) == ends - scheduler.begin
+        # An absolute minimum would lift the layers whose rate has decayed below it.
+        assert rate == 1 or scheduler.get('eta_min') is None
     assert ends == cfg.train_cfg.max_epochs
 
 
+@EVERY
 def test_data_and_hooks(cfg):
-    loaders = [cfg.train_dataloader]
+    loaders = [cfg[f'{name}_dataloader'] for name in ('train', 'val', 'test') if cfg.get(f'{name}_dataloader')]
+    loaders += [cfg.test_cfg.bank_dataloader] if (cfg.get('test_cfg') or {}).get('bank_dataloader') else []
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         built = HOOKS.build(hook)
         loaders += [getattr(built, name) for name in ('bank_dataloader', 'query_dataloader') if hasattr(built, name)]
     for loader in loaders:
         assert DATASETS.get(loader.dataset.type)
+        assert DATA_SAMPLERS.get(loader.sampler.type)
         for transform in loader.dataset.pipeline:
             TRANSFORMS.build(transform)
+    for name in ('val', 'test'):
+        # mmengine wants all three of them or none.
+        present = [cfg.get(f'{name}_{part}') is not None for part in ('dataloader', 'cfg', 'evaluator')]
+        assert len(set(present)) == 1
+        for metric in find(cfg.get(f'{name}_evaluator'), ''):
+            METRICS.build(metric)
 
 
-def test_batch_size_in_the_name_is_that_of_the_config(cfg):
-    if 'xb' not in Path(cfg.filename).stem:
+@EVERY
+def test_numbers_in_the_name_are_those_of_the_config(cfg):
+    parts = name_parts(cfg.filename)
+    if 'batch' in parts:
+        assert cfg.train_dataloader.batch_size == parts['batch']
+        if (cfg.get('auto_scale_lr') or {}).get('enable'):
+            assert cfg.auto_scale_lr.base_batch_size == parts['gpus'] * parts['batch']
+    if 'epochs' in parts:
+        assert cfg.train_cfg.max_epochs == parts['epochs']
+    if 'px' in parts:
+        assert cfg.model.backbone.img_size == parts['px']
+
+
+@EVERY
+def test_images_have_the_size_that_the_backbone_stores_positions_for(cfg):
+    for name in ('train', 'val', 'test'):
+        pipeline = (cfg.get(f'{name}_dataloader') or {}).get('dataset', {}).get('pipeline', [])
+        sizes = {crop.get('scale', crop.get('crop_size')) for crop in find(pipeline, 'Crop')}
+        assert sizes <= {cfg.model.backbone.img_size}
+
+
+@EVERY
+def test_checkpoint_to_start_from_is_what_another_config_writes(cfg):
+    checkpoint = starting_point(cfg)
+    if checkpoint is None:
         return
-    gpus, batch = Path(cfg.filename).stem.split('_')[2].split('-')[0].split('xb')
-    assert cfg.train_dataloader.batch_size == int(batch)
-    if cfg.get('auto_scale_lr'):
-        assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
+    before = read(config_of(checkpoint))
+    assert checkpoint.endswith(f'epoch_{before.train_cfg.max_epochs}.pth')
+    assert before.model.backbone.arch == cfg.model.backbone.arch
+    assert before.model.backbone.patch_size == cfg.model.backbone.patch_size
+    if cfg.get('load_from'):
+        # The backbone and the classifier; nothing loads the pretrained backbone over them.
+        assert is_classifier(before) and before.model.get('neck') == cfg.model.get('neck')
+        assert cfg.model.backbone.get('init_cfg') is None
 
 
-def test_front_door_is_the_base_recipe():
-    front = Config.fromfile(ROOT / 'configs/map/vit-mamba_in1k.py')
-    assert front.model.backbone.arch == 'base'
-    assert front.train_cfg.max_epochs == 1600
-    assert front.model.masking == dict(type='RandomMasking', ratio=0.5)
+@pytest.mark.parametrize('cfg', STRATEGY, ids=lambda path: path.stem, indirect=True)
+def test_strategies(cfg):
+    assert RUNNERS.get(cfg.runner_type)
+    assert STRATEGIES.get(cfg.strategy.type)
+    policy = cfg.strategy.get('model_wrapper', {}).get('auto_wrap_policy')
+    if cfg.strategy.type == 'FSDPStrategy':
+        wrap = FUNCTIONS.get(policy)
+        model = build_on_meta(cfg)
+        wrapped = [name for name, module in model.named_modules() if wrap(module, False, 0)]
+        blocks = [f'backbone.encoder.blocks.{i}' for i in range(model.backbone.num_blocks)]
+        assert wrapped[: len(blocks)] == blocks
+        # The decoder's blocks alone are left, and what is wrapped holds most of the parameters.
+        assert all(name.startswith('neck.') for name in wrapped[len(blocks) :])
+        assert not wrap(model, False, 0) and wrap(model, True, 0)
 
 
-def test_metafile_lists_the_configs_and_their_parameters():
-    models = yaml.safe_load((ROOT / 'configs/map/metafile.yml').read_text())['Models']
-    listed = {entry['Config'] for entry in models}
-    assert listed == {str(path.relative_to(ROOT)) for path in CONFIGS if path.stem.endswith('1600e_in1k')}
-    for entry in models:
-        model = build_on_meta(Config.fromfile(ROOT / entry['Config']))
-        assert sum(p.numel() for p in model.parameters()) == entry['Metadata']['Parameters']
+def test_every_metafile_lists_existing_configs():
+    listed = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    assert set(listed) == {str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('metafile.yml')}
+    for metafile in listed:
+        for entry in yaml.safe_load((ROOT / metafile).read_text())['Models']:
+            path = ROOT / entry['Config']
+            assert path.stem == entry['Name']
+            cfg = read(path)
+            metadata, parts = entry['Metadata'], name_parts(path)
+            assert sum(p.numel() for p in build_on_meta(cfg).parameters()) == metadata['Parameters']
+            assert metadata['Epochs'] == cfg.train_cfg.max_epochs
+            assert metadata['Batch Size'] == parts['gpus'] * parts['batch']

@@ -1,0 +1,120 @@
+"""The configs of the repository, and their models without memory behind the weights."""
+
+import json
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmmap.models.backbones.map_hybrid import resolve_arch
+from mmmap.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+
+
+@cache
+def _read(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
+def read(path: Path) -> Config:
+    """A config of its own, and its default scope."""
+    cfg = deepcopy(_read(path))
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def is_classifier(cfg: Config) -> bool:
+    return cfg.model.type == 'ImageClassifier'
+
+
+def _kind(path: Path) -> str:
+    try:
+        cfg = _read(path)
+    except Exception:
+        # It fails in its own tests, not in those of all others.
+        return 'broken'
+    if cfg.get('strategy'):
+        return 'strategy'
+    return 'classifier' if is_classifier(cfg) else 'pretraining'
+
+
+KINDS = {path: _kind(path) for path in CONFIGS}
+# Those with a strategy are others once more, with the same model.
+STRATEGY = [path for path in CONFIGS if KINDS[path] == 'strategy']
+CLASSIFIERS = [path for path in CONFIGS if KINDS[path] == 'classifier']
+PRETRAINING = [path for path in CONFIGS if KINDS[path] == 'pretraining']
+
+
+@cache
+def _build(text: str) -> nn.Module:
+    with torch.device('meta'):
+        return MODELS.build(json.loads(text))
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """The model on the meta device, so that the largest is as cheap as the smallest; one for equal configs."""
+    init_default_scope(cfg.default_scope)
+    model = _build(json.dumps(cfg.model.to_dict()))
+    model.zero_grad()
+    return model
+
+
+def shorten(cfg: Config) -> Config:
+    """The same model with the first and the last two of its blocks: sizes fit each other at any depth."""
+    cfg = deepcopy(cfg)
+    backbone = cfg.model.backbone
+    arch = resolve_arch(backbone.arch if isinstance(backbone.arch, str) else backbone.arch.to_dict())
+    if backbone.get('frozen_stages') == len(arch['layout']):
+        backbone.frozen_stages = 4
+    backbone.arch = arch | dict(layout=arch['layout'][:2] + arch['layout'][-2:])
+    return cfg
+
+
+def find(part: Any, type_part: str) -> Iterator[dict]:
+    """The dicts within a part of a config whose type contains a text, nested ones too."""
+    if isinstance(part, dict):
+        if type_part in str(part.get('type', '')):
+            yield part
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            yield from find(item, type_part)
+
+
+def name_parts(path: str | Path) -> dict[str, int]:
+    """What the name of a config says: gpus and batch, epochs, px."""
+    stem = Path(path).stem
+    parts = {}
+    if match := re.search(r'_(\d+)xb(\d+)', stem):
+        parts.update(gpus=int(match[1]), batch=int(match[2]))
+    if match := re.search(r'-(\d+)e_', stem):
+        parts.update(epochs=int(match[1]))
+    if match := re.search(r'-(\d+)px$', stem):
+        parts.update(px=int(match[1]))
+    elif stem.endswith('_in1k'):
+        parts.update(px=224)
+    return parts
+
+
+def starting_point(cfg: Config) -> str | None:
+    """The checkpoint that a config starts from."""
+    init_cfg = cfg.model.backbone.get('init_cfg') or {}
+    return cfg.get('load_from') or init_cfg.get('checkpoint')
+
+
+def config_of(checkpoint: str) -> Path:
+    """The config whose training writes a checkpoint work_dirs/NAME/epoch_N.pth by default."""
+    name = Path(checkpoint).parent.name
+    if name == 'demo':
+        # tools/demo.py trains it there.
+        name = 'map_hybrid-digits_1xb64-coslr-16e_digits-28px'
+    return next(path for path in CONFIGS if path.stem == name)

@@ -1,0 +1,45 @@
+"""Data sets of a few generated images, laid out as the configs expect them."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+NUM_IMAGES = 4
+
+
+def _image(seed: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype='uint8')
+
+
+def write_imagenet(root: Path) -> None:
+    """With meta/SPLIT.txt for the labels, so that 1,000 folders are not needed."""
+    for split in ('train', 'val'):
+        for folder in (root / split, root / 'meta'):
+            folder.mkdir(parents=True, exist_ok=True)
+        names = [f'{i}.JPEG' for i in range(NUM_IMAGES)]
+        for i, name in enumerate(names):
+            Image.fromarray(_image(i, 60, 80)).save(root / split / name)
+        (root / 'meta' / f'{split}.txt').write_text('\n'.join(f'{name} {i}' for i, name in enumerate(names)))
+
+
+def write_digits(root: Path) -> None:
+    for split in ('train', 'test'):
+        for i in range(10):
+            path = root / split / str(i) / 'image.png'
+            path.parent.mkdir(parents=True)
+            Image.fromarray(_image(i, 28, 28)).save(path)
+
+
+def write_cifar10(root: Path) -> None:
+    """The Python version of CIFAR-10; the test has to skip the check of its hashes."""
+    folder = root / 'cifar-10-batches-py'
+    folder.mkdir(parents=True)
+    for number, name in enumerate([*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch']):
+        data = np.stack([_image(10 * number + i, 32, 32).transpose(2, 0, 1).ravel() for i in range(NUM_IMAGES)])
+        with open(folder / name, 'wb') as file:
+            pickle.dump({'data': data, 'labels': list(range(NUM_IMAGES))}, file)
+    names = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
+    with open(folder / 'batches.meta', 'wb') as file:
+        pickle.dump({'label_names': names}, file)
