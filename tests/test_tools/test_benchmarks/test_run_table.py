@@ -196,7 +196,7 @@ def test_a_table_is_killed_continued_and_reported(table, images, run_tool, capsy
     tiny_table.write_configs(tmp_path)
     out, runs = tmp_path / 'out', tmp_path / 'out' / 'runs'
     # Long enough to be killed in the middle.
-    asked = ['tiny', '--data', images, '--out', out, '--epochs', 60, 2]
+    asked = ['tiny', '--data', images, '--out', out, '--epochs', 30, 2]
     command = [sys.executable, tiny_table.__file__, tmp_path, *asked, '--rows', 'scratch', 'map']
     with open(tmp_path / 'output.txt', 'w') as output:
         process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, env=os.environ)
@@ -213,7 +213,7 @@ def test_a_table_is_killed_continued_and_reported(table, images, run_tool, capsy
     time.sleep(1)
     last = max(int(path.stem[6:]) for path in pretraining.glob('epoch_*.pth'))
     time.sleep(0.5)
-    assert last == max(int(path.stem[6:]) for path in pretraining.glob('epoch_*.pth')) < 60
+    assert last == max(int(path.stem[6:]) for path in pretraining.glob('epoch_*.pth')) < 30
 
     tiny_table.add_table(tmp_path)
     with pytest.raises(SystemExit) as end:
@@ -228,18 +228,18 @@ def test_a_table_is_killed_continued_and_reported(table, images, run_tool, capsy
 
     results = json.loads((out / 'tiny/results.json').read_text())
     pretrained = results['runs']['map']['0']
-    assert pretrained['pretrain']['epochs'] == 60 and pretrained['pretrain']['iterations'] == 300
-    assert pretrained['pretrain']['losses'][-1][0] == 60 and pretrained['pretrain']['seconds'] > 0
+    assert pretrained['pretrain']['epochs'] == 30 and pretrained['pretrain']['iterations'] == 150
+    assert pretrained['pretrain']['losses'][-1][0] == 30 and pretrained['pretrain']['seconds'] > 0
     assert [epoch for epoch, _ in pretrained['finetune']['accuracies']] == [1, 2]
     assert pretrained['finetune']['accuracy'] == pretrained['finetune']['accuracies'][-1][1]
     assert 0 <= pretrained['knn']['accuracy'] <= 100
     summary = {row['name']: row for row in results['rows']}
-    assert summary['scratch']['passes'] == 2 * 40 and summary['map']['passes'] == 62 * 40
+    assert summary['scratch']['passes'] == 2 * 40 and summary['map']['passes'] == 32 * 40
     # The fine-tuning did start from the pretraining.
     assert 'Loads checkpoint' in (runs / 'map/seed0/finetune.log').read_text()
     report = (out / 'tiny/report.md').read_text()
     accuracy = f'{pretrained["finetune"]["accuracy"]:.2f}'
-    assert f'| MAP | {accuracy} | {accuracy} |' in report and '| 84.9¹ | 60 + 2 | 40 | 2,480 |' in report
+    assert f'| MAP | {accuracy} | {accuracy} |' in report and '| 84.9¹ | 30 + 2 | 40 | 1,280 |' in report
     assert 'broken seed 0: pretrain: error' in report and '`python tools/benchmarks/run_table.py tiny' in report
     for name in ('bars.png', 'curves.png'):
         assert Image.open(out / 'tiny' / name).width > 500
@@ -255,6 +255,26 @@ def test_a_table_is_killed_continued_and_reported(table, images, run_tool, capsy
         run_tool('benchmarks/run_table.py', *other)
     line = capsys.readouterr().err.splitlines()[-1]
     assert end.value.code == 1 and 'optim_wrapper.optimizer.lr was 0.001, is 0.002' in line and '--restart' in line
+
+
+def test_progress_is_read_from_the_log(table, tmp_path):
+    from table.progress import Progress, last_state
+    from table.run import Launcher, Run, Runner
+
+    cfg = Config(dict(train_cfg=dict(max_epochs=10)))
+    stages = [table.compose.Stage(name, cfg, tmp_path) for name in ('pretrain', 'finetune')]
+    assert last_state(stages[0]) is None
+    stages[0].log_file.write_text(
+        'starting\n11/23 18:00:00 - mmengine - INFO - Epoch(train)  [2][10/50]  lr: 1e-3  eta: 0:10:00  time: 0.1\n'
+        '11/23 18:00:09 - mmengine - INFO - Epoch(train)  [3][25/50]  lr: 1.0e-03  eta: 1 day, 0:12:30  loss: 0.25\n'
+        'Saving checkpoint at 3 epochs\n'
+    )
+    state = last_state(stages[0])
+    assert state == dict(done=2.5, left=86400 + 750, loss='0.25')
+    runner, run = Runner(Launcher()), Run('map', 0, stages)
+    runner.running['x'] = run, stages[0], time.monotonic()
+    # The fine-tuning is thought to take as long an epoch as what is known.
+    assert Progress(runner, [run], 1).time_left({'x': state}) == pytest.approx(state['left'] * (1 + 10 / 7.5))
 
 
 def test_stages_on_other_weights_are_thrown_away_with_them(table, images, tmp_path):
