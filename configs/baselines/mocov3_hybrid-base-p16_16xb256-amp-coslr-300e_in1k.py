@@ -47,7 +47,11 @@ model = dict(
     ),
 )
 
-train_dataloader = dict(batch_size=256)
+train_dataloader = dict(
+    batch_size=256,
+    # Anew, for mmengine would hand the scope that a base of mmpretrain's leaves here to the function.
+    collate_fn=dict(_delete_=True, type='default_collate'),
+)
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',

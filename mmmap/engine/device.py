@@ -94,6 +94,15 @@ def adapt_to_device(cfg: Config) -> list[str]:
         if type_name(strategy['type']) == 'FSDPStrategy':
             # mmengine's default is the number of a GPU.
             cfg.merge_from_dict({'strategy.model_wrapper.device_id': 'cpu'})
+            if strategy.get('state_dict_cfg') == 'full':
+                # As 'full', without moving to the CPU what is there: torch 2.13 crashes over it.
+                cfg.strategy.state_dict_cfg = dict(
+                    state_dict_type='FULL_STATE_DICT',
+                    state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
+                    optim_state_dict_config=dict(
+                        type='FullOptimStateDictConfig', rank0_only=True, offload_to_cpu=False
+                    ),
+                )
         return messages
     if cfg.get('model_wrapper_cfg') is None:
         # What mmengine does by itself when no wrapper is configured, apart from the device ids.

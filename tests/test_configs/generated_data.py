@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-NUM_IMAGES = 4
+# Enough for 20 nearest neighbours, with three of each class of digits.
+NUM_IMAGES = 24
 
 
 def _image(seed: int, height: int, width: int) -> np.ndarray:
@@ -27,9 +28,10 @@ def write_imagenet(root: Path) -> None:
 def write_digits(root: Path) -> None:
     for split in ('train', 'test'):
         for i in range(10):
-            path = root / split / str(i) / 'image.png'
-            path.parent.mkdir(parents=True)
-            Image.fromarray(_image(i, 28, 28)).save(path)
+            folder = root / split / str(i)
+            folder.mkdir(parents=True)
+            for seed in range(3):
+                Image.fromarray(_image(seed, 28, 28)).save(folder / f'{seed}.png')
 
 
 def write_cifar10(root: Path) -> None:
@@ -39,7 +41,7 @@ def write_cifar10(root: Path) -> None:
     for number, name in enumerate([*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch']):
         data = np.stack([_image(10 * number + i, 32, 32).transpose(2, 0, 1).ravel() for i in range(NUM_IMAGES)])
         with open(folder / name, 'wb') as file:
-            pickle.dump({'data': data, 'labels': list(range(NUM_IMAGES))}, file)
+            pickle.dump({'data': data, 'labels': [i % 10 for i in range(NUM_IMAGES)]}, file)
     names = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
     with open(folder / 'batches.meta', 'wb') as file:
         pickle.dump({'label_names': names}, file)

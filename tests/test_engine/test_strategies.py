@@ -37,6 +37,10 @@ def test_fsdp_without_an_accelerator_is_on_the_cpu():
     assert cfg.strategy.model_wrapper.device_id == 'cpu'
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
     assert cfg.get('model_wrapper_cfg') is None
+    assert cfg.strategy.get('state_dict_cfg') is None
+    cfg.strategy.state_dict_cfg = 'full'
+    adapt_to_device(cfg)
+    assert cfg.strategy.state_dict_cfg.state_dict_type == 'FULL_STATE_DICT'
 
 
 def test_blocks_are_units_of_their_own(build_map):
