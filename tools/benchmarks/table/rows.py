@@ -110,6 +110,8 @@ TABLES = {
         _SCRATCH_LONG,
         _method('mocov3', 'contrastive (MoCo v3)', 83.1, 'p16_16xb256-amp-coslr-300e_in1k.py'),
         _method('ar', 'AR', 83.8),
+        _method('ar-row', 'AR, row by row'),
+        _method('ar-token', 'AR, patch by patch'),
         _method('mae', 'MAE', 83.9),
         _method('simmim', 'SimMIM'),
         _MAP,
