@@ -17,7 +17,6 @@ from mmengine.visualization import Visualizer
 from mmpretrain.datasets import CIFAR10
 
 from mmmap.engine.launch import build_runner
-from mmmap.models.backbones.map_hybrid import resolve_arch
 
 WIDTH = 48
 # One of each kind is trained in every run of the tests.
@@ -150,8 +149,6 @@ def test_pretraining_trains(data, cfg):
 
 def test_those_trained_always_exist():
     assert {path.stem for path in CONFIGS} >= ALWAYS
-    assert resolve_arch('base')['embed_dim'] != WIDTH
-    assert ROOT.is_dir()
 
 
 FSDP = """
