@@ -23,7 +23,7 @@ from mmpretrain.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from mmmap.engine.device import adapt_to_device
 
 EVERY = pytest.mark.parametrize('cfg', CONFIGS, ids=lambda path: path.stem, indirect=True)
-EXEMPT = re.compile(r'(bias|\.D|A_log|pos_embed(\.weight)?|register_tokens|mask_token|cls_token)$')
+EXEMPT = re.compile(r'(bias|\.D|A_log|pos_embed(\.weight)?|register_tokens|mask_token|cls_token|start_token)$')
 
 
 @EVERY

@@ -18,7 +18,7 @@ MULTIPLIERS = ('lr_mult', 'decay_mult')
 
 # Biases, positions, learned tokens, and what Mamba's authors exempt. The mixers hold theirs as matrices, one row a
 # direction, so the number of dimensions does not tell them.
-_NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed(\.weight)?|register_tokens|mask_token|cls_token|A_log|D)$')
+_NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed(\.weight)?|register_tokens|(mask|cls|start)_token|A_log|D)$')
 # What FSDP, torch.compile and activation checkpointing put into the names of what they wrap.
 _WRAPPERS = re.compile(r'(?<![^.])(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.')
 
