@@ -172,7 +172,6 @@ def test_second_derivative_is_refused(backend):
         grad.sum().backward()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile needs a C++ compiler')
 @pytest.mark.parametrize('backend', FAST)
 def test_compiles_into_one_graph(backend):

@@ -88,7 +88,6 @@ def test_nothing_is_kept_without_gradients(backend):
         torch.ops.mmmap.selective_scan_backward(torch.ones_like(out), None, saved, *tensors, True, False, backend)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile needs a C++ compiler')
 @pytest.mark.parametrize('backend', FAST)
 def test_compiles_into_one_graph(backend):

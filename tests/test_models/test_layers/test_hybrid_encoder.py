@@ -277,7 +277,6 @@ def test_an_unknown_backend_is_named():
         HybridEncoder(16, 'M', scan_backend='cuda12')(torch.randn(1, 2, 16))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile needs a C++ compiler')
 def test_compiles_into_one_graph():
     torch.manual_seed(0)

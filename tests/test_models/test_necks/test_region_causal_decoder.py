@@ -111,7 +111,7 @@ def test_knowing_the_regions_changes_no_prediction(rule):
     torch.testing.assert_close(known, unknown)
 
 
-INDUCTOR = pytest.param('region_causal', 'inductor', marks=pytest.mark.slow)
+INDUCTOR = pytest.param('region_causal', 'inductor')
 
 
 # Tracing both passes takes the first backend; making kernels of them, as users do, takes many times longer.
