@@ -17,7 +17,7 @@ from mmmap.models.backbones.map_hybrid import resolve_arch
 from mmmap.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+FILES = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 
 
 @cache
@@ -42,12 +42,20 @@ def _kind(path: Path) -> str:
     except Exception:
         # It fails in its own tests, not in those of all others.
         return 'broken'
+    if cfg.default_scope in DENSE:
+        return DENSE[cfg.default_scope]
     if cfg.get('strategy'):
         return 'strategy'
     return 'classifier' if is_classifier(cfg) else 'pretraining'
 
 
-KINDS = {path: _kind(path) for path in CONFIGS}
+# The kinds whose packages may be missing, each with tests of its own.
+DENSE = {'mmseg': 'segmentation', 'mmdet': 'detection'}
+KINDS = {path: _kind(path) for path in FILES}
+SEGMENTATION = [path for path in FILES if KINDS[path] == 'segmentation']
+DETECTION = [path for path in FILES if KINDS[path] == 'detection']
+# All others need mmpretrain alone.
+CONFIGS = [path for path in FILES if KINDS[path] not in DENSE.values()]
 # Those with a strategy are others once more, with the same model.
 STRATEGY = [path for path in CONFIGS if KINDS[path] == 'strategy']
 CLASSIFIERS = [path for path in CONFIGS if KINDS[path] == 'classifier']

@@ -144,6 +144,9 @@ def test_every_metafile_lists_existing_configs():
         for entry in yaml.safe_load((ROOT / metafile).read_text())['Models']:
             path = ROOT / entry['Config']
             assert path.stem == entry['Name']
+            if path not in CONFIGS:
+                # Segmentation and detection have tests of their own.
+                continue
             cfg = read(path)
             metadata, parts = entry['Metadata'], name_parts(path)
             assert sum(p.numel() for p in build_on_meta(cfg).parameters()) == metadata['Parameters']
