@@ -135,13 +135,17 @@ def token_responses(
         (B, rows, columns).
 
     Raises:
-        ValueError: If there is no such token or block.
+        ValueError: If there is no such token or block, or the block is not run or attends within windows.
     """
     _check_token(token, backbone.grid_of(*inputs.shape[-2:]))
     layout = backbone.encoder.layout
     for block in blocks:
         if not 0 <= block < len(layout):
             raise ValueError(f'block {block} does not exist: the backbone has {len(layout)} blocks, 0 first')
+        if block > max(backbone.out_indices):
+            raise ValueError(f'block {block} lies behind the last of out_indices={backbone.out_indices}: it is not run')
+        if backbone.window_size and block in backbone.encoder.windowed_blocks:
+            raise ValueError(f'block {block} attends within windows: set window_size=0 to see all that it could')
     parts = {i: getattr(backbone.encoder.blocks[i], 'mixer' if layout[i] == 'M' else 'attn') for i in blocks}
     seen = {}
 

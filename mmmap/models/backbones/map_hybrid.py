@@ -3,11 +3,20 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..layers import GridSerialization, HybridEncoder, LearnedPositionEmbedding, Tokens, grid_coords, register_order
+from ..layers import (
+    GridSerialization,
+    GridWindows,
+    HybridEncoder,
+    LearnedPositionEmbedding,
+    Tokens,
+    grid_coords,
+    register_order,
+)
 from ..layers.position_encoding import to_pair
 from .pretrained import PretrainedBackbone
 
@@ -58,6 +67,12 @@ class MAPHybrid(PretrainedBackbone):
     A patch embedding with learned positions, then a :class:`HybridEncoder`. For classification, register tokens are
     spread through the sequence as in Mamba-R (arXiv 2405.14858).
 
+    For dense tasks, ``out_type='featmap'`` gives maps of the patches at any image size that the patch size divides; the
+    data preprocessor pads the others (``pad_size_divisor`` in mmdet, ``size_divisor`` in mmseg). Padding is not masked:
+    every token hears of every other, so that the features of an image change with the padding beside it, though not
+    with the other images of its batch. An image gives the same as part of a batch and alone if both are padded to one
+    size.
+
     Args:
         arch (str | dict): 'tiny', 'small', 'base', 'large' or 'huge', or a dict of ``embed_dim``, ``layout`` and
             ``num_heads`` (and optionally ``num_registers``, ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``).
@@ -68,13 +83,19 @@ class MAPHybrid(PretrainedBackbone):
         in_channels (int): Image channels. Defaults to 3.
         out_type (str): What :meth:`forward` returns for each tapped block, all of it behind the final norm:
             'registers', the register tokens (B, n, C); 'avg_featmap', the mean of the image tokens (B, C);
-            'featmap', the image tokens as a map (B, C, rows, columns); 'raw', the sequence (B, L + n, C) as the encoder
-            sees it. Defaults to 'registers'.
+            'featmap', the image tokens as a map (B, C, rows, columns), registers taken out and the patches where they
+            lie in the image; 'raw', the sequence (B, L + n, C) as the encoder sees it. Defaults to 'registers'.
         out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end. What is tapped is the residual
-            stream plus the block's branch. Defaults to -1.
+            stream plus the block's branch, ``RMSNorm(s + h)`` of :class:`HybridEncoder`: what a backbone of the blocks
+            up to there would give. The norm is the one final norm of the encoder for all taps. Blocks behind the last
+            tap keep their weights, but are not computed and need no gradient. Defaults to -1.
         num_registers (int, optional): Register tokens. None takes the architecture's number for
             ``out_type='registers'`` and 0 otherwise. Defaults to None.
         drop_path_rate (float): Stochastic depth. Defaults to 0.
+        window_size (int): Side, in patches, of windows within which T blocks attend on grids larger than one window,
+            as in ViTDet (arXiv 2203.16527); the last T block of each quarter of them stays global, and M blocks scan
+            the whole sequence. Windows at the far edges are smaller where the size does not divide the grid. Not for
+            backbones with registers; pretraining takes no notice of it. 0 is no windows. Defaults to 0.
         frozen_stages (int): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also the first
             k blocks, all blocks the final norm too. Defaults to -1.
         with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
@@ -103,6 +124,7 @@ class MAPHybrid(PretrainedBackbone):
         out_indices: int | Sequence[int] = -1,
         num_registers: int | None = None,
         drop_path_rate: float = 0.0,
+        window_size: int = 0,
         frozen_stages: int = -1,
         with_cp: bool = False,
         serialization: str | dict = 'row',
@@ -138,6 +160,7 @@ class MAPHybrid(PretrainedBackbone):
         if not -1 <= frozen_stages <= self.num_blocks:
             raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
         self.frozen_stages = frozen_stages
+        self.window_size = self._check_windows(window_size)
         self.serialization = GridSerialization(serialization)
         self.regions = self.serialization if regions is None else GridSerialization(regions, 'regions')
 
@@ -151,7 +174,23 @@ class MAPHybrid(PretrainedBackbone):
             self.register_pos_embed = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
             nn.init.trunc_normal_(self.register_tokens, std=0.02)
             nn.init.trunc_normal_(self.register_pos_embed, std=0.02)
+        self._freeze_unused()
         self._freeze()
+
+    def _check_windows(self, window_size: int) -> int:
+        if not isinstance(window_size, int) or window_size < 0:
+            raise ValueError(f'window_size={window_size!r}: must be a number of patches, or 0 for no windows')
+        if window_size and self.num_registers:
+            raise ValueError(
+                f'window_size={window_size}: {self.num_registers} registers belong to no window, set num_registers=0 '
+                'or window_size=0'
+            )
+        if window_size and not self.encoder.windowed_blocks:
+            raise ValueError(
+                f'window_size={window_size}: would change nothing, as four T blocks stay global and layout='
+                f'{self.encoder.layout!r} has no more; set window_size=0'
+            )
+        return window_size
 
     def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
         given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
@@ -169,7 +208,8 @@ class MAPHybrid(PretrainedBackbone):
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f'an image of {height}x{width} pixels is not divisible by patch_size={self.patch_size}: '
-                f'resize it, or pad it with pad_size_divisor={self.patch_size} in the data preprocessor'
+                f'resize it, or pad it with pad_size_divisor={self.patch_size} in the data preprocessor '
+                "(mmseg's is called size_divisor)"
             )
         return height // self.patch_size, width // self.patch_size
 
@@ -234,7 +274,10 @@ class MAPHybrid(PretrainedBackbone):
             registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)
             x = torch.cat([x, registers.to(x.dtype)], dim=1)[:, order]
         outs = []
-        for feature in self.encoder(x, taps=self.out_indices):
+        windows = None
+        if self.window_size and max(tokens.grid) > self.window_size:
+            windows = GridWindows(tokens.grid, self.window_size, tokens.order, x.device)
+        for feature in self.encoder(x, taps=self.out_indices, windows=windows):
             if self.out_type == 'registers':
                 feature = feature[:, register_positions]
             elif self.out_type != 'raw':
@@ -269,6 +312,17 @@ class MAPHybrid(PretrainedBackbone):
         if name.startswith('encoder.blocks.'):
             return int(name.split('.')[2]) + 1, num_depths
         return num_depths - 1, num_depths
+
+    def _freeze_unused(self) -> None:
+        # Parameters that get no gradient make DistributedDataParallel fail.
+        first = max(self.out_indices) + 1
+        if first < self.num_blocks:
+            self.encoder.blocks[first:].requires_grad_(False)
+            print_log(
+                f'{type(self).__name__}: out_indices={self.out_indices} leaves out blocks {first} to '
+                f'{self.num_blocks - 1}: they are not computed, and their weights need no gradient',
+                logger='current',
+            )
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

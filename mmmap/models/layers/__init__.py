@@ -1,3 +1,4 @@
+from .grid_windows import GridWindows
 from .hybrid_encoder import HybridEncoder, MambaBlock
 from .mamba_mixer import MambaMixer
 from .position_encoding import LearnedPositionEmbedding
@@ -8,6 +9,7 @@ from .weight_init import init_linears
 __all__ = [
     'DecoderBlock',
     'GridSerialization',
+    'GridWindows',
     'HybridEncoder',
     'LearnedPositionEmbedding',
     'MambaBlock',

@@ -7,6 +7,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .grid_windows import GridWindows, windowed_blocks
 from .mamba_mixer import MambaMixer
 from .region_attention import Attend, region_attention
 from .transformer_block import TransformerBlock
@@ -101,6 +102,7 @@ class HybridEncoder(nn.Module):
         self.embed_dim = embed_dim
         self.layout = layout
         self.with_cp = with_cp
+        self.windowed_blocks = windowed_blocks(layout)
         num_mamba = layout.count('M')
         # The first M block adds nothing to the stream; the others and the final sum follow the linear schedule.
         rates = [0.0, *torch.linspace(0, drop_path_rate, num_mamba, device='cpu').tolist()]
@@ -132,21 +134,34 @@ class HybridEncoder(nn.Module):
         return self.norm(stream)
 
     def forward(
-        self, x: Tensor, taps: Sequence[int] | None = None, causal_regions: Tensor | None = None
+        self,
+        x: Tensor,
+        taps: Sequence[int] | None = None,
+        causal_regions: Tensor | None = None,
+        windows: GridWindows | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Encode a sequence of tokens.
 
         Args:
             x (Tensor): Tokens, shape (B, L, C), any L >= 1.
-            taps (Sequence[int], optional): Blocks (0 first) whose state to return instead of the last one's.
+            taps (Sequence[int], optional): Blocks (0 first) whose state to return instead of the last one's. Those
+                behind the last of them are not computed.
             causal_regions (Tensor, optional): Region of each token, shape (L,), never falling along the sequence. With
                 it no token sees a later region: M blocks scan forward only, and T blocks attend to their own and
                 earlier regions. Defaults to None, every token sees all.
+            windows (GridWindows, optional): Windows over the tokens of a whole grid, within which T blocks attend but
+                for the few that stay global, see :func:`windowed_blocks`; M blocks scan the whole sequence. Not beside
+                ``causal_regions``. Defaults to None, all T blocks are global.
 
         Returns:
             Tensor | tuple[Tensor, ...]: The normalised stream ``RMSNorm(s + h)`` behind the last block, shape
             (B, L, C); with ``taps`` a tuple of it behind each named block, in the order given.
+
+        Raises:
+            ValueError: If both regions and windows are given.
         """
+        if causal_regions is not None and windows is not None:
+            raise ValueError('causal_regions and windows: T blocks cannot attend by both, give one of them')
         stream = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         # What a block gets beside the tokens.
         for_mamba, for_transformer = (), ()
@@ -158,14 +173,22 @@ class HybridEncoder(nn.Module):
         for i, (letter, block) in enumerate(zip(self.layout, self.blocks, strict=True)):
             if letter == 'M':
                 branch, stream = self._run(block, branch, stream, *for_mamba)
-            elif branch is None:
-                stream = self._run(block, stream, *for_transformer)
             else:
-                refined = self._run(block, branch, *for_transformer)
-                branch = refined + branch if before == 'M' else refined
+                tokens = stream if branch is None else branch
+                if windows is not None and i in self.windowed_blocks:
+                    refined = self._run(block, tokens.index_select(1, windows.order), windows)
+                    refined = refined.index_select(1, windows.inverse)
+                else:
+                    refined = self._run(block, tokens, *for_transformer)
+                if branch is None:
+                    stream = refined
+                else:
+                    branch = refined + branch if before == 'M' else refined
             before = letter
             if taps is not None and i in taps:
                 tapped[i] = self._normalise(branch, stream, drop=i == last)
+                if len(tapped) == len(set(taps)):
+                    break
         if taps is not None:
             return tuple(tapped[i] for i in taps)
         return self._normalise(branch, stream, drop=True)
