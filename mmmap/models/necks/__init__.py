@@ -1,5 +1,6 @@
 from .next_region_decoder import NextRegionDecoder
 from .region_causal_decoder import RegionCausalDecoder
 from .register_neck import RegisterNeck
+from .simple_feature_pyramid import SimpleFeaturePyramid
 
-__all__ = ['NextRegionDecoder', 'RegionCausalDecoder', 'RegisterNeck']
+__all__ = ['NextRegionDecoder', 'RegionCausalDecoder', 'RegisterNeck', 'SimpleFeaturePyramid']
