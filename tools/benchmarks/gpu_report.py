@@ -12,8 +12,9 @@ step          the pretraining step against the way of the released code, see gpu
 stability     many steps in bfloat16, nothing NaN
 vit           the step of a ViT of as many parameters under MAE
 
-A section that fails does not keep the others from running; the exit status is 1 then. With ``--device cpu`` the
-sections that need no GPU can be tried out.
+A section that fails does not keep the others from running; the exit status is 1 then. Triton compiles each variant of
+its backward kernel for some 15 seconds once: the first run on a machine takes several minutes, of which no timing
+shows anything. With ``--device cpu`` the sections that need no GPU can be tried out.
 """
 
 import argparse
@@ -85,8 +86,15 @@ def describe(args: argparse.Namespace) -> dict:
     return machine
 
 
+def save(path: str | None, report: dict) -> None:
+    """Write what there is so far, so that a run that is cut off has not been for nothing."""
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(report, indent=1, default=str) + '\n')
+
+
 def run_sections(args: argparse.Namespace, report: dict, device: torch.device) -> None:
-    """Run what was asked for; errors are kept in ``report['errors']``, figures written after every section."""
+    """Run what was asked for; errors are kept in ``report['errors']``. Sections call ``args.save`` as they go on."""
     for name in SECTIONS:
         if name not in args.sections:
             continue
@@ -103,9 +111,7 @@ def run_sections(args: argparse.Namespace, report: dict, device: torch.device) -
         report['seconds'][name] = round(time.perf_counter() - start, 1)
         print(f'({name}: {report["seconds"][name]:.0f} s)', flush=True)
         free_memory()
-        if args.json:
-            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-            Path(args.json).write_text(json.dumps(report, indent=1, default=str) + '\n')
+        args.save()
 
 
 def draw(report: dict, figure: Figure) -> None:
@@ -147,6 +153,7 @@ def main() -> None:
     report = dict(
         machine=machine, arguments=vars(args) | dict(command=' '.join(sys.argv)), rates={}, errors={}, seconds={}
     )
+    args.save = lambda: save(args.json, report)
     report['rates'] = measure_rates(device)
     print('one large matrix product in bfloat16 {matrix_tflops:.0f} TFLOP/s, copy {copy_gbytes:.0f} GB/s'.format_map(
         report['rates']

@@ -1,7 +1,10 @@
 """The report for GPUs, as far as a CPU can run it: the released code's way gives our loss, the checks notice errors."""
 
 import json
+import sys
+from argparse import Namespace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -122,6 +125,39 @@ def test_least_bytes():
     assert scan.least_bytes(2, 3, 9, 4, False) == moved + out
     assert scan.least_bytes(2, 3, 9, 4, True) == 3 * moved + 2 * out
     assert all(batch >= 1 for batch, _, _ in scan.speed_shapes()) and len(scan.speed_shapes()) == 12
+
+
+def test_scan_speed(monkeypatch, capsys):
+    from gpu import scan
+
+    interface = ModuleType('mamba_ssm.ops.selective_scan_interface')
+    interface.selective_scan_fn = scan.selective_scan
+    for name in ('mamba_ssm', 'mamba_ssm.ops'):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    scan_of = scan.scan_of
+    monkeypatch.setattr(scan, 'scan_of', lambda direction, backend: scan_of(direction, 'torch'))
+    monkeypatch.setattr(scan, 'speed_shapes', lambda: [(1, 3, 98)])
+    saved = []
+    args = Namespace(milliseconds=1, save=lambda: saved.append(1))
+    report = dict(rates=dict(copy_gbytes=10.0))
+    scan.scan_speed(args, report, CPU)
+    rows = report['scan-speed']['rows']
+    assert len(rows) == len(saved) == 2 and rows[0]['difference'] < 1e-6
+    for row in rows:
+        assert row['ratio_step'] == row['mamba_ssm_step'] / row['triton_step']
+        assert 0 < row['triton_step_of_copy'] < 1
+    assert '| pretraining | (1, 3, 98) | bfloat16 |' in capsys.readouterr().out
+
+
+def test_work_is_counted_without_computing():
+    from gpu.common import load_config
+    from gpu.step import count_work
+
+    parameters, flops = count_work(load_config('tiny'))
+    # Weights that multiply each visible token once, twice that backward; the decoder's each token.
+    assert parameters == pytest.approx(11.34e6, rel=0.001)
+    assert 6 * 98 * 9e6 < flops < 1.4 * 6 * (98 * 9.33e6 + 196 * 2e6)
 
 
 def test_matching_vit():

@@ -25,6 +25,11 @@ def _count_iterations(iteration: int, seed: int) -> None:
     MessageHub.get_current_instance().update_info_dict(dict(iter=iteration, seed=seed))
 
 
+def _forget_run() -> None:
+    """Let the masks be drawn as outside of a run again."""
+    MessageHub.get_current_instance().runtime_info.pop('iter', None)
+
+
 def _optimizer(model: nn.Module, cfg: Config, device: torch.device) -> OptimWrapper:
     """That of the config, but one fused step for all parameters of equal settings: mmengine makes a group of each."""
     settings = dict(cfg.optim_wrapper)
@@ -61,6 +66,7 @@ def sync(args: argparse.Namespace, report: dict, device: torch.device) -> None:
                 found = 'none'
             except Exception as error:
                 found = one_line(error)
+            _forget_run()
             rows.append(dict(model=Path(arch).stem, check=name, found=found))
         free_memory()
     report['sync'] = dict(rows=rows)
@@ -145,6 +151,7 @@ def stability(args: argparse.Namespace, report: dict, device: torch.device) -> N
         losses[iteration] = loss.detach()
     synchronize(device)
     seconds = time.perf_counter() - start
+    _forget_run()
     weights = all(torch.isfinite(p).all().item() for p in model.parameters())
     steps, values = args.stability_steps, losses.tolist()
     finite = int(torch.isfinite(losses).sum())

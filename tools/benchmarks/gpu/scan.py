@@ -124,6 +124,7 @@ def scan_check(args: argparse.Namespace, report: dict, device: torch.device) -> 
     """Every backend that is there against float64: output and gradients, all lengths, each direction and both."""
     usable = [name for name, reason in available_backends().items() if reason is None and name != 'native']
     rows = []
+    report['scan-check'] = dict(rows=rows)
     fast = [name for name in usable if name != 'reference']
     for length in args.lengths:
         short = length <= LOOP_LENGTH
@@ -135,11 +136,12 @@ def scan_check(args: argparse.Namespace, report: dict, device: torch.device) -> 
             if row['length'] == length:
                 worst[row['dtype']] = max(worst[row['dtype']], row.get('worst', float('inf')))
         print(f'L = {length}: ' + ', '.join(f'{dtype} {error:.1e}' for dtype, error in worst.items()), flush=True)
+        args.save()
     # An odd number of channels and of sequences, and a width that fills the GPU.
     for shape in ((3, 77, 50), (16, 1536, 98)):
         for dtype in LIMITS:
             rows += check_one('both', fast, shape, dtype, device)
-    report['scan-check'] = dict(rows=rows, summary=summarise(rows))
+    report['scan-check']['summary'] = summarise(rows)
     columns = dict(backend='', type='', direction='', shapes='d', output='.1e', gradients='.1e', worst='', passed='')
     print(format_table(report['scan-check']['summary'], columns))
     for row in rows:
@@ -189,29 +191,31 @@ def speed_shapes() -> list[tuple[int, int, int]]:
 
 
 def time_shape(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device, milliseconds: int) -> dict:
-    """Milliseconds forward, and forward + backward, of triton and of mamba-ssm with flips."""
+    """Milliseconds forward, and forward + backward, of triton and of mamba-ssm with flips.
+
+    Those of the GPU, from replays of a CUDA graph, and, as ``..._call``, those of a single call from Python, for which
+    the GPU waits where its kernels are shorter than what the host does to launch them.
+    """
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     inputs = make_inputs(*shape, dtype, device)
     flipping, leaves = flipping_scan(selective_scan_fn, inputs)
     dout = torch.randn(shape[0], shape[2], shape[1], device=device).to(dtype).transpose(1, 2)
-    dense = dout.contiguous()
-    calls = {
-        'triton': (lambda: scan_of('both', 'triton')(inputs), inputs, dout),
-        'mamba_ssm': (flipping, leaves, dense),
-    }
+    ours = scan_of('both', 'triton')
+    ways = {'triton': (lambda: ours(inputs), inputs, dout), 'mamba_ssm': (flipping, leaves, dout.contiguous())}
     row = dict(batch=shape[0], channels=shape[1], length=shape[2], dtype=str(dtype)[6:], use=USES[shape[2]])
-    for name, (call, wanted, gradient) in calls.items():
-        with torch.no_grad():
-            row[f'{name}_forward'] = median_ms(call, device, milliseconds)
-        row[f'{name}_step'] = median_ms(
-            lambda call=call, wanted=wanted, gradient=gradient: torch.autograd.grad(call(), wanted, gradient),
-            device,
-            milliseconds,
-        )
+    for name, (forward, wanted, gradient) in ways.items():
+
+        def both_passes(forward=forward, wanted=wanted, gradient=gradient) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(forward(), wanted, gradient)
+
+        for kind, call in (('forward', forward), ('step', both_passes)):
+            with torch.set_grad_enabled(kind == 'step'):
+                row[f'{name}_{kind}_call'] = median_ms(call, device, milliseconds)
+                row[f'{name}_{kind}'] = median_ms(call, device, milliseconds, as_graph=True)
     with torch.no_grad():
-        row['difference'] = relative_error(calls['triton'][0](), flipping())
-    for kind in ('forward', 'step'):
+        row['difference'] = relative_error(ours(inputs), flipping())
+    for kind in ('forward', 'step', 'forward_call', 'step_call'):
         row[f'ratio_{kind}'] = row[f'mamba_ssm_{kind}'] / row[f'triton_{kind}']
     return row
 
@@ -220,6 +224,7 @@ def scan_speed(args: argparse.Namespace, report: dict, device: torch.device) -> 
     """Triton in both directions against mamba-ssm with flips, and both against the bandwidth of a copy."""
     bandwidth = report['rates']['copy_gbytes']
     rows = []
+    report['scan-speed'] = dict(rows=rows)
     for dtype in LIMITS:
         for shape in speed_shapes():
             row = time_shape(shape, dtype, device, args.milliseconds)
@@ -228,8 +233,8 @@ def scan_speed(args: argparse.Namespace, report: dict, device: torch.device) -> 
                 for name in ('triton', 'mamba_ssm'):
                     row[f'{name}_{kind}_of_copy'] = moved / row[f'{name}_{kind}'] / 1e6 / bandwidth
             rows.append(row)
+            args.save()
             free_memory()
-    report['scan-speed'] = dict(rows=rows)
     shown = [
         {
             'use': row['use'],
@@ -237,11 +242,14 @@ def scan_speed(args: argparse.Namespace, report: dict, device: torch.device) -> 
             'type': row['dtype'],
             'forward': f'{row["triton_forward"]:.3f} / {row["mamba_ssm_forward"]:.3f}',
             'x': row['ratio_forward'],
-            'forward + backward': f'{row["triton_step"]:.3f} / {row["mamba_ssm_step"]:.3f}',
+            'both passes': f'{row["triton_step"]:.3f} / {row["mamba_ssm_step"]:.3f}',
             'x ': row['ratio_step'],
-            'of copy': f'{row["triton_forward_of_copy"]:.0%}, {row["triton_step_of_copy"]:.0%}',
+            'of a copy': f'{row["triton_forward_of_copy"]:.0%}, {row["triton_step_of_copy"]:.0%}',
+            'one call': f'{row["triton_step_call"]:.2f} / {row["mamba_ssm_step_call"]:.2f}',
+            'x  ': row['ratio_step_call'],
         }
         for row in rows
     ]
-    print('milliseconds, triton / mamba-ssm with flips; share of the bandwidth of a copy, forward and both passes')
+    print('milliseconds of the GPU, triton / mamba-ssm with flips; share of the bandwidth of a copy, forward and both')
+    print('passes; one call of both passes from Python, the host included')
     print(format_table(shown, {key: '.2f' if key.strip() == 'x' else '' for key in shown[0]}))

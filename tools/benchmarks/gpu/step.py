@@ -12,6 +12,8 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmmap.registry import MODELS
+
 from .common import (
     build_model,
     count_parameters,
@@ -65,14 +67,16 @@ def make_step(
     return step
 
 
-def matrix_flops(model: nn.Module, device: torch.device) -> float:
-    """Operations of matrix products, convolutions and attention, forward and backward, of an image; no scans."""
-    images = random_images(model, 2, device)
-    with FlopCounterMode(display=False) as counter:
-        model.loss(images)['loss'].backward()
-    model.zero_grad(set_to_none=True)
+def count_work(cfg: Config) -> tuple[int, float]:
+    """Parameters, and operations an image: matrix products, convolutions and attention of both passes; no scans."""
+    with torch.device('meta'):  # Nothing is computed.
+        model = MODELS.build(cfg.model).train()
+        images = random_images(model, 2, torch.device('meta'))
+        with FlopCounterMode(display=False) as counter:
+            model.loss(images)['loss'].backward()
     counts = counter.get_flop_counts()['Global']
-    return sum(flops for op, flops in counts.items() if 'mmmap' not in str(op)) / len(images)
+    flops = sum(flops for op, flops in counts.items() if 'mmmap' not in str(op)) / len(images)
+    return count_parameters(model), flops
 
 
 def busiest_kernels(step: Callable[[], Tensor], device: torch.device, steps: int = 2) -> tuple[float, list[dict]]:
@@ -168,9 +172,7 @@ def time_model(
 
         return make
 
-    model = build_model(cfg, device, args.seed)
-    parameters, flops = count_parameters(model), matrix_flops(model, device)
-    del model
+    parameters, flops = count_work(cfg)
     ways = {EAGER: ours(False)} | ({COMPILED: ours(True)} if args.compile else {})
     if kernels is not None:
         ways |= {RELEASED[way]: theirs(way) for way in WAYS}
@@ -241,6 +243,7 @@ def step(args: argparse.Namespace, report: dict, device: torch.device) -> None:
         rows = time_model(name, cfg, args, device, kernels)
         add_shares(rows, report)
         result['rows'] += rows
+        args.save()
         print(format_table([row for row in rows if 'failed' not in row], COLUMNS), flush=True)
         for row in rows:
             if row['way'] == COMPILED and 'kernels' in row:

@@ -45,5 +45,6 @@ def vit(args: argparse.Namespace, report: dict, device: torch.device) -> None:
         rows = time_model(f'ViT like {name}', cfg, args, device, None)
         add_shares(rows, report)
         result['rows'] += rows
+        args.save()
         print(f'{name}: {dict(cfg.model.backbone.arch)}, {rows[0]["parameters"] / 1e6:.1f} M parameters with decoder')
         print(format_table([row for row in rows if 'failed' not in row], COLUMNS), flush=True)
