@@ -1,0 +1,9 @@
+_base_ = './linear_hybrid-base-p16_8xb2-amp-poly-40k_ade20k-512px.py'
+
+model = dict(
+    backbone=dict(
+        arch='tiny',
+        init_cfg=dict(checkpoint='work_dirs/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
+    ),
+    decode_head=dict(in_channels=192, channels=192),
+)
