@@ -1,0 +1,10 @@
+_base_ = './cascade-mask-rcnn_hybrid-base-p16_8xb2-amp-ms-3x-36e_coco-800px.py'
+
+model = dict(
+    backbone=dict(
+        arch='tiny',
+        drop_path_rate=0.0,
+        init_cfg=dict(checkpoint='work_dirs/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
+    ),
+    neck=dict(in_channels=192),
+)

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/mask-rcnn_hybrid-base.py',
+    '../_base_/datasets/coco_ms-800px.py',
+    '../_base_/schedules/det_adamw_bs16_36e.py',
+    '../_base_/det_runtime.py',
+]
