@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..utils.versions import TASK_LIBRARIES, check_task_library
 from .checkpoint import check_checkpoint_file, find_whole_checkpoint
 from .device import adapt_to_device, init_cpu_process_group, type_name
 from .errors import UserError
@@ -42,11 +44,29 @@ def read_config(path: str | Path) -> Config:
     """Read a config file.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or a package that it needs, mmseg or mmdet, is missing or cannot be used.
     """
     if not Path(path).is_file():
         raise UserError(f'config file not found: {path}')
-    return Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ModuleNotFoundError as error:
+        # A base of another package: '{package}::...'.
+        for library in TASK_LIBRARIES:
+            if str(error).startswith(f'{MODULE2PACKAGE[library]} is not installed'):
+                _require(library, path)
+        raise
+    if cfg.get('default_scope') in TASK_LIBRARIES:
+        _require(cfg.default_scope, path)
+    return cfg
+
+
+def _require(library: str, path: str | Path) -> None:
+    """End with one line where a config's own library is missing; mmengine warns and goes on."""
+    try:
+        check_task_library(library)
+    except ImportError as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 def load_config(args: argparse.Namespace) -> Config:
