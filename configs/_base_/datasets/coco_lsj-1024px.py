@@ -1,5 +1,5 @@
-# COCO 2017 with large-scale jitter (arXiv 2012.07177), as ViTDet uses it: an image is resized to 0.1 to 2 times what fits
-# into 1024 x 1024 pixels, and cropped to these. The data preprocessor pads what is smaller.
+# COCO 2017 with large-scale jitter (arXiv 2012.07177), as ViTDet uses it: an image is resized to 0.1 to 2 times what
+# fits into 1024 x 1024 pixels, and cropped to these. The data preprocessor pads what is smaller.
 _base_ = './coco_800px.py'
 
 train_dataloader = dict(

@@ -1,5 +1,5 @@
-# Cascade Mask R-CNN (arXiv 1906.09756) on a plain backbone: three box heads in a row, each trained for a stricter overlap
-# and with finer steps, and for all classes the same box. The rest is that of Mask R-CNN.
+# Cascade Mask R-CNN (arXiv 1906.09756) on a plain backbone: three box heads in a row, each trained for a stricter
+# overlap and with finer steps, and for all classes the same box. The rest is that of Mask R-CNN.
 _base_ = './mask-rcnn_hybrid-base.py'
 
 norm_cfg = dict(type='mmpretrain.LN2d')
