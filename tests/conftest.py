@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub, MMLogger
 from torch import nn
 
@@ -79,6 +80,50 @@ def build_map(map_cfg: Callable[..., dict]) -> Callable[..., nn.Module]:
     from mmmap.registry import MODELS
 
     return lambda *args, **kwargs: MODELS.build(map_cfg(*args, **kwargs))
+
+
+def _dense_parts(backbone: dict | None, neck: dict | None) -> dict:
+    arch = dict(embed_dim=16, layout='MMMT', num_heads=2, d_state=4)
+    small = dict(type='MAPHybrid', arch=arch, img_size=64, out_type='featmap')
+    return dict(
+        backbone=small | (backbone or {}),
+        neck=dict(type='SimpleFeaturePyramid', in_channels=16, out_channels=8) | (neck or {}),
+    )
+
+
+@pytest.fixture
+def segmentor_cfg() -> Callable[..., dict]:
+    """A function that gives mmseg's own UPerNet with an auxiliary FCN head, made small, on a hybrid and a pyramid."""
+    pytest.importorskip('mmseg.models')
+
+    def make(backbone: dict | None = None, neck: dict | None = None) -> dict:
+        cfg = get_config('mmseg::_base_/models/upernet_vit-b16_ln_mln.py').model
+        head = dict(num_classes=3, channels=8, norm_cfg=dict(type='GN', num_groups=2))
+        cfg.decode_head.update(head, in_channels=[8] * 4)
+        cfg.auxiliary_head.update(head, in_channels=8)
+        cfg.pretrained = None
+        cfg.data_preprocessor.update(type='mmseg.SegDataPreProcessor', size=(64, 96), test_cfg=dict(size_divisor=16))
+        return {**cfg, 'type': 'mmseg.EncoderDecoder', **_dense_parts(backbone, neck)}
+
+    return make
+
+
+@pytest.fixture
+def detector_cfg() -> Callable[..., dict]:
+    """A function that gives mmdet's own Mask R-CNN, made small, on a hybrid and a pyramid."""
+    pytest.importorskip('mmdet.models')
+
+    def make(backbone: dict | None = None, neck: dict | None = None) -> dict:
+        cfg = get_config('mmdet::_base_/models/mask-rcnn_r50_fpn.py').model
+        cfg.data_preprocessor.type = 'mmdet.DetDataPreprocessor'
+        cfg.rpn_head.update(in_channels=8, feat_channels=8)
+        for extractor in (cfg.roi_head.bbox_roi_extractor, cfg.roi_head.mask_roi_extractor):
+            extractor.out_channels = 8
+        cfg.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16, num_classes=3)
+        cfg.roi_head.mask_head.update(in_channels=8, conv_out_channels=8, num_convs=1, num_classes=3)
+        return {**cfg, 'type': 'mmdet.MaskRCNN', **_dense_parts(backbone, dict(with_max_pool=True) | (neck or {}))}
+
+    return make
 
 
 @pytest.fixture

@@ -247,39 +247,21 @@ def test_a_schedule_keeps_the_ratios(classifier, wrapper, monkeypatch):
     assert moved['backbone.register_tokens'] == pytest.approx(sum(bases) / 32, rel=1e-4)
 
 
-def test_segmentor(classifier):
-    pytest.importorskip('mmseg.models')
-    model = MODELS.build(
-        dict(
-            type='mmseg.EncoderDecoder',
-            backbone=BACKBONE | dict(out_type='featmap'),
-            decode_head=dict(
-                type='mmseg.FCNHead', in_channels=16, in_index=0, channels=8, num_convs=1, num_classes=3,
-                norm_cfg=dict(type='BN'),
-            ),
-        )
-    )  # fmt: skip
-    check_dense(model, classifier)
+def test_segmentor(classifier, segmentor_cfg):
+    check_dense(MODELS.build(segmentor_cfg()), classifier)
 
 
-def test_detector(classifier):
-    pytest.importorskip('mmdet.models')
-    model = MODELS.build(
-        dict(
-            type='mmdet.RetinaNet',
-            backbone=BACKBONE | dict(out_type='featmap'),
-            neck=dict(
-                type='mmdet.FPN', in_channels=[16], out_channels=8, num_outs=1, norm_cfg=dict(type='GN', num_groups=2)
-            ),
-            bbox_head=dict(
-                type='mmdet.RetinaHead', num_classes=3, in_channels=8, stacked_convs=1, feat_channels=8,
-                anchor_generator=dict(
-                    type='mmdet.AnchorGenerator', scales=[8], ratios=[1.0], strides=[8]
-                ),
-            ),
-        )
-    )  # fmt: skip
-    check_dense(model, classifier)
+def test_detector(classifier, detector_cfg):
+    check_dense(MODELS.build(detector_cfg()), classifier)
+
+
+def test_blocks_behind_the_last_tap_are_in_no_group(segmentor_cfg):
+    model = MODELS.build(segmentor_cfg(backbone=dict(out_indices=(0, 1))))
+    found = settings(build(model, layer_decay_rate=RATE))
+    blocks = {name.split('.')[3] for name in found if name.startswith('backbone.encoder.blocks.')}
+    assert blocks == {'0', '1'}
+    # The depths are those of the whole backbone, as its weights were trained in it.
+    assert found['backbone.encoder.blocks.1.norm.weight'] == (RATE**3, 0)
 
 
 def check_dense(model: nn.Module, classifier: nn.Module) -> None:
@@ -288,7 +270,11 @@ def check_dense(model: nn.Module, classifier: nn.Module) -> None:
     in_classifier = settings(build(classifier, layer_decay_rate=RATE))
     assert found.keys() == {name for name, _ in model.named_parameters()}
     outside = {name: p for name, p in model.named_parameters() if not name.startswith('backbone.')}
-    assert len(outside) > 4
+    assert {name.split('.')[0] for name in outside} >= {'neck'} and len(outside) > 40
+    # The first block's is the rate to the power of the depth, the number of blocks.
+    assert found['backbone.encoder.blocks.0.norm.weight'] == (RATE ** len(ARCH['layout']), 0)
+    groups = {(lr, decay) for lr, decay in found.values()}
+    assert groups == {(RATE**power, decay) for power in range(len(ARCH['layout']) + 2) for decay in (0, 1)}
     for name, value in found.items():
         if name in outside:
             assert value == (1, 1 if outside[name].ndim > 1 else 0), name
