@@ -1,0 +1,52 @@
+"""Unpacking of the archives that data sets come in: resumable, with a progress bar, damage named in one line."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.progress import track
+
+
+def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], str | None] = str) -> int:
+    """Unpack the files of a zip archive, without those that are there already.
+
+    A file is there if it has its size; each is written under another name and renamed when it is whole, so that an
+    unpacking that was killed is taken up where it ended.
+
+    Args:
+        archive (str | Path): The archive.
+        dest (str | Path): The folder to unpack into; made if it is not there.
+        rename (Callable[[str], str | None]): From a file's path in the archive to its path under ``dest``, None to
+            leave it out. Defaults to the same path.
+
+    Returns:
+        int: How many files were written.
+
+    Raises:
+        ValueError: If the archive is damaged, or a path leads out of ``dest``; one line that names the archive.
+    """
+    archive, dest = Path(archive), Path(os.path.abspath(dest))
+    try:
+        with zipfile.ZipFile(archive) as content:
+            missing = []
+            for info in content.infolist():
+                name = None if info.is_dir() else rename(info.filename)
+                if name is None:
+                    continue
+                # Not resolved: folders of a data set may be links to another disk.
+                target = Path(os.path.normpath(dest / name))
+                if not target.is_relative_to(dest):
+                    raise ValueError(f'{archive}: {info.filename} would be written outside of {dest}')
+                if not (target.is_file() and target.stat().st_size == info.file_size):
+                    missing.append((info, target))
+            for folder in {target.parent for _, target in missing}:
+                folder.mkdir(parents=True, exist_ok=True)
+            for info, target in track(missing, f'{archive.name}:', disable=not missing):
+                part = target.with_name(f'{target.name}.part')
+                part.write_bytes(content.read(info))
+                os.replace(part, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f'{archive} is cut off or damaged ({error}): download it again') from error
+    return len(missing)
