@@ -109,3 +109,15 @@ def test_blocks_and_tokens_that_do_not_exist_are_named(build_backbone):
         token_responses(backbone, images, (0, 4), [0])
     with pytest.raises(ValueError, match=r'token \(row -1, column 0\)'):
         effective_receptive_field(backbone, images, (-1, 0))
+
+
+def test_blocks_without_such_responses_are_named(build_backbone):
+    images = torch.randn(1, 3, 64, 64)
+    early = build_backbone('MTM', out_indices=1).eval()
+    assert list(token_responses(early, images, (0, 0), [0, 1])) == [0, 1]
+    with pytest.raises(ValueError, match=r'block 2 lies behind the last of out_indices=\(1,\)'):
+        token_responses(early, images, (0, 0), [2])
+    windowed = build_backbone('TTTTT', out_type='featmap', window_size=2).eval()
+    assert list(token_responses(windowed, images, (0, 0), [1])) == [1]
+    with pytest.raises(ValueError, match='block 0 attends within windows'):
+        token_responses(windowed, images, (0, 0), [0])
