@@ -8,6 +8,7 @@ from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
+from mmmap.engine.testing import draw_predictions, enable_tta
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +19,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
+    parser.add_argument('--tta', action='store_true', help="augment each image as the config's tta_pipeline says")
+    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of segmentors and detectors into DIR')
     add_common_options(parser)
     return parser.parse_args()
 
@@ -33,6 +36,10 @@ def main() -> None:
         if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out: expected a .pkl file, got {args.out}')
         check_checkpoint_file(args.checkpoint)
+        if args.tta:
+            enable_tta(cfg)
+        if args.show_dir is not None:
+            draw_predictions(cfg, args.show_dir)
         cfg.load_from, cfg.resume = args.checkpoint, False
         runner = build_runner(cfg, [])
         require_fit(runner, args.checkpoint)

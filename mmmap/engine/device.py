@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as torch_dist
 from mmengine.config import Config
@@ -46,6 +47,16 @@ def _disable_amp(cfg: Config) -> str | None:
     return f'No accelerator: mixed precision is off, computing in float32 ({", ".join(done)}).' if done else None
 
 
+def _replace_sync_bn(part: Any) -> int:
+    """Make batch norms that talk to other processes ordinary ones in a part of a config; returns how many."""
+    if isinstance(part, dict):
+        is_sync = part.get('type') == 'SyncBN'
+        if is_sync:
+            part['type'] = 'BN'
+        return is_sync + sum(map(_replace_sync_bn, part.values()))
+    return sum(map(_replace_sync_bn, part)) if isinstance(part, list | tuple) else 0
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors, where its allocator is glibc's.
 
@@ -66,8 +77,8 @@ def keep_freed_memory() -> bool:
 def adapt_to_device(cfg: Config) -> list[str]:
     """Change a config in place where it assumes an accelerator and this machine has none.
 
-    Freed memory is kept, mixed precision becomes float32, pinned memory goes, and under a launcher nccl becomes gloo
-    and the model wrapper, or FSDP's, gets no device ids. With an accelerator nothing changes.
+    Freed memory is kept, mixed precision becomes float32, pinned memory goes, and under a launcher nccl becomes gloo,
+    SyncBN becomes BN, and the model wrapper, or FSDP's, gets no device ids. With an accelerator nothing changes.
 
     Args:
         cfg (Config): The config of a run, ``cfg.launcher`` set.
@@ -89,6 +100,9 @@ def adapt_to_device(cfg: Config) -> list[str]:
     if dist_cfg.get('backend', 'nccl') == 'nccl':
         cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
         messages.append('No accelerator: the processes talk through gloo instead of nccl.')
+    # A lone process has nobody to talk to: torch's own SyncBN is a BN then.
+    if _replace_sync_bn(cfg.get('model')):
+        messages.append('No accelerator: SyncBN -> BN in the model, whose statistics are those of each process.')
     strategy = cfg.get('strategy')
     if strategy is not None:
         if type_name(strategy['type']) == 'FSDPStrategy':

@@ -65,6 +65,18 @@ def test_launcher_gets_gloo_and_no_device_ids(no_accelerator):
     )
 
 
+def test_sync_bn_becomes_bn_where_processes_would_talk(no_accelerator):
+    norm = dict(type='SyncBN', requires_grad=True)
+    model = dict(backbone=dict(norm_cfg=norm), decode_head=[dict(norm_cfg=norm), dict(norm_cfg=dict(type='GN'))])
+    cfg = _config('pytorch', model=model)
+    assert any('SyncBN -> BN' in message for message in adapt_to_device(cfg))
+    assert cfg.model.backbone.norm_cfg.to_dict() == dict(type='BN', requires_grad=True)
+    assert [head.norm_cfg.type for head in cfg.model.decode_head] == ['BN', 'GN']
+    alone = _config(model=model)
+    adapt_to_device(alone)
+    assert alone.model.backbone.norm_cfg.type == 'SyncBN'
+
+
 def test_configured_wrapper_is_kept(no_accelerator):
     cfg = _config('pytorch', model_wrapper_cfg=dict(type='MMDistributedDataParallel', static_graph=True))
     adapt_to_device(cfg)

@@ -3,7 +3,7 @@
 import re
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
@@ -39,7 +39,10 @@ class CheckpointFitHook(Hook):
         Raises:
             UserError: If a weight of the model is missing or of another shape, or one is left over.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        # Around the model itself: of a distributed run, of test-time augmentation, or both.
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', name): value for name, value in weights.items()}
         try:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
@@ -122,3 +122,20 @@ def test_checkpoint_that_fits_is_loaded(tmp_path):
     torch.save({'state_dict': weights}, tmp_path / 'fits.pth')
     runner.load_checkpoint(str(tmp_path / 'fits.pth'))
     assert torch.equal(runner.model.backbone.weight.cpu(), weights['module.backbone.weight'])
+
+
+def test_checkpoint_of_the_model_within_test_time_augmentation(tmp_path):
+    class Augmented(BaseTTAModel):
+        def merge_preds(self, data_samples_list):
+            return data_samples_list
+
+    runner = _runner(tmp_path / 'run')
+    runner.model = Augmented(runner.model)
+    runner.register_hook(CheckpointFitHook('fits.pth'))
+    weights = {name: value + 1 for name, value in _Linear().state_dict().items()}
+    torch.save({'state_dict': weights}, tmp_path / 'fits.pth')
+    runner.load_checkpoint(str(tmp_path / 'fits.pth'))
+    assert torch.equal(runner.model.module.backbone.weight.cpu(), weights['backbone.weight'])
+    torch.save({'state_dict': dict(weights, **{'backbone.weight': torch.zeros(1, 7)})}, tmp_path / 'fits.pth')
+    with pytest.raises(UserError, match=r'size mismatch for backbone\.weight'):
+        runner.load_checkpoint(str(tmp_path / 'fits.pth'))

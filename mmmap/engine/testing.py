@@ -1,0 +1,54 @@
+"""What the test tool changes in a config for mmseg's and mmdet's options: augmentation and pictures of a test."""
+
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from .device import type_name
+from .errors import UserError
+
+
+def enable_tta(cfg: Config) -> None:
+    """Switch a config to test-time augmentation, in place.
+
+    Args:
+        cfg (Config): A config with ``tta_pipeline``, which makes several images of one, and ``tta_model``, which merges
+            the predictions for them.
+
+    Raises:
+        UserError: If it has one of them not.
+    """
+    for name in ('tta_pipeline', 'tta_model'):
+        if cfg.get(name) is None:
+            raise UserError(f'--tta: {cfg.filename} has no {name}')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def draw_predictions(cfg: Config, folder: str) -> None:
+    """Make a test draw its predictions, beside the truth where there is one, in place.
+
+    Args:
+        cfg (Config): A config with mmseg's or mmdet's visualization hook.
+        folder (str): Where the pictures go. mmseg puts them into ``vis_data/vis_image`` of it.
+
+    Raises:
+        UserError: If it has no such hook.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    kind = type_name(hook.type) if hook else None
+    # mmdet would take a relative path from the folder of the run.
+    folder = str(Path(folder).absolute())
+    if kind == 'SegVisualizationHook':
+        cfg.visualizer.save_dir = folder
+    elif kind == 'DetVisualizationHook':
+        hook.test_out_dir = folder
+    else:
+        raise UserError(
+            f'--show-dir: default_hooks.visualization of {cfg.filename} is {kind}, not SegVisualizationHook or '
+            'DetVisualizationHook'
+        )
+    hook.draw = True
