@@ -118,6 +118,39 @@ def test_backbone_settings_are_those_of_the_pretraining(table, images, tmp_path)
         assert means.argmax() == (0 if sample['data_samples'].gt_label.item() == 1 else 2)
 
 
+@pytest.mark.parametrize(('gpus', 'slurm'), [(1, None), (2, None), (4, 'part')])
+def test_trainings_are_started_through_the_launch_scripts(table, images, tmp_path, monkeypatch, gpus, slurm):
+    tiny_table.write_configs(tmp_path)
+    tiny_table.add_table(tmp_path)
+    import table.run
+
+    (tmp_path / 'bin').mkdir()
+    for name in ('srun', 'python'):
+        (tmp_path / 'bin' / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (tmp_path / 'bin' / name).chmod(0o755)
+    monkeypatch.setattr(table.run.sys, 'executable', str(tmp_path / 'bin/python'))
+    monkeypatch.setenv('PATH', f'{tmp_path / "bin"}:{os.environ["PATH"]}')
+    data = table.data.FolderData(images, 6, 'test', tmp_path / 'lists')
+    request = _request(table, data, evaluate=('knn',), gpus=gpus)
+    pretrain, knn = table.compose.compose(_row(table, 'map', 'tiny'), 0, tmp_path, request)
+    launcher = table.run.Launcher(gpus, slurm)
+    for stage, tool, rest in (
+        (pretrain, 'train', ['--resume']),
+        (knn, 'test', []),
+    ):
+        what = [str(stage.config_file)] + ([str(pretrain.checkpoint)] if tool == 'test' else [])
+        lines = subprocess.run(
+            launcher.command(stage), env=launcher.environment(), capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        kind = ['--launcher', 'slurm' if slurm else 'pytorch'] if gpus > 1 else []
+        tail = [f'{ROOT}/tools/{tool}.py', *what, *kind, '--work-dir', str(stage.work_dir), *rest]
+        assert lines[-len(tail) :] == tail
+        if slurm:
+            assert {'--partition=part', '--ntasks=4', f'--job-name={stage.name}'} < set(lines)
+        elif gpus > 1:
+            assert '--nproc_per_node=2' in lines
+
+
 def test_scratch_gets_all_epochs_and_no_layer_decay(table):
     cfg = Config(
         dict(
