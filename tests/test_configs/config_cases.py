@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -65,7 +65,8 @@ PRETRAINING = [path for path in CONFIGS if KINDS[path] == 'pretraining']
 @cache
 def _build(text: str) -> nn.Module:
     with torch.device('meta'):
-        return MODELS.build(json.loads(text))
+        # mmdet's models take their settings by attribute.
+        return MODELS.build(ConfigDict(json.loads(text)))
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
@@ -83,6 +84,9 @@ def shorten(cfg: Config) -> Config:
     arch = resolve_arch(backbone.arch if isinstance(backbone.arch, str) else backbone.arch.to_dict())
     if backbone.get('frozen_stages') == len(arch['layout']):
         backbone.frozen_stages = 4
+    if isinstance(backbone.get('out_indices'), (list, tuple)):
+        # Taps at the same shares of the depth.
+        backbone.out_indices = [(index + 1) * 4 // len(arch['layout']) - 1 for index in backbone.out_indices]
     backbone.arch = arch | dict(layout=arch['layout'][:2] + arch['layout'][-2:])
     return cfg
 
