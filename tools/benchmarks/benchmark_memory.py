@@ -4,13 +4,12 @@
 
 Forward and backward of a MAPHybrid that gives the map of its last block, as under a simple feature pyramid. The peak is
 that of the tensors alive at once beyond weights and images, gradients included; it does not depend on what else the
-machine does, while the seconds beside it, of one step each, do.
+machine does.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 
 import torch
 from matplotlib.figure import Figure
@@ -32,7 +31,7 @@ NAMES = {False: 'without checkpointing', True: 'with checkpointing'}
 
 
 def measure(backbone: MAPHybrid, images: Tensor, amp: bool) -> dict[str, float]:
-    """Peak bytes and seconds of one step, and the sum of all gradients' squares, which tells that steps are alike."""
+    """Peak bytes of one step, and the sum of all gradients' squares, which tells that steps are alike."""
     device = images.device
 
     def step() -> None:
@@ -43,12 +42,10 @@ def measure(backbone: MAPHybrid, images: Tensor, amp: bool) -> dict[str, float]:
     if device.type == 'cuda':  # Compiles kernels; the memory that takes is none of a step's.
         step()
         backbone.zero_grad(set_to_none=True)
-    start = time.perf_counter()
     peak = peak_memory(step, device)
-    seconds = time.perf_counter() - start
     squares = sum(float(p.grad.double().square().sum()) for p in backbone.parameters())
     backbone.zero_grad(set_to_none=True)
-    return dict(peak_bytes=peak, seconds=seconds, squared_gradients=squares)
+    return dict(peak_bytes=peak, squared_gradients=squares)
 
 
 def draw(rows: dict[str, dict], title: str, figure: Figure) -> None:
@@ -87,7 +84,7 @@ def main() -> None:
         for with_cp, name in NAMES.items():
             backbone.encoder.with_cp = with_cp
             rows[name] = row = measure(backbone, images, args.amp)
-            print(f'{name:>22}: {row["peak_bytes"] / 2**20:8.1f} MiB at the peak, {row["seconds"]:.1f} s', flush=True)
+            print(f'{name:>22}: {row["peak_bytes"] / 2**20:8.1f} MiB at the peak', flush=True)
     plain, recomputed = rows.values()
     ratio = recomputed['peak_bytes'] / plain['peak_bytes']
     windows = f', windows of {args.window_size} patches' if args.window_size else ''
@@ -95,8 +92,7 @@ def main() -> None:
         f'{args.arch}, batch {args.batch_size} of {args.pixels} x {args.pixels} pixels{windows}, '
         f'{"bfloat16" if args.amp else "float32"}'
     )
-    slower = recomputed['seconds'] / plain['seconds']
-    print(f'{title}: with checkpointing {ratio:.3f} of the memory, {slower:.2f}x the time')
+    print(f'{title}: with checkpointing {ratio:.3f} of the memory')
     report = dict(
         machine=machine,
         arch=args.arch,
