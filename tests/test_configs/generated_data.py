@@ -45,3 +45,10 @@ def write_cifar10(root: Path) -> None:
     names = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
     with open(folder / 'batches.meta', 'wb') as file:
         pickle.dump({'label_names': names}, file)
+
+
+def write_unlabelled(folder: Path) -> None:
+    """Images in one folder, which pretraining reads."""
+    folder.mkdir(parents=True)
+    for i in range(4):
+        Image.fromarray(_image(i, 90, 120)).save(folder / f'{i}.png')
