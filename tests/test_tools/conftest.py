@@ -71,7 +71,7 @@ def run_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> 
     def forget() -> None:
         # Named by the time of the run or made by another test, they would be found again, with an output that is closed
         # by then.
-        for manager in (MMLogger, MessageHub, Visualizer):
+        for manager in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
             manager._instance_dict.clear()
 
     def run(name: str, *arguments: object) -> None:
