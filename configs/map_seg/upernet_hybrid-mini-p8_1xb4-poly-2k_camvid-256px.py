@@ -1,4 +1,4 @@
-# CamVid with a small backbone: under an hour on two cores, from what the pretraining on the same images writes.
+# CamVid with a small backbone: about an hour on two cores, from what the pretraining on the same images writes.
 _base_ = [
     '../_base_/models/map_hybrid-base_upernet.py',
     '../_base_/datasets/camvid_bs4_seg.py',
@@ -41,13 +41,13 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=100, end=2000),
 ]
 # 92 iterations are an epoch.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000, val_interval=200)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 default_hooks = dict(
     logger=dict(interval=20),
-    checkpoint=dict(interval=200, max_keep_ckpts=1),
+    checkpoint=dict(interval=250, max_keep_ckpts=1),
     # Every 25th image in training, all 101 in a test.
     visualization=dict(draw=True, interval=25),
 )
