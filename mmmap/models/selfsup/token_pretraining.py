@@ -54,7 +54,7 @@ class TokenPretraining(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has register tokens.
+        ValueError: If the backbone has register tokens, or weights that need no gradient.
     """
 
     def __init__(
@@ -75,6 +75,12 @@ class TokenPretraining(BaseSelfSupervisor):
             raise ValueError(
                 f'backbone.num_registers={self.backbone.num_registers}: register tokens take no part in pretraining '
                 "and would get no gradient; use out_type='raw'"
+            )
+        frozen = [name for name, p in self.backbone.named_parameters() if not p.requires_grad]
+        if frozen:
+            raise ValueError(
+                f'backbone: {len(frozen)} weights would not be trained ({frozen[0]}, ...): leave out_indices and '
+                'frozen_stages at -1 in pretraining'
             )
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:

@@ -194,6 +194,14 @@ def test_registers_are_refused(map_cfg):
         ROOT_MODELS.build(cfg)
 
 
+@pytest.mark.parametrize('option', [dict(out_indices=0), dict(frozen_stages=1)])
+def test_weights_that_would_stay_untrained_are_refused(map_cfg, option):
+    cfg = map_cfg()
+    cfg['backbone'].update(option)
+    with pytest.raises(ValueError, match='out_indices and frozen_stages'):
+        ROOT_MODELS.build(cfg)
+
+
 @pytest.mark.parametrize('argument', ['mask_ratio', 'backbones', 'pretrained', 'target_generator'])
 def test_a_misspelt_argument_is_named(map_cfg, argument):
     with pytest.raises(TypeError, match=argument):

@@ -199,7 +199,9 @@ def _draw_curves(rows: list[Row], results: Results, out: Path) -> None:
         for index, row in enumerate(rows):
             curves = [stages[stage][key] for stages in results.get(row.name, {}).values() if stage in stages]
             if curves:
-                panel.plot(*_mean_curve(curves), label=row.label, color=f'C{index}')
+                at, values = _mean_curve(curves)
+                # A single point makes no line.
+                panel.plot(at, values, 'o' if len(at) == 1 else '-', label=row.label, color=f'C{index}')
         panel.set(title=title, xlabel='epoch')
         panel.grid(alpha=0.3)
         if panel.lines:
