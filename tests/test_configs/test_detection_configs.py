@@ -81,7 +81,8 @@ def test_layer_decay_groups(cfg):
         elif not name.startswith('backbone.'):
             assert scale == 1
     given = cfg.optim_wrapper.optimizer.weight_decay
-    assert {decays[n] for n in decays if 'norm' in n or n.endswith(('.ln.weight', 'bias', 'A_log', '.D', 'pos_embed.weight'))} == {0}
+    exempt = ('norm.weight', '.ln.weight', 'bias', 'A_log', '.D', 'pos_embed.weight')
+    assert {decay for name, decay in decays.items() if name.endswith(exempt)} == {0}
     assert decays['neck.levels.0.1.weight'] == decays['rpn_head.rpn_cls.weight'] == given
 
 
