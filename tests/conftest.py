@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.hub import get_config
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
 from torch import nn
 
 # The models of the tests are so small that a second thread only waits for the first, and on busy cores for long.
@@ -92,7 +93,7 @@ def _dense_parts(backbone: dict | None, neck: dict | None) -> dict:
 
 
 @pytest.fixture
-def segmentor_cfg() -> Callable[..., dict]:
+def segmentor_cfg() -> Iterator[Callable[..., dict]]:
     """A function that gives mmseg's own UPerNet with an auxiliary FCN head, made small, on a hybrid and a pyramid."""
     pytest.importorskip('mmseg.models')
 
@@ -105,11 +106,13 @@ def segmentor_cfg() -> Callable[..., dict]:
         cfg.data_preprocessor.update(type='mmseg.SegDataPreProcessor', size=(64, 96), test_cfg=dict(size_divisor=16))
         return {**cfg, 'type': 'mmseg.EncoderDecoder', **_dense_parts(backbone, neck)}
 
-    return make
+    # Whatever scope an earlier test left.
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield make
 
 
 @pytest.fixture
-def detector_cfg() -> Callable[..., dict]:
+def detector_cfg() -> Iterator[Callable[..., dict]]:
     """A function that gives mmdet's own Mask R-CNN, made small, on a hybrid and a pyramid."""
     pytest.importorskip('mmdet.models')
 
@@ -123,7 +126,8 @@ def detector_cfg() -> Callable[..., dict]:
         cfg.roi_head.mask_head.update(in_channels=8, conv_out_channels=8, num_convs=1, num_classes=3)
         return {**cfg, 'type': 'mmdet.MaskRCNN', **_dense_parts(backbone, dict(with_max_pool=True) | (neck or {}))}
 
-    return make
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield make
 
 
 @pytest.fixture

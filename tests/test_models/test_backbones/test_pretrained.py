@@ -1,6 +1,7 @@
 """A pretraining checkpoint in a classifier's backbone: all of it is accounted for, or it is refused."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -176,6 +177,8 @@ def test_a_backbone_by_itself(checkpoint, monkeypatch):
     """mmengine's record of what set each parameter holds for a module without a model around it."""
     path, weights = checkpoint()
     records = []
+    # A logger of its own: mmengine writes to the file of one that has a file, as a Runner of an earlier test left it.
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     monkeypatch.setattr(MMLogger.get_current_instance(), 'handle', records.append)
     cfg = classifier_cfg(path, out_type='registers')['backbone']
     cfg.pop('type')
