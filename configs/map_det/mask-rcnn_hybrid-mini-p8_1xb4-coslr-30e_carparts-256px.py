@@ -1,5 +1,5 @@
-# An example for COCO's format: a small backbone and narrow heads, under an hour on two cores, from what the pretraining
-# on the same images writes.
+# An example for COCO's format: a small backbone and narrow heads, for a CPU, from what the pretraining on the same
+# images writes.
 _base_ = [
     '../_base_/models/mask-rcnn_hybrid-base.py',
     '../_base_/datasets/carparts_coco_256px.py',

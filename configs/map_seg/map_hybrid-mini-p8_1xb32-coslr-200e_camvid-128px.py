@@ -1,4 +1,4 @@
-# Pretraining for the segmentation of CamVid, on its 367 training images: about 40 minutes on two cores.
+# Pretraining for the segmentation of CamVid, on its 367 training images.
 _base_ = [
     '../_base_/models/map_hybrid-mini.py',
     '../_base_/datasets/camvid_bs32_map.py',

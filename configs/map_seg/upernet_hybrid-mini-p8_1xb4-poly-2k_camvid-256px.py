@@ -1,4 +1,4 @@
-# CamVid with a small backbone: about an hour on two cores, from what the pretraining on the same images writes.
+# CamVid with a small backbone, for a CPU, from what the pretraining on the same images writes.
 _base_ = [
     '../_base_/models/map_hybrid-base_upernet.py',
     '../_base_/datasets/camvid_bs4_seg.py',

@@ -1,4 +1,4 @@
-# The methods at the size of CIFAR-10, for a laptop: about an hour with fine-tuning on two cores, minutes on a GPU.
+# The methods at the size of CIFAR-10. On two CPU cores this takes hours; README.md beside it says what fits an hour.
 _base_ = [
     '../../_base_/models/map_hybrid-mini.py',
     '../../_base_/datasets/cifar10_bs256_map.py',
