@@ -1,9 +1,10 @@
 from .hooks import AtomicCheckpointHook, CheckpointFitHook, KNNHook, ReconstructionHook
 from .loops import KNNLoop
-from .optimizers import LayerDecayOptimWrapperConstructor
+from .optimizers import CPUAmpOptimWrapper, LayerDecayOptimWrapperConstructor
 
 __all__ = [
     'AtomicCheckpointHook',
+    'CPUAmpOptimWrapper',
     'CheckpointFitHook',
     'KNNHook',
     'KNNLoop',

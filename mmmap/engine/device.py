@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -30,15 +31,26 @@ def type_name(cfg_type: str | type) -> str:
     return cfg_type.split('.')[-1] if isinstance(cfg_type, str) else cfg_type.__name__
 
 
-def _disable_amp(cfg: Config) -> str | None:
+def cpu_has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 faster than in float32: whether it has AMX."""
+    # Of torch's own tests this one is private, and absent from some versions.
+    return getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)()
+
+
+def _adapt_amp(cfg: Config) -> str | None:
+    """Leave mixed precision as far as this CPU gains by it; returns what to tell the user."""
     done = []
     wrapper = cfg.get('optim_wrapper')
-    if wrapper is not None and type_name(wrapper.get('type', 'OptimWrapper')) == 'AmpOptimWrapper':
-        # The wrapper refuses to run without an accelerator; OptimWrapper does not know its own arguments.
+    is_amp = wrapper is not None and type_name(wrapper.get('type', 'OptimWrapper')) == 'AmpOptimWrapper'
+    keep = is_amp and wrapper.get('dtype') in ('bfloat16', torch.bfloat16) and cpu_has_fast_bfloat16()
+    if is_amp:
+        # The wrapper refuses to run without an accelerator; the others do not know its own arguments.
         for name in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(name, None)
-        wrapper['type'] = 'OptimWrapper'
-        done.append('optim_wrapper: AmpOptimWrapper -> OptimWrapper')
+        wrapper['type'] = 'CPUAmpOptimWrapper' if keep else 'OptimWrapper'
+        done.append(f'optim_wrapper: AmpOptimWrapper -> {wrapper["type"]}')
+    if keep:
+        return f'No accelerator, but a CPU with AMX: mixed precision stays, in bfloat16 ({done[0]}).'
     for name in _LOOPS:
         loop = cfg.get(name)
         if loop is not None and loop.get('fp16'):
@@ -77,8 +89,9 @@ def keep_freed_memory() -> bool:
 def adapt_to_device(cfg: Config) -> list[str]:
     """Change a config in place where it assumes an accelerator and this machine has none.
 
-    Freed memory is kept, mixed precision becomes float32, pinned memory goes, and under a launcher nccl becomes gloo,
-    SyncBN becomes BN, and the model wrapper, or FSDP's, gets no device ids. With an accelerator nothing changes.
+    Freed memory is kept, mixed precision becomes float32 (unless it is of bfloat16 and the CPU has AMX), pinned memory
+    goes, and under a launcher nccl becomes gloo, SyncBN becomes BN, and the model wrapper, or FSDP's, gets no device
+    ids. With an accelerator nothing changes.
 
     Args:
         cfg (Config): The config of a run, ``cfg.launcher`` set.
@@ -89,7 +102,7 @@ def adapt_to_device(cfg: Config) -> list[str]:
     if get_device() != 'cpu':
         return []
     keep_freed_memory()
-    amp = _disable_amp(cfg)
+    amp = _adapt_amp(cfg)
     messages = [amp] if amp else []
     for name in _DATALOADERS:
         if cfg.get(name) is not None:

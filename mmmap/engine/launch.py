@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from ..utils.versions import TASK_LIBRARIES, check_task_library
 from .checkpoint import check_checkpoint_file, find_whole_checkpoint
-from .device import adapt_to_device, init_cpu_process_group, type_name
+from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_group, type_name
 from .errors import UserError
 from .hooks import CheckpointFitHook
 from .strategies import check_strategy
@@ -106,7 +106,7 @@ def _set_dataloader_defaults(cfg: Config) -> None:
 def enable_amp(cfg: Config) -> None:
     """Switch a config's optimizer wrapper to mixed precision, in place.
 
-    The type is bfloat16, which needs no loss scaling, where the GPU has it and float16 where not.
+    The type is bfloat16, which needs no loss scaling, where the device has it and float16 where not.
 
     Args:
         cfg (Config): The config of a run.
@@ -120,7 +120,8 @@ def enable_amp(cfg: Config) -> None:
         return
     if kind != 'OptimWrapper':
         raise UserError(f'--amp: optim_wrapper.type is {kind}, expected OptimWrapper or AmpOptimWrapper')
-    use_bfloat16 = get_device() == 'cuda' and torch.cuda.is_bf16_supported()
+    device = get_device()
+    use_bfloat16 = torch.cuda.is_bf16_supported() if device == 'cuda' else device == 'cpu' and cpu_has_fast_bfloat16()
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('dtype', 'bfloat16' if use_bfloat16 else 'float16')
     wrapper.setdefault('loss_scale', 1.0 if use_bfloat16 else 'dynamic')

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
@@ -29,6 +30,7 @@ def _config(launcher='none', **more):
 @pytest.fixture
 def no_accelerator(monkeypatch):
     monkeypatch.setattr(device, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: False)
 
 
 def test_nothing_changes_with_an_accelerator(monkeypatch):
@@ -53,6 +55,27 @@ def test_amp_becomes_float32_in_one_line(no_accelerator, kind):
     assert cfg.train_dataloader.pin_memory is False
     assert 'model_wrapper_cfg' not in cfg
     assert cfg.env_cfg.dist_cfg.backend == 'nccl', 'changed without a launcher'
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', torch.bfloat16])
+def test_bfloat16_stays_on_a_cpu_that_is_fast_in_it(no_accelerator, monkeypatch, dtype):
+    monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: True)
+    cfg = _config()
+    cfg.optim_wrapper.dtype = dtype
+    (message,) = adapt_to_device(cfg)
+    assert 'AmpOptimWrapper -> CPUAmpOptimWrapper' in message and 'bfloat16' in message
+    assert cfg.optim_wrapper.to_dict() == dict(type='CPUAmpOptimWrapper', optimizer=dict(type='AdamW', lr=1.0))
+    assert cfg.val_cfg.fp16 is True
+
+
+@pytest.mark.parametrize('dtype', ['float16', None])
+def test_other_mixed_precision_becomes_float32_there_too(no_accelerator, monkeypatch, dtype):
+    monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: True)
+    cfg = _config()
+    cfg.optim_wrapper.dtype = dtype
+    (message,) = adapt_to_device(cfg)
+    assert cfg.optim_wrapper.type == 'OptimWrapper' and 'float32' in message
+    assert cfg.val_cfg.fp16 is False
 
 
 def test_launcher_gets_gloo_and_no_device_ids(no_accelerator):

@@ -45,11 +45,13 @@ def test_options_win_over_the_config(tmp_path):
         ('cuda', True, ('bfloat16', 1.0)),
         ('cuda', False, ('float16', 'dynamic')),
         ('cpu', False, ('float16', 'dynamic')),
+        ('cpu', True, ('bfloat16', 1.0)),
     ],
 )
 def test_amp_type_follows_the_device(monkeypatch, device, bfloat16, expected):
     monkeypatch.setattr(launch, 'get_device', lambda: device)
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: bfloat16)
+    monkeypatch.setattr(launch, 'cpu_has_fast_bfloat16', lambda: bfloat16)
     cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD'))))
     enable_amp(cfg)
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'

@@ -22,6 +22,9 @@ MAX_GROUPS = 16
 # On a GPU FlexAttention passes over the blocks of so many tokens that are hidden, which pays from a length on.
 FLEX_BLOCK = 128
 FLEX_TOKENS = 2048
+# On a CPU the backward pass of torch's attention in bfloat16 takes several times what it takes in float32 below so many
+# keys, and somewhat less above.
+SHORT_KEYS = 512
 HAS_TRITON = importlib.util.find_spec('triton') is not None  # Here, as the look-up cannot be compiled.
 
 
@@ -71,6 +74,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causa
     Returns:
         Tensor: Shape (B, L, heads, D).
     """
+    if q.device.type == 'cpu' and q.dtype == torch.bfloat16 and k.shape[1] < SHORT_KEYS:
+        # Autocast would make them bfloat16 again.
+        with torch.autocast('cpu', enabled=False):
+            return attend(q.float(), k.float(), v.float(), mask, is_causal).to(q.dtype)
     head_dim = q.shape[-1]
     q, k, v = pad_heads(q, k, v, _kernel_width(head_dim, q.dtype, q.device))
     out = F.scaled_dot_product_attention(

@@ -130,3 +130,26 @@ def test_wrong_region_size_is_named(size):
     message = f'region_size={size}: regions of that many tokens do not fill a sequence of 12'
     with pytest.raises(ValueError, match=re.escape(message)):
         ra.region_attention('local', torch.arange(12) // 4, size)
+
+
+@pytest.mark.parametrize('autocast', [True, False])
+@pytest.mark.parametrize('length', [20, ra.SHORT_KEYS])
+def test_short_bfloat16_attention_computes_in_float32_on_a_cpu(monkeypatch, length, autocast):
+    seen = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, *args, **kwargs):
+        out = kernel(q, *args, **kwargs)
+        seen.append(out.dtype)
+        return out
+
+    monkeypatch.setattr(ra.F, 'scaled_dot_product_attention', spy)
+    q, k, v = (x.detach().bfloat16().requires_grad_() for x in tokens(length, batch=1))
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        out = ra.attend(q, k, v)
+    assert seen == [torch.float32 if length < ra.SHORT_KEYS else torch.bfloat16]
+    assert out.dtype == torch.bfloat16
+    expected = plain(q.double(), k.double(), v.double(), None)
+    torch.testing.assert_close(out.double(), expected, atol=1e-2, rtol=1e-2)
+    out.sum().backward()
+    assert q.grad.dtype == torch.bfloat16 and v.grad.abs().sum() > 0
