@@ -42,7 +42,9 @@ def _adapt_amp(cfg: Config) -> str | None:
     done = []
     wrapper = cfg.get('optim_wrapper')
     is_amp = wrapper is not None and type_name(wrapper.get('type', 'OptimWrapper')) == 'AmpOptimWrapper'
-    keep = is_amp and wrapper.get('dtype') in ('bfloat16', torch.bfloat16) and cpu_has_fast_bfloat16()
+    # The operators of mmcv that detectors call, NMS for one, know no bfloat16 on a CPU.
+    suits = is_amp and wrapper.get('dtype') in ('bfloat16', torch.bfloat16) and cfg.get('default_scope') != 'mmdet'
+    keep = suits and cpu_has_fast_bfloat16()
     if is_amp:
         # The wrapper refuses to run without an accelerator; the others do not know its own arguments.
         for name in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -89,9 +91,9 @@ def keep_freed_memory() -> bool:
 def adapt_to_device(cfg: Config) -> list[str]:
     """Change a config in place where it assumes an accelerator and this machine has none.
 
-    Freed memory is kept, mixed precision becomes float32 (unless it is of bfloat16 and the CPU has AMX), pinned memory
-    goes, and under a launcher nccl becomes gloo, SyncBN becomes BN, and the model wrapper, or FSDP's, gets no device
-    ids. With an accelerator nothing changes.
+    Freed memory is kept, mixed precision becomes float32 (unless it is of bfloat16, the CPU has AMX and the model is no
+    detector), pinned memory goes, and under a launcher nccl becomes gloo, SyncBN becomes BN, and the model wrapper, or
+    FSDP's, gets no device ids. With an accelerator nothing changes.
 
     Args:
         cfg (Config): The config of a run, ``cfg.launcher`` set.

@@ -68,10 +68,10 @@ def test_bfloat16_stays_on_a_cpu_that_is_fast_in_it(no_accelerator, monkeypatch,
     assert cfg.val_cfg.fp16 is True
 
 
-@pytest.mark.parametrize('dtype', ['float16', None])
-def test_other_mixed_precision_becomes_float32_there_too(no_accelerator, monkeypatch, dtype):
+@pytest.mark.parametrize(('dtype', 'scope'), [('float16', 'mmpretrain'), (None, None), ('bfloat16', 'mmdet')])
+def test_other_mixed_precision_becomes_float32_there_too(no_accelerator, monkeypatch, dtype, scope):
     monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: True)
-    cfg = _config()
+    cfg = _config(default_scope=scope)
     cfg.optim_wrapper.dtype = dtype
     (message,) = adapt_to_device(cfg)
     assert cfg.optim_wrapper.type == 'OptimWrapper' and 'float32' in message

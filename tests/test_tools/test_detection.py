@@ -12,8 +12,6 @@ import torch
 from mmengine.registry import DefaultScope
 from PIL import Image, ImageDraw
 
-from mmmap.engine.device import cpu_has_fast_bfloat16
-
 ROOT = Path(__file__).parents[2]
 HAS_MMDET = all(importlib.util.find_spec(name) for name in ('mmcv._ext', 'mmdet'))
 needs_mmdet = pytest.mark.skipif(not HAS_MMDET, reason='needs mmdet and mmcv with its operators')
@@ -155,8 +153,7 @@ def test_train_resume_test_and_pictures(config, run_tool, capsys):
     path = config()
     run_tool('train.py', path, '--work-dir', 'run', '--cfg-options', 'train_cfg.max_epochs=1')
     out = capsys.readouterr().out
-    wrapper = 'CPUAmpOptimWrapper' if cpu_has_fast_bfloat16() else 'OptimWrapper'
-    assert f'AmpOptimWrapper -> {wrapper}' in out or torch.cuda.is_available()
+    assert 'AmpOptimWrapper -> OptimWrapper' in out or torch.cuda.is_available()
     assert 'Epoch(train) [1][2/2]' in re.sub(r' +', ' ', out)
     assert list(Path('run').glob('*/vis_data/vis_image/val_img_*.png'))
 

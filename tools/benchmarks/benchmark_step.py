@@ -1,6 +1,6 @@
 """Time a pretraining step: as it is and without its scans, its parts, and the floor below each part.
 
-    python tools/benchmarks/benchmark_step.py [CONFIG] [--batch-size 8] [--json FILE] [--plot FILE]
+    python tools/benchmarks/benchmark_step.py [CONFIG] [--batch-size 8] [--bfloat16] [--json FILE] [--plot FILE]
 
 The step as it is and the step with every selective scan replaced by the identity take turns, so that both see the same
 machine. The parts come from torch's profiler. A floor is the time that a part could not go below on this machine: its
@@ -9,6 +9,7 @@ operation) over the bandwidth of one large copy, whichever is longer, both measu
 """
 
 import argparse
+import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -80,12 +81,14 @@ def identity_scan(u: Tensor, *_args, **_kwargs) -> Tensor:
     return u[:, 0]
 
 
-def make_step(model: nn.Module, inputs: Tensor) -> Callable[[], None]:
-    """One step of training: loss, gradients, AdamW."""
+def make_step(model: nn.Module, inputs: Tensor) -> Callable[..., None]:
+    """One step of training: loss (in bfloat16 mixed precision if asked), gradients, AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
-    def step() -> None:
-        model.loss(inputs)['loss'].backward()
+    def step(bfloat16: bool = False) -> None:
+        with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
+            loss = model.loss(inputs)['loss']
+        loss.backward()
         # Without its scans a mixer's step-size parameters get no gradient; AdamW passes over them.
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -163,6 +166,9 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=15)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        '--bfloat16', action='store_true', help='time the step in bfloat16 mixed precision too, in turn with the others'
+    )
     parser.add_argument('--backend', default='auto', help='backend of the scans (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)
@@ -182,9 +188,14 @@ def main() -> None:
 
     machine = describe_machine(args.seed, args.threads)
     print_machine(machine)
+    steps = {'step': step, 'without scan': step_without_scan}
+    if args.bfloat16:
+        steps['step in bfloat16'] = functools.partial(step, bfloat16=True)
     with use_backend(args.backend):
-        step(), step_without_scan()
-        seconds = time_in_turns({'step': step, 'without scan': step_without_scan}, 1, turns=args.repeats, warm_up=0)
+        # Twice, as the memory that the one leaves does not fit the other.
+        for call in [*steps.values()] * 2:
+            call()
+        seconds = time_in_turns(steps, 1, turns=args.repeats, warm_up=0)
         memory = peak_memory(step)
         profiled = profile_parts(step, max(1, args.repeats // 3))
         operations, moved, flops = count(model, inputs, step)

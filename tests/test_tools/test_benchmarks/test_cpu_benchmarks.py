@@ -58,3 +58,11 @@ def test_step(run, tiny_map):
     # What the optimizer moves is known: parameter, gradient and two averages.
     assert 3.9 < parts['optimizer']['mib'] * 2**20 / (4 * report['parameters']) < 4.5
     assert 'one large matrix product' in printed
+
+
+def test_step_in_bfloat16_takes_turns(run, tiny_map):
+    printed, report = run('step', tiny_map, '--batch-size', 2, '--repeats', 3, '--bfloat16')
+    assert set(report['seconds']) == {'step', 'without scan', 'step in bfloat16'}
+    assert len(report['seconds']['step in bfloat16']) == 3
+    median = report['median_seconds']['step in bfloat16']
+    assert f'{"step in bfloat16":24s} {median * 1e3:10.1f} ms' in printed
