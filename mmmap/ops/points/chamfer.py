@@ -41,6 +41,8 @@ def chamfer_distance(a: Tensor, b: Tensor, backend: str = 'auto') -> tuple[Tenso
 
 
 def _forward(a, b, backend):
+    if backend == 'native':
+        return torch.ops.mmmap_native.chamfer.default(a, b)
     return fallback.chamfer(a, b)
 
 

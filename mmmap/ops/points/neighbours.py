@@ -67,6 +67,8 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int, backend: st
 
 def _knn(query, points, k, backend):
     check_finite('knn', query=query, points=points)
+    if backend == 'native':
+        return torch.ops.mmmap_native.knn.default(query, points, k)
     return fallback.knn(query, points, k)
 
 
@@ -77,6 +79,8 @@ def _knn_fake(query, points, k, backend):
 
 def _ball_query(query, points, radius, k, backend):
     check_finite('ball_query', query=query, points=points)
+    if backend == 'native':
+        return torch.ops.mmmap_native.ball_query.default(query, points, radius, k)
     return fallback.ball_query(query, points, radius, k)
 
 

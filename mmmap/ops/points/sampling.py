@@ -31,7 +31,7 @@ def farthest_point_sample(
         start: Index of the first pick, one for all clouds or ``(B,)``.
         skip_origin: Never pick points with ``|p|^2 <= 1e-3``, as the kernels of PointNet++ do; where there are no
             others, index 0 is picked.
-        backend: ``'auto'``, ``'native'`` (CPU), ``'triton'`` (GPU) or ``'torch'``.
+        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
 
     Returns:
         Indices ``(B, num_samples)``, int64, in the order in which they were picked.
@@ -44,7 +44,7 @@ def farthest_point_sample(
     check_count(_NAME, 'num_samples', num_samples, points.shape[1])
     start = _check_start(start, points)
     (points,) = common_type(points.detach())
-    name = resolve(_NAME, backend, points.device.type, triton=True)
+    name = resolve(_NAME, backend, points.device.type)
     return torch.ops.mmmap.farthest_point_sample.default(points, num_samples, start, skip_origin, name)
 
 
@@ -67,6 +67,8 @@ def _forward(points, num_samples, start, skip_origin, backend):
     check_finite(_NAME, points=points)
     if start.device.type == 'cpu' and not bool(((start >= 0) & (start < points.shape[1])).all()):
         raise ValueError(f'{_NAME}: start must be from 0 to {points.shape[1] - 1}, got {start.tolist()}')
+    if backend == 'native':
+        return torch.ops.mmmap_native.farthest_point_sample.default(points, num_samples, start, skip_origin)
     return fallback.farthest_point_sample(points, num_samples, start, skip_origin)
 
 
