@@ -15,6 +15,8 @@ namespace {
 
 #include "kernel_conv.h"
 
+#include "kernel_points.h"
+
 template <class Real>
 constexpr Kernels kernels_for() {
   return {
@@ -23,6 +25,10 @@ constexpr Kernels kernels_for() {
       {scan_backward_bytes<Real>, scan_backward<Real>},
       {conv_bytes<Real>, conv_forward<Real>},
       {conv_bytes<Real>, conv_backward<Real>},
+      {farthest_bytes<Real>, farthest<Real>},
+      {knn_bytes<Real>, nearest_neighbours<Real>},
+      {nearest_bytes<Real>, nearest<Real>},
+      {ball_bytes<Real>, ball<Real>},
   };
 }
 

@@ -62,6 +62,23 @@ struct Conv {
   void *dweight, *dbias;  // (workers, packed), zeros at the start
 };
 
+// Clouds are (batch, dims, padded) in the computing type, filled up with infinities.
+struct Farthest {
+  int64_t count, padded, dims, samples;
+  bool skip_origin;
+  const void* points;
+  const int64_t* start;  // (batch,)
+  int64_t* out;          // (batch, samples)
+};
+
+struct Neighbours {
+  int64_t queries, padded_queries, count, padded, dims, k;
+  double radius;  // of a ball query
+  const void *query, *points;
+  void* distance;  // (batch, queries, k), squared
+  int64_t* index;  // (batch, queries, k)
+};
+
 template <class Problem>
 struct Pass {
   int64_t (*scratch_bytes)(const Problem&, const Work&);
@@ -73,6 +90,8 @@ struct Kernels {
   int64_t lanes;
   Pass<Scan> scan_forward, scan_backward;
   Pass<Conv> conv_forward, conv_backward;
+  Pass<Farthest> farthest;
+  Pass<Neighbours> knn, nearest, ball;
 };
 
 struct KernelSet {

@@ -29,7 +29,9 @@ template <>
 struct Vec<float> {
   typedef float V __attribute__((vector_size(MMMAP_BYTES)));
   typedef float Unaligned __attribute__((vector_size(MMMAP_BYTES), aligned(4), may_alias));
+  typedef int32_t Int;
   typedef int32_t I __attribute__((vector_size(MMMAP_BYTES)));
+  typedef int32_t UnalignedI __attribute__((vector_size(MMMAP_BYTES), aligned(4), may_alias));
   static constexpr int lanes = MMMAP_BYTES / 4;
   MMMAP_MAX_MIN(V, ps)
   static constexpr int mantissa = 23;
@@ -50,7 +52,9 @@ template <>
 struct Vec<double> {
   typedef double V __attribute__((vector_size(MMMAP_BYTES)));
   typedef double Unaligned __attribute__((vector_size(MMMAP_BYTES), aligned(8), may_alias));
+  typedef int64_t Int;
   typedef int64_t I __attribute__((vector_size(MMMAP_BYTES)));
+  typedef int64_t UnalignedI __attribute__((vector_size(MMMAP_BYTES), aligned(8), may_alias));
   static constexpr int lanes = MMMAP_BYTES / 8;
   MMMAP_MAX_MIN(V, pd)
   static constexpr int mantissa = 52;

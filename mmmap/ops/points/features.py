@@ -1,0 +1,130 @@
+"""Features of points by index, and interpolated between neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmmap.ops.backends.base import compute_dtype
+from mmmap.ops.library import LIBRARY, check_floating, check_same_device, refuse_double_backward
+from mmmap.ops.points import fallback
+from mmmap.ops.points.common import check_clouds, resolve
+from mmmap.ops.points.neighbours import knn
+
+LIBRARY.define('interpolate(Tensor features, Tensor indices, Tensor? weights, str backend) -> Tensor')
+LIBRARY.define(
+    'interpolate_backward(Tensor dout, Tensor indices, Tensor? weights, SymInt count, str backend) -> Tensor'
+)
+
+
+def gather_points(features: Tensor, indices: Tensor, backend: str = 'auto') -> Tensor:
+    """Rows of each cloud by index; differentiable.
+
+    Args:
+        features: ``(B, N, C)``, of any type.
+        indices: ``(B, ...)``, int64, from 0 to N - 1.
+        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``; what is not floating point is always left to torch.
+
+    Returns:
+        ``(B, ..., C)``, type of ``features``.
+
+    Raises:
+        TypeError: ``indices`` are not int64.
+        ValueError: A shape, device or backend does not fit.
+        IndexError: An index is out of range (on a CPU).
+    """
+    operator = 'gather_points'
+    if not isinstance(features, Tensor):
+        raise TypeError(f'{operator}: features must be a tensor, got {type(features).__name__}')
+    if not isinstance(indices, Tensor) or indices.dtype != torch.int64:
+        raise TypeError(f'{operator}: indices must be int64, got {getattr(indices, "dtype", type(indices).__name__)}')
+    check_same_device(operator, {'features': features, 'indices': indices})
+    if features.dim() != 3 or 0 in features.shape:
+        raise ValueError(
+            f'{operator}: features must be (batch, points, channels), none of them 0, got {tuple(features.shape)}'
+        )
+    if indices.dim() < 2 or indices.shape[0] != features.shape[0]:
+        raise ValueError(f'{operator}: indices must be (batch={features.shape[0]}, ...), got {tuple(indices.shape)}')
+    name = resolve(operator, backend, features.device.type)
+    flat = indices.reshape(indices.shape[0], -1, 1)
+    if features.is_floating_point():
+        rows = torch.ops.mmmap.interpolate.default(features, flat, None, name)
+    else:
+        rows = fallback.interpolate(features, flat, None)
+    return rows.view(*indices.shape, features.shape[-1])
+
+
+def three_interpolate(query: Tensor, points: Tensor, features: Tensor, k: int = 3, backend: str = 'auto') -> Tensor:
+    """Features at other places: the mean over the ``k`` nearest points, weighted by their inverse squared distances.
+
+    A query that coincides with points gets their mean alone (PointNet++ adds a small number to each distance instead,
+    so that its result depends on the unit of length).
+
+    Args:
+        query: ``(B, M, D)``, any strides.
+        points: ``(B, N, D)``.
+        features: ``(B, N, C)``, one row for each of ``points``.
+        k: Neighbours; all points if there are fewer.
+        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
+
+    Returns:
+        ``(B, M, C)``, type of ``features``, differentiable in ``features`` only.
+
+    Raises:
+        TypeError: A tensor is not real floating point, or ``k`` no integer.
+        ValueError: A shape, number, device or backend does not fit, or (on a CPU) a coordinate is not finite.
+    """
+    operator = 'three_interpolate'
+    check_clouds(operator, points=points, query=query)
+    check_floating(operator, 'features', features)
+    check_same_device(operator, {'points': points, 'features': features})
+    if features.dim() != 3 or features.shape[:2] != points.shape[:2] or features.shape[2] == 0:
+        batch, count, _ = points.shape
+        raise ValueError(
+            f'{operator}: features must be (batch={batch}, points={count}, channels), got {tuple(features.shape)}'
+        )
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f'{operator}: k must be an int of at least 1, got {k!r}')
+    distances, indices = knn(query, points, min(k, points.shape[1]), backend)
+    # Relative to the nearest, which may be at 0.
+    weights = torch.where(distances > 0, distances[..., :1] / distances, 1)
+    weights = (weights / weights.sum(-1, keepdim=True)).to(compute_dtype(features.dtype))
+    name = resolve(operator, backend, features.device.type)
+    return torch.ops.mmmap.interpolate.default(features, indices, weights, name)
+
+
+def _forward(features, indices, weights, backend):
+    dtype = compute_dtype(features.dtype)
+    return fallback.interpolate(features.to(dtype), indices, weights).to(features.dtype)
+
+
+def _forward_fake(features, indices, weights, backend):
+    return features.new_empty((*indices.shape[:2], features.shape[2]))
+
+
+def _backward(dout, indices, weights, count, backend):
+    dtype = compute_dtype(dout.dtype)
+    return fallback.interpolate_backward(dout.to(dtype), indices, weights, count).to(dout.dtype)
+
+
+def _backward_fake(dout, indices, weights, count, backend):
+    return dout.new_empty((dout.shape[0], count, dout.shape[2]))
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    features, indices, weights, backend = inputs
+    ctx.save_for_backward(indices, weights)
+    ctx.options = features.shape[1], backend
+
+
+def _autograd(ctx, dout):
+    grad = torch.ops.mmmap.interpolate_backward.default(dout, *ctx.saved_tensors, *ctx.options)
+    return grad, None, None, None
+
+
+LIBRARY.impl('interpolate', _forward, 'CompositeExplicitAutograd')
+LIBRARY.impl('interpolate_backward', _backward, 'CompositeExplicitAutograd')
+torch.library.register_fake('mmmap::interpolate', _forward_fake, lib=LIBRARY)
+torch.library.register_fake('mmmap::interpolate_backward', _backward_fake, lib=LIBRARY)
+torch.library.register_autograd('mmmap::interpolate', _autograd, setup_context=_setup_context, lib=LIBRARY)
+refuse_double_backward('interpolate_backward')

@@ -1,0 +1,94 @@
+"""The nearest neighbours of points, and neighbours within a radius."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mmmap.ops.library import LIBRARY
+from mmmap.ops.points import fallback
+from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
+
+LIBRARY.define('knn(Tensor query, Tensor points, int k, str backend) -> (Tensor, Tensor)')
+LIBRARY.define('ball_query(Tensor query, Tensor points, float radius, int k, str backend) -> Tensor')
+
+
+def knn(query: Tensor, points: Tensor, k: int, backend: str = 'auto') -> tuple[Tensor, Tensor]:
+    """The ``k`` nearest points of each query, the nearest first, of equally near ones the lowest index first.
+
+    Args:
+        query: ``(B, M, D)``, any strides; float16 and bfloat16 are computed in float32.
+        points: ``(B, N, D)``.
+        k: Neighbours, at most N.
+        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
+
+    Returns:
+        Squared distances ``(B, M, k)``, float64 if an argument is, else float32, and indices ``(B, M, k)``, int64.
+        Neither has a gradient.
+
+    Raises:
+        TypeError: A cloud is not a real floating-point tensor, or ``k`` no integer.
+        ValueError: A shape, number, device or backend does not fit, or (on a CPU) a value is not finite.
+    """
+    check_clouds('knn', points=points, query=query)
+    check_count('knn', 'k', k, points.shape[1])
+    query, points = common_type(query.detach(), points.detach())
+    return torch.ops.mmmap.knn.default(query, points, k, resolve('knn', backend, points.device.type))
+
+
+def ball_query(query: Tensor, points: Tensor, radius: float, k: int, backend: str = 'auto') -> Tensor:
+    """Up to ``k`` points within a radius of each query, those with the lowest indices (PointNet++, arXiv 1706.02413).
+
+    Args:
+        query: ``(B, M, D)``, any strides; float16 and bfloat16 are computed in float32.
+        points: ``(B, N, D)``.
+        radius: Largest distance, inclusive.
+        k: Neighbours, at most N.
+        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
+
+    Returns:
+        Indices ``(B, M, k)``, int64, ascending; where fewer are within the radius the first one is repeated, where
+        none is the nearest point.
+
+    Raises:
+        TypeError: A cloud is not a real floating-point tensor, or ``k`` no integer.
+        ValueError: A shape, number, device or backend does not fit, or (on a CPU) a value is not finite.
+    """
+    check_clouds('ball_query', points=points, query=query)
+    check_count('ball_query', 'k', k, points.shape[1])
+    if not (radius >= 0 and math.isfinite(radius)):
+        raise ValueError(f'ball_query: radius must be finite and not below 0, got {radius}')
+    query, points = common_type(query.detach(), points.detach())
+    name = resolve('ball_query', backend, points.device.type)
+    return torch.ops.mmmap.ball_query.default(query, points, float(radius), k, name)
+
+
+def _knn(query, points, k, backend):
+    check_finite('knn', query=query, points=points)
+    if backend == 'native':
+        return torch.ops.mmmap_native.knn.default(query, points, k)
+    return fallback.knn(query, points, k)
+
+
+def _knn_fake(query, points, k, backend):
+    shape = (*query.shape[:2], k)
+    return query.new_empty(shape), query.new_empty(shape, dtype=torch.int64)
+
+
+def _ball_query(query, points, radius, k, backend):
+    check_finite('ball_query', query=query, points=points)
+    if backend == 'native':
+        return torch.ops.mmmap_native.ball_query.default(query, points, radius, k)
+    return fallback.ball_query(query, points, radius, k)
+
+
+def _ball_query_fake(query, points, radius, k, backend):
+    return query.new_empty((*query.shape[:2], k), dtype=torch.int64)
+
+
+LIBRARY.impl('knn', _knn, 'CompositeExplicitAutograd')
+LIBRARY.impl('ball_query', _ball_query, 'CompositeExplicitAutograd')
+torch.library.register_fake('mmmap::knn', _knn_fake, lib=LIBRARY)
+torch.library.register_fake('mmmap::ball_query', _ball_query_fake, lib=LIBRARY)
