@@ -167,10 +167,11 @@ def _scan_forward(*args):
 
 
 def _scan_forward_fake(u, delta, A, B, C, D, z, delta_bias, delta_softplus, save, backend):
-    shape = get_backend(backend).bidirectional_saved_shape(u, B) if save else (0,)
+    backend = get_backend(backend)
+    shape = backend.bidirectional_saved_shape(u, B) if save else (0,)
     out = torch.empty_like(u[:, 0])
     y = torch.empty_like(out) if save and z is not None else u.new_empty(0)
-    return out, u.new_empty(shape, dtype=compute_dtype(u.dtype)), y
+    return out, u.new_empty(shape, dtype=backend.saved_dtype(u.dtype)), y
 
 
 def _scan_backward(dout, states, y, *args):

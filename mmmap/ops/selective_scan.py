@@ -123,10 +123,10 @@ def _forward(*args):
 
 
 def _forward_fake(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, save, backend):
-    dtype = compute_dtype(u.dtype)
-    shape = get_backend(backend).saved_shape(u, B) if save else (0,)
-    last = u.new_empty((u.shape[0], u.shape[1], A.shape[1]), dtype=dtype)
-    return torch.empty_like(u), last, u.new_empty(shape, dtype=dtype)
+    backend = get_backend(backend)
+    shape = backend.saved_shape(u, B) if save else (0,)
+    last = u.new_empty((u.shape[0], u.shape[1], A.shape[1]), dtype=compute_dtype(u.dtype))
+    return torch.empty_like(u), last, u.new_empty(shape, dtype=backend.saved_dtype(u.dtype))
 
 
 def _backward(dout, dlast, saved, *args):

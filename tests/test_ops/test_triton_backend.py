@@ -36,8 +36,8 @@ def test_in_the_interpreter():
     import triton
 
     # That of 3.9 refuses masks that the compiler takes.
-    if not triton.__version__.startswith('3.6.'):
-        pytest.skip(f'the kernels are known to run in the interpreter of triton 3.6, not of {triton.__version__}')
+    if not triton.__version__.startswith(('3.6.', '3.7.')):
+        pytest.skip(f'the kernels are known to run in the interpreters of triton 3.6 and 3.7, not {triton.__version__}')
     command = [
         sys.executable,
         '-m',
@@ -67,7 +67,8 @@ def poison(monkeypatch):
 
 def tune(monkeypatch, chunk=4, block=8, segments=1):
     """Small blocks, so that few channels and steps fill several."""
-    tuning = Tuning(chunk, forward=Block(block), backward=Block(block), conv_steps=4, conv=Block(8), segments=segments)
+    blocks = dict(forward=Block(block), backward=Block(block), conv=Block(8), conv_backward=Block(8))
+    tuning = Tuning(chunk, **blocks, conv_steps=4, conv_backward_steps=4, segments=segments)
     monkeypatch.setattr(triton_tuning, '_TABLE', ((float('inf'), tuning),))
 
 

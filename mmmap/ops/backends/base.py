@@ -94,6 +94,10 @@ class ScanBackend(ABC):
     def saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
         """Shape of the tensor that the forward pass keeps for the backward pass; some size is 0 for nothing."""
 
+    def saved_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Type of that tensor for inputs of type ``dtype``."""
+        return compute_dtype(dtype)
+
     @abstractmethod
     def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Output like ``u``, last state ``(batch, channels, states)``, and what ``save`` keeps (else empty)."""

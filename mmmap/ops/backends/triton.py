@@ -50,6 +50,11 @@ def _plain(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
 
 
+def _saved_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Type of the kept states. Where inputs are rounded to bfloat16, so may states be that each chunk starts from."""
+    return dtype if dtype == torch.bfloat16 else compute_dtype(dtype)
+
+
 class _Scan:
     """The launches of one scan, in one direction or in both; ``u`` is ``(batch, directions, channels, length)``."""
 
@@ -74,7 +79,7 @@ class _Scan:
         self.rows = self.batch * self.directions
         self.tuning = tuning_for(self.length)
         self.chunks = -(-self.length // self.tuning.chunk)
-        self.dtype = compute_dtype(u.dtype)
+        self.dtype, self.saved_dtype = compute_dtype(u.dtype), _saved_dtype(u.dtype)
         self.padded = 1 << (self.states - 1).bit_length()
         self.options = dict(
             DIRECTIONS=self.directions,
@@ -154,7 +159,7 @@ class _Scan:
         grid, sizes, _ = self.plan(block)
         B, C = self.pack(steps_last=False)
         last = self.empty(self.rows, self.channels, self.states) if want_last else None
-        saved = self.empty(*self.saved_shape(self.u, self.B)) if save else self.empty(0)
+        saved = self.u.new_empty(self.saved_shape(self.u, self.B) if save else 0, dtype=self.saved_dtype)
         with _guard(self.u):
             start = None
             if grid[1] > 1:
@@ -245,6 +250,10 @@ class TritonBackend(TorchBackend):
     @override
     def saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
         return _Scan.saved_shape(u.unsqueeze(1), B)
+
+    @override
+    def saved_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        return _saved_dtype(dtype)
 
     @override
     def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -368,15 +377,17 @@ def _conv_backward(
     from mmmap.ops.backends.triton_conv import conv_backward_kernel
 
     (directions, channels, taps), dtype = weight.shape, compute_dtype(x.dtype)
-    programs, tile = _elementwise(x)
-    tiles = x.shape[0] * -(-x.shape[2] // tile['BL'])
+    tuning = tuning_for(x.shape[2])
+    steps, block = tuning.conv_backward_steps, tuning.conv_backward
+    spans = -(-x.shape[2] // steps)
+    tiles = x.shape[0] * spans
     dx = torch.empty_like(x)
     dweight = x.new_empty((directions, taps, tiles, channels), dtype=dtype)
     dbias = x.new_empty((directions, tiles, channels), dtype=dtype)
     with _guard(x):
-        conv_backward_kernel[(programs,)](
+        conv_backward_kernel[(tiles * -(-channels // block.channels),)](
             dout, x, weight.contiguous(), weight if bias is None else bias.contiguous(), dx, dweight, dbias,
-            *dout.stride(), *x.stride(), *dx.stride(), x.shape[2], channels, int(reverse), tiles,
-            **_conv_options(x, weight, bias, silu), **tile,
+            *dout.stride(), *x.stride(), *dx.stride(), x.shape[2], channels, int(reverse), spans,
+            BL=steps, **_conv_options(x, weight, bias, silu), **block.launch(),
         )  # fmt: skip
     return dx, dweight.sum(2).transpose(1, 2), None if bias is None else dbias.sum(1)

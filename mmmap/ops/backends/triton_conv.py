@@ -4,12 +4,13 @@ A program computes a tile of steps and channels of one batch element, in one dir
 direction is position ``t`` or ``length - 1 - t``; the last tap meets the present step, the first one the oldest.
 """
 
+# ruff: noqa: RUF005 (triton compiles no unpacking into a tuple)
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-_PLAIN = ['length', 'reverse', 'tiles']
+_PLAIN = ['length', 'reverse', 'spans']
 
 
 @triton.jit
@@ -64,44 +65,118 @@ def conv_forward_kernel(
         out += out_r
 
 
+@triton.jit
+def _slope(y, SILU: tl.constexpr):
+    """Derivative of the activation at ``y``."""
+    if SILU:
+        sigmoid = 1 / (1 + tl.exp(-y))
+        return sigmoid * (1 + y * (1 - sigmoid))
+    else:
+        return y * 0 + 1
+
+
 @triton.jit(do_not_specialize=_PLAIN)
 def conv_backward_kernel(
     dout, x, weight, bias, dx, dweight, dbias,
-    dout_b, dout_r, dout_d, dout_l, x_b, x_d, x_l, dx_b, dx_d, dx_l, length, channels, reverse, tiles,
+    dout_b, dout_r, dout_d, dout_l, x_b, x_d, x_l, dx_b, dx_d, dx_l, length, channels, reverse, spans,
     DIRECTIONS: tl.constexpr, K: tl.constexpr, HAS_BIAS: tl.constexpr, SILU: tl.constexpr,
     BL: tl.constexpr, BD: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
     """Gradients; ``dweight`` (direction, tap, tile, channel) and ``dbias`` (direction, tile, channel) in parts.
 
-    What is before SiLU is computed again wherever a tap needs its gradient.
+    A thread walks along its channels' positions with the inputs and the sums of ``dx`` that taps still reach in
+    registers. It begins and ends ``K - 1`` positions outside of its tile, whose outputs take part in the tile's ``dx``.
+    In one direction, step ``s`` is position ``s`` or ``length - 1 - s``; with both, the second one's taps reach ahead.
     """
-    batch, span, t, d = _tile(length, channels, BL, BD)
+    blocks = tl.cdiv(channels, BD)
+    tile = (tl.program_id(0) // blocks).to(tl.int64)
+    batch, first = tile // spans, (tile % spans).to(tl.int32) * BL
+    d = tl.program_id(0) % blocks * BD + tl.arange(0, BD)
     here = d < channels
+    turned = reverse if DIRECTIONS == 1 else 0
+    origin, sign = turned * (length - 1), 1 - 2 * turned
     x += batch * x_b + d.to(tl.int64) * x_d
     dout += batch * dout_b + d.to(tl.int64) * dout_d
-    lane = tl.max(d, axis=0)
-    grad_x = tl.zeros((BL, BD), CT)
-    for r in tl.static_range(DIRECTIONS):
-        sign = 1 - 2 * (reverse if DIRECTIONS == 1 else r)
-        w, b = weight + (r * channels + d) * K, bias + r * channels + d
-        for k in tl.static_range(K):
-            # The step whose tap k meets step t.
-            p = t + sign * (K - 1 - k)
-            mask = here & (p >= 0) & (p < length)
-            grad = tl.load(dout + p.to(tl.int64) * dout_l, mask=mask, other=0).to(CT)
-            if SILU:
-                y = _convolve(x, w, b, p, d, sign, x_l, length, here, K, HAS_BIAS, CT, BL, BD)
-                sigmoid = 1 / (1 + tl.exp(-y))
-                grad *= sigmoid * (1 + y * (1 - sigmoid))
-            grad_x += tl.load(w + k, mask=here, other=0).to(CT) * grad
-        # The last tap met step t itself.
-        for k in tl.static_range(K):
-            part = grad * _before(x, t, K - 1 - k, sign, x_l, length, CT, here)
-            place = ((r * K + k) * tiles + span) * channels
-            tl.store(dweight + place + lane, tl.sum(part, axis=0), mask=lane < channels)
-        if HAS_BIAS:
-            place = (r * tiles + span) * channels
-            tl.store(dbias + place + lane, tl.sum(grad, axis=0), mask=lane < channels)
-        dout += dout_r
-    into = dx + batch * dx_b + d.to(tl.int64) * dx_d + t.to(tl.int64) * dx_l
-    tl.store(into, grad_x.to(dx.dtype.element_ty), mask=here & (t < length))
+    dx += batch * dx_b + d.to(tl.int64) * dx_d
+
+    # Taps by their distance: ``behind[j]`` meets the input j steps before, ``ahead[j]`` the one j steps after.
+    zero = tl.zeros((BD,), CT)
+    behind, ahead, sums_behind, sums_ahead = (), (), (), ()
+    for j in tl.static_range(K):
+        behind = behind + (tl.load(weight + d * K + K - 1 - j, mask=here, other=0).to(CT),)
+        sums_behind = sums_behind + (zero,)
+        if DIRECTIONS == 2:
+            ahead = ahead + (tl.load(weight + (channels + d) * K + K - 1 - j, mask=here, other=0).to(CT),)
+            sums_ahead = sums_ahead + (zero,)
+    shift, shift_ahead, sum_bias, sum_bias_ahead = zero, zero, zero, zero
+    if HAS_BIAS:
+        shift = tl.load(bias + d, mask=here, other=0).to(CT)
+        if DIRECTIONS == 2:
+            shift_ahead = tl.load(bias + channels + d, mask=here, other=0).to(CT)
+
+    # ``inputs[i]`` is that of step s - (K - 1) + i, and so is ``grads[i]``, the sum of its gradient.
+    inputs, grads = (), ()
+    for i in tl.static_range(2 * K - 1):
+        step = first - 2 * (K - 1) + i - 1
+        t = origin + sign * step
+        real = here & (step >= 0) & (step < length)
+        inputs = inputs + (tl.load(x + t.to(tl.int64) * x_l, mask=real, other=0).to(CT),)
+        grads = grads + (zero,)
+    for step in range(first - (K - 1), first + BL + K - 1):
+        coming = step + K - 1
+        t = origin + sign * coming
+        real = here & (coming >= 0) & (coming < length)
+        inputs = inputs[1:] + (tl.load(x + t.to(tl.int64) * x_l, mask=real, other=0).to(CT),)
+        t = (origin + sign * step).to(tl.int64)
+        real = here & (step >= 0) & (step < length)
+        inside = real & (step >= first) & (step < first + BL)
+
+        grad = tl.load(dout + t * dout_l, mask=real, other=0).to(CT)
+        y = shift
+        for j in tl.static_range(K):
+            y += behind[j] * inputs[K - 1 - j]
+        grad *= _slope(y, SILU)
+        counted = tl.where(inside, grad, 0.0)
+        new_sums = ()
+        for j in tl.static_range(K):
+            new_sums = new_sums + (sums_behind[j] + counted * inputs[K - 1 - j],)
+        sums_behind = new_sums
+        sum_bias += counted
+        if DIRECTIONS == 2:
+            grad_ahead = tl.load(dout + dout_r + t * dout_l, mask=real, other=0).to(CT)
+            y = shift_ahead
+            for j in tl.static_range(K):
+                y += ahead[j] * inputs[K - 1 + j]
+            grad_ahead *= _slope(y, SILU)
+            counted = tl.where(inside, grad_ahead, 0.0)
+            new_sums = ()
+            for j in tl.static_range(K):
+                new_sums = new_sums + (sums_ahead[j] + counted * inputs[K - 1 + j],)
+            sums_ahead = new_sums
+            sum_bias_ahead += counted
+
+        new_grads = ()
+        for i in tl.static_range(2 * K - 1):
+            total = grads[i]
+            if i < K:
+                total += behind[K - 1 - i] * grad
+            if DIRECTIONS == 2 and i >= K - 1:
+                total += ahead[i - (K - 1)] * grad_ahead
+            new_grads = new_grads + (total,)
+        # What is K - 1 steps behind is complete: later outputs do not see it.
+        done = step - (K - 1)
+        t = (origin + sign * done).to(tl.int64)
+        wanted = here & (done >= first) & (done < first + BL) & (done < length)
+        tl.store(dx + t * dx_l, new_grads[0].to(dx.dtype.element_ty), mask=wanted)
+        grads = new_grads[1:] + (zero,)
+
+    tiles = (tl.num_programs(0) // blocks).to(tl.int64)
+    for j in tl.static_range(K):
+        place = ((K - 1 - j) * tiles + tile) * channels
+        tl.store(dweight + place + d, sums_behind[j], mask=here)
+        if DIRECTIONS == 2:
+            tl.store(dweight + K * tiles * channels + place + d, sums_ahead[j], mask=here)
+    if HAS_BIAS:
+        tl.store(dbias + tile * channels + d, sum_bias, mask=here)
+        if DIRECTIONS == 2:
+            tl.store(dbias + (tiles + tile) * channels + d, sum_bias_ahead, mask=here)

@@ -79,7 +79,7 @@ def forward_kernel(
     for chunk in range(first, end):
         if SAVE:
             border = (row * (chunks - 1) + chunk - 1) * N * channels
-            tl.store(saved + border + cell, h, mask=states & (chunk > 0))
+            tl.store(saved + border + cell, h.to(saved.dtype.element_ty), mask=states & (chunk > 0))
         for step in range(chunk * T, tl.minimum(chunk * T + T, length)):
             t = (sign * step).to(tl.int64)
             weight_in = tl.load(B + step * NP + n)

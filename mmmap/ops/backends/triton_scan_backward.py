@@ -132,7 +132,7 @@ def backward_kernel(
         known = (chunk < end - 1) | HAS_CARRY
         for n in range(N):
             rate = tl.load(A + n, mask=here, other=0).to(CT)
-            h0 = tl.load(border + n * channels, mask=here & (chunk > 0), other=0)
+            h0 = tl.load(border + n * channels, mask=here & (chunk > 0), other=0).to(CT)
             w = tl.load(carry + n * channels, mask=here & known, other=0)
             sum_dA = tl.load(dA + n * channels, mask=here & (chunk < end - 1), other=0)
             speed = scaled_rates(rate, CT)

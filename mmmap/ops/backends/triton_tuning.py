@@ -37,6 +37,8 @@ class Tuning:
     backward: Block
     conv_steps: int = 32
     conv: Block = Block(channels=64, warps=4)  # noqa: RUF009 (a tuple)
+    conv_backward_steps: int = 32
+    conv_backward: Block = Block(channels=64, warps=2)  # noqa: RUF009 (a tuple)
     # Parts of a sequence that run side by side; None for as many as fill the GPU, a number to try others.
     segments: int | None = None
 
