@@ -2,7 +2,7 @@ from .grid_windows import GridWindows
 from .hybrid_encoder import HybridEncoder, MambaBlock
 from .mamba_mixer import MambaMixer
 from .position_encoding import LearnedPositionEmbedding
-from .serialization import GridSerialization, Tokens, grid_coords, register_order
+from .serialization import GridSerialization, PointSerialization, Tokens, grid_coords, register_order
 from .transformer_block import DecoderBlock, TransformerBlock
 from .weight_init import init_linears
 
@@ -14,6 +14,7 @@ __all__ = [
     'LearnedPositionEmbedding',
     'MambaBlock',
     'MambaMixer',
+    'PointSerialization',
     'Tokens',
     'TransformerBlock',
     'grid_coords',
