@@ -1,15 +1,18 @@
 from .grid_windows import GridWindows
 from .hybrid_encoder import HybridEncoder, MambaBlock
 from .mamba_mixer import MambaMixer
-from .position_encoding import LearnedPositionEmbedding
+from .point_grouping import GroupEmbedding, group_points
+from .position_encoding import CoordinatePositionEncoding, LearnedPositionEmbedding
 from .serialization import GridSerialization, PointSerialization, Tokens, grid_coords, register_order
 from .transformer_block import DecoderBlock, TransformerBlock
 from .weight_init import init_linears
 
 __all__ = [
+    'CoordinatePositionEncoding',
     'DecoderBlock',
     'GridSerialization',
     'GridWindows',
+    'GroupEmbedding',
     'HybridEncoder',
     'LearnedPositionEmbedding',
     'MambaBlock',
@@ -18,6 +21,7 @@ __all__ = [
     'Tokens',
     'TransformerBlock',
     'grid_coords',
+    'group_points',
     'init_linears',
     'register_order',
 ]

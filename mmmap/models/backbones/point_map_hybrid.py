@@ -1,0 +1,237 @@
+"""PointMAPHybrid: the hybrid Mamba-Transformer backbone for clouds of points."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmmap.registry import MODELS
+
+from ..layers import (
+    CoordinatePositionEncoding,
+    GroupEmbedding,
+    HybridEncoder,
+    PointSerialization,
+    Tokens,
+    group_points,
+    init_linears,
+)
+from ..layers.point_grouping import smallest_point
+from .hybrid import HybridBackbone, resolve_arch
+
+#: 'small' is the released size.
+POINT_ARCHS = {
+    'tiny': dict(embed_dim=192, layout='MMMT' * 4, num_heads=3, mlp_ratio=4.0),
+    'small': dict(embed_dim=384, layout='MMMT' * 4, num_heads=6, mlp_ratio=4.0),
+    'base': dict(embed_dim=768, layout='MMMT' * 4, num_heads=12, mlp_ratio=4.0),
+}
+ARCH_OPTIONS = ('mlp_ratio', 'd_state', 'd_conv', 'expand')
+OUT_TYPES = ('points', 'max_mean', 'cls_max_mean', 'raw')
+
+
+class PointFeatures(NamedTuple):
+    """Features of places in a cloud.
+
+    Attributes:
+        coords (Tensor): The places, shape (B, G, 3).
+        features (Tensor): Shape (B, G, C).
+    """
+
+    coords: Tensor
+    features: Tensor
+
+
+def default_region_size(num_groups: int) -> int:
+    """The largest number of groups that divides all and of which there are as many regions or more."""
+    return next(size for size in range(math.isqrt(num_groups), 0, -1) if num_groups % size == 0)
+
+
+@MODELS.register_module()
+class PointMAPHybrid(HybridBackbone):
+    """Hybrid Mamba-Transformer backbone of PointMAP (CVPR 2025, arXiv 2410.00871).
+
+    Groups of neighbouring points around centres far from each other become tokens, which the encoder reads in the order
+    of ``serialization``. Neither the order of the points nor the other clouds of a batch change what a cloud gives in
+    evaluation mode; in training, the batch norms of the embedding share their statistics.
+
+    Args:
+        arch (str | dict): 'tiny', 'small' or 'base', or a dict of ``embed_dim``, ``layout`` and ``num_heads`` (and
+            optionally ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``). Defaults to 'small'.
+        num_groups (int): Groups G of a cloud. Defaults to 64.
+        group_size (int): Points M of a group. Defaults to 32.
+        in_channels (int): Coordinates and features 3 + F of a point. Defaults to 3.
+        out_type (str): What :meth:`forward` returns for each tapped block, all of it behind the final norm: 'points',
+            the features of the groups at their centres as :class:`PointFeatures`; 'max_mean', the maximum and the mean
+            over the groups (B, 2C); 'cls_max_mean', a class token in front of the groups and the sum of their maximum
+            and mean (B, 2C); 'raw', the sequence as the encoder sees it (B, G, C). Defaults to 'max_mean'.
+        out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end, see :class:`MAPHybrid`. Defaults
+            to -1.
+        drop_path_rate (float): Stochastic depth. Defaults to 0.
+        frozen_stages (int): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also the first
+            k blocks, all blocks the final norm too. Defaults to -1.
+        with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
+        serialization (str | dict): The order in which the encoder reads the groups, by their centres, see
+            :class:`~mmmap.models.layers.PointSerialization`. Defaults to 'hilbert'.
+        region_size (int, optional): Successive groups of a region, which pretraining rebuilds one after the other; must
+            divide ``num_groups``. None is its largest divisor up to the root. Defaults to None.
+        weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
+        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
+        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
+    """
+
+    archs = POINT_ARCHS
+    embedding_names = ('group_embed', 'pos_embed', 'cls_token', 'cls_pos_embed')
+
+    def __init__(
+        self,
+        arch: str | dict = 'small',
+        num_groups: int = 64,
+        group_size: int = 32,
+        in_channels: int = 3,
+        out_type: str = 'max_mean',
+        out_indices: int | Sequence[int] = -1,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        serialization: str | dict = 'hilbert',
+        region_size: int | None = None,
+        weight_init: str = 'mamba',
+        scan_backend: str = 'auto',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        settings = resolve_arch(arch, POINT_ARCHS, ARCH_OPTIONS)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
+        for name, value, least in (
+            ('num_groups', num_groups, 1),
+            ('group_size', group_size, 1),
+            ('in_channels', in_channels, 3),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f'{name}={value!r}: must be an integer of at least {least}')
+        if region_size is None:
+            region_size = default_region_size(num_groups)
+        if not isinstance(region_size, int) or region_size < 1 or num_groups % region_size:
+            raise ValueError(f'region_size={region_size!r}: must divide num_groups={num_groups}')
+        self.out_type = out_type
+        self.num_groups = num_groups
+        self.group_size = group_size
+        self.in_channels = in_channels
+        self.region_size = region_size
+        self.embed_dim = settings['embed_dim']
+        self.serialization = PointSerialization(serialization)
+        encoder = HybridEncoder(
+            **settings,
+            drop_path_rate=drop_path_rate,
+            weight_init=weight_init,
+            with_cp=with_cp,
+            scan_backend=scan_backend,
+        )
+        self._set_encoder(encoder, out_indices, frozen_stages)
+        self.group_embed = GroupEmbedding(in_channels, self.embed_dim)
+        self.pos_embed = CoordinatePositionEncoding(self.embed_dim, nn.SiLU)
+        init_linears(self.group_embed)
+        init_linears(self.pos_embed)
+        if out_type == 'cls_max_mean':
+            self.cls_token = nn.Parameter(torch.empty(1, 1, self.embed_dim))
+            self.cls_pos_embed = nn.Parameter(torch.empty(1, 1, self.embed_dim))
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+            nn.init.trunc_normal_(self.cls_pos_embed, std=0.02)
+        self._freeze_unused()
+        self._freeze()
+
+    def _check_inputs(self, inputs: Tensor) -> None:
+        expected = f'(B, N, {self.in_channels})'
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f'inputs are a {type(inputs).__name__}, not a tensor {expected}: clouds of one size stack')
+        if inputs.ndim != 3 or inputs.shape[2] != self.in_channels:
+            raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected {expected}')
+        for name in ('num_groups', 'group_size'):
+            if inputs.shape[1] < getattr(self, name):
+                raise ValueError(f'{name}={getattr(self, name)}: the clouds have {inputs.shape[1]} points only')
+
+    def group(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut clouds into groups in the order of the sequence.
+
+        Args:
+            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            tuple[Tensor, Tensor]: Centres (B, G, 3) and groups (B, G, M, in_channels), see
+            :func:`~mmmap.models.layers.group_points`.
+
+        Raises:
+            TypeError: If the inputs are not one tensor.
+            ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
+        """
+        self._check_inputs(inputs)
+        centres, groups = group_points(inputs, self.num_groups, self.group_size, smallest_point(inputs[..., :3]))
+        order = self.serialization.order(centres)
+        clouds = torch.arange(len(order), device=order.device)[:, None]
+        return centres[clouds, order], groups[clouds, order]
+
+    def tokenize(self, inputs: Tensor) -> Tokens:
+        """Embed the groups of a batch of clouds and add their positions.
+
+        Args:
+            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            Tokens: The tokens in the order in which the encoder reads them, their regions and their groups.
+
+        Raises:
+            TypeError: See :meth:`group`.
+            ValueError: See :meth:`group`.
+        """
+        return self.embed(*self.group(inputs))
+
+    def embed(self, centres: Tensor, groups: Tensor) -> Tokens:
+        """Tokens of the centres (B, G, 3) and groups (B, G, M, in_channels)."""
+        regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
+        embeddings = self.group_embed(groups) + self.pos_embed(centres)
+        return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups)
+
+    def encode(self, embeddings: Tensor, causal_regions: Tensor | None = None) -> Tensor:
+        """Encode embedded tokens.
+
+        Args:
+            embeddings (Tensor): All tokens or the visible ones in sequence order, shape (B, L, C).
+            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`.
+
+        Returns:
+            Tensor: Encoded tokens, shape (B, L, C).
+        """
+        return self.encoder(embeddings, causal_regions=causal_regions)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor | PointFeatures, ...]:
+        """Features of a batch of clouds.
+
+        Args:
+            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            tuple[Tensor | PointFeatures, ...]: One feature for each of ``out_indices``; its shape is told by
+            ``out_type``.
+        """
+        tokens = self.tokenize(inputs)
+        x = tokens.embeddings
+        if self.out_type == 'cls_max_mean':
+            cls_token = (self.cls_token + self.cls_pos_embed).to(x.dtype)
+            x = torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1)
+        return tuple(self._output(feature, tokens.coords) for feature in self.encoder(x, taps=self.out_indices))
+
+    def _output(self, x: Tensor, coords: Tensor) -> Tensor | PointFeatures:
+        if self.out_type == 'points':
+            return PointFeatures(coords, x)
+        if self.out_type == 'max_mean':
+            return torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1)
+        if self.out_type == 'cls_max_mean':
+            groups = x[:, 1:]
+            return torch.cat([x[:, 0], groups.amax(dim=1) + groups.mean(dim=1)], dim=1)
+        return x
