@@ -76,6 +76,9 @@ class PointMAPHybrid(HybridBackbone):
             :class:`~mmmap.models.layers.PointSerialization`. Defaults to 'hilbert'.
         region_size (int, optional): Successive groups of a region, which pretraining rebuilds one after the other; must
             divide ``num_groups``. None is its largest divisor up to the root. Defaults to None.
+        local_neighbours (int): In front of every block, each group hears of so many groups with the nearest centres,
+            its own among them, see :class:`~mmmap.models.layers.LocalAggregation`; in pretraining, of visible ones. 0
+            is none of it. Defaults to 4.
         weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
         scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
@@ -85,6 +88,7 @@ class PointMAPHybrid(HybridBackbone):
     """
 
     archs = POINT_ARCHS
+    encode_with = ('coords',)
     embedding_names = ('group_embed', 'pos_embed', 'cls_token', 'cls_pos_embed')
 
     def __init__(
@@ -100,6 +104,7 @@ class PointMAPHybrid(HybridBackbone):
         with_cp: bool = False,
         serialization: str | dict = 'hilbert',
         region_size: int | None = None,
+        local_neighbours: int = 4,
         weight_init: str = 'mamba',
         scan_backend: str = 'auto',
         init_cfg: dict | None = None,
@@ -132,6 +137,7 @@ class PointMAPHybrid(HybridBackbone):
             weight_init=weight_init,
             with_cp=with_cp,
             scan_backend=scan_backend,
+            local_neighbours=local_neighbours,
         )
         self._set_encoder(encoder, out_indices, frozen_stages)
         self.group_embed = GroupEmbedding(in_channels, self.embed_dim)
@@ -197,17 +203,19 @@ class PointMAPHybrid(HybridBackbone):
         embeddings = self.group_embed(groups) + self.pos_embed(centres)
         return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups)
 
-    def encode(self, embeddings: Tensor, causal_regions: Tensor | None = None) -> Tensor:
+    def encode(self, embeddings: Tensor, causal_regions: Tensor | None = None, coords: Tensor | None = None) -> Tensor:
         """Encode embedded tokens.
 
         Args:
             embeddings (Tensor): All tokens or the visible ones in sequence order, shape (B, L, C).
-            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`.
+            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`; not with
+                ``local_neighbours``.
+            coords (Tensor, optional): Centres of the tokens, shape (B, L, 3), for ``local_neighbours``.
 
         Returns:
             Tensor: Encoded tokens, shape (B, L, C).
         """
-        return self.encoder(embeddings, causal_regions=causal_regions)
+        return self.encoder(embeddings, causal_regions=causal_regions, coords=coords)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | PointFeatures, ...]:
         """Features of a batch of clouds.
@@ -224,7 +232,8 @@ class PointMAPHybrid(HybridBackbone):
         if self.out_type == 'cls_max_mean':
             cls_token = (self.cls_token + self.cls_pos_embed).to(x.dtype)
             x = torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1)
-        return tuple(self._output(feature, tokens.coords) for feature in self.encoder(x, taps=self.out_indices))
+        features = self.encoder(x, taps=self.out_indices, coords=tokens.coords)
+        return tuple(self._output(feature, tokens.coords) for feature in features)
 
     def _output(self, x: Tensor, coords: Tensor) -> Tensor | PointFeatures:
         if self.out_type == 'points':

@@ -1,5 +1,6 @@
 from .grid_windows import GridWindows
 from .hybrid_encoder import HybridEncoder, MambaBlock
+from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
 from .point_grouping import GroupEmbedding, group_points
 from .position_encoding import CoordinatePositionEncoding, LearnedPositionEmbedding
@@ -15,6 +16,7 @@ __all__ = [
     'GroupEmbedding',
     'HybridEncoder',
     'LearnedPositionEmbedding',
+    'LocalAggregation',
     'MambaBlock',
     'MambaMixer',
     'PointSerialization',

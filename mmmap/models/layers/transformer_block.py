@@ -61,17 +61,31 @@ class TransformerBlock(nn.Module):
         num_heads (int): Attention heads.
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 2, as in the released MAP encoder.
         norm_eps (float): Epsilon of both LayerNorms. Defaults to 1e-5.
+        local (nn.Module, optional): A :class:`LocalAggregation` in front of the attention. Defaults to None.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float = 2.0, norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float = 2.0,
+        norm_eps: float = 1e-5,
+        local: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        self.local = local
         self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.attn = SelfAttention(embed_dim, num_heads)
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
-    def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
-        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip."""
+    def forward(self, x: Tensor, attend: Attend = attend, neighbours: Tensor | None = None) -> Tensor:
+        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip.
+
+        In front of them, where there is one, what :class:`LocalAggregation` makes of ``neighbours`` (B, T, k).
+        """
+        if self.local is not None:
+            x = x + self.local(x, neighbours)
         x = x + self.attn(self.norm1(x), attend)
         return x + self.mlp(self.norm2(x))
 

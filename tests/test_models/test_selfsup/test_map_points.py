@@ -63,7 +63,7 @@ def test_the_encoder_sees_visible_groups_only():
     model, points = build().eval(), torch.rand(1, 60, 3)
     mask = torch.arange(16)[None] % 2 == 0
     tokens = model.backbone.tokenize(points)
-    expected = model.backbone.encode(tokens.embeddings[:, 1::2])
+    expected = model.backbone.encode(tokens.embeddings[:, 1::2], coords=tokens.coords[:, 1::2])
     torch.testing.assert_close(model.reconstruct(points, mask).latent, expected)
 
 
