@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from ..layers import (
     GroupEmbedding,
     HybridEncoder,
     PointSerialization,
+    ReleasedPointEncoder,
     Tokens,
     group_points,
     init_linears,
@@ -56,6 +58,10 @@ class PointMAPHybrid(HybridBackbone):
     of ``serialization``. Neither the order of the points nor the other clouds of a batch change what a cloud gives in
     evaluation mode; in training, the batch norms of the embedding share their statistics.
 
+    With ``released`` it is the model of the released PointMAP code instead: :class:`ReleasedPointEncoder`, the first
+    point as the first centre, groups in the order in which their centres are picked, and, for 'cls_max_mean', the mean
+    over the groups of the first cloud for all. There clouds do depend on their batch, and on the order of their points.
+
     Args:
         arch (str | dict): 'tiny', 'small' or 'base', or a dict of ``embed_dim``, ``layout`` and ``num_heads`` (and
             optionally ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``). Defaults to 'small'.
@@ -72,13 +78,16 @@ class PointMAPHybrid(HybridBackbone):
         frozen_stages (int): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also the first
             k blocks, all blocks the final norm too. Defaults to -1.
         with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
-        serialization (str | dict): The order in which the encoder reads the groups, by their centres, see
-            :class:`~mmmap.models.layers.PointSerialization`. Defaults to 'hilbert'.
+        serialization (str | dict, optional): The order in which the encoder reads the groups, by their centres, see
+            :class:`~mmmap.models.layers.PointSerialization`. None is 'hilbert', and with ``released`` the order in
+            which the centres are picked. Defaults to None.
         region_size (int, optional): Successive groups of a region, which pretraining rebuilds one after the other; must
             divide ``num_groups``. None is its largest divisor up to the root. Defaults to None.
         local_neighbours (int): In front of every block, each group hears of so many groups with the nearest centres,
             its own among them, see :class:`~mmmap.models.layers.LocalAggregation`; in pretraining, of visible ones. 0
             is none of it. Defaults to 4.
+        released (str, optional): The released ``bimamba_type``, 'v4' or 'v2', for the released model, see
+            :class:`~mmmap.models.layers.released_point_encoder.ReleasedMixer`. Defaults to None, ours.
         weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
         scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
@@ -102,9 +111,10 @@ class PointMAPHybrid(HybridBackbone):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
-        serialization: str | dict = 'hilbert',
+        serialization: str | dict | None = None,
         region_size: int | None = None,
         local_neighbours: int = 4,
+        released: str | None = None,
         weight_init: str = 'mamba',
         scan_backend: str = 'auto',
         init_cfg: dict | None = None,
@@ -130,8 +140,16 @@ class PointMAPHybrid(HybridBackbone):
         self.in_channels = in_channels
         self.region_size = region_size
         self.embed_dim = settings['embed_dim']
-        self.serialization = PointSerialization(serialization)
-        encoder = HybridEncoder(
+        self.released = released
+        if serialization is None and not released:
+            serialization = 'hilbert'
+        self.serialization = None if serialization is None else PointSerialization(serialization)
+        if released is None:
+            build = HybridEncoder
+        else:
+            build = partial(ReleasedPointEncoder, released=released)
+            self.encode_with = ('coords', 'positions')
+        encoder = build(
             **settings,
             drop_path_rate=drop_path_rate,
             weight_init=weight_init,
@@ -177,7 +195,10 @@ class PointMAPHybrid(HybridBackbone):
             ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
         """
         self._check_inputs(inputs)
-        centres, groups = group_points(inputs, self.num_groups, self.group_size, smallest_point(inputs[..., :3]))
+        start = 0 if self.released else smallest_point(inputs[..., :3])
+        centres, groups = group_points(inputs, self.num_groups, self.group_size, start, bool(self.released))
+        if self.serialization is None:
+            return centres, groups
         order = self.serialization.order(centres)
         clouds = torch.arange(len(order), device=order.device)[:, None]
         return centres[clouds, order], groups[clouds, order]
@@ -200,10 +221,18 @@ class PointMAPHybrid(HybridBackbone):
     def embed(self, centres: Tensor, groups: Tensor) -> Tokens:
         """Tokens of the centres (B, G, 3) and groups (B, G, M, in_channels)."""
         regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
-        embeddings = self.group_embed(groups) + self.pos_embed(centres)
-        return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups)
+        embeddings, positions = self.group_embed(groups), self.pos_embed(centres)
+        if self.released:
+            return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups, positions=positions)
+        return Tokens(embeddings + positions, centres, regions, None, self.region_size, groups=groups)
 
-    def encode(self, embeddings: Tensor, causal_regions: Tensor | None = None, coords: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        embeddings: Tensor,
+        causal_regions: Tensor | None = None,
+        coords: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Encode embedded tokens.
 
         Args:
@@ -211,10 +240,18 @@ class PointMAPHybrid(HybridBackbone):
             causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`; not with
                 ``local_neighbours``.
             coords (Tensor, optional): Centres of the tokens, shape (B, L, 3), for ``local_neighbours``.
+            positions (Tensor, optional): Positions of the tokens, shape (B, L, C), for the released model.
 
         Returns:
             Tensor: Encoded tokens, shape (B, L, C).
+
+        Raises:
+            ValueError: If the released model is to be causal.
         """
+        if self.released:
+            if causal_regions is not None:
+                raise ValueError(f'causal_regions: released={self.released!r} has no causal encoder')
+            return self.encoder(embeddings, positions, coords)
         return self.encoder(embeddings, causal_regions=causal_regions, coords=coords)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | PointFeatures, ...]:
@@ -228,11 +265,16 @@ class PointMAPHybrid(HybridBackbone):
             ``out_type``.
         """
         tokens = self.tokenize(inputs)
-        x = tokens.embeddings
+        x, positions = tokens.embeddings, tokens.positions
         if self.out_type == 'cls_max_mean':
-            cls_token = (self.cls_token + self.cls_pos_embed).to(x.dtype)
-            x = torch.cat([cls_token.expand(len(x), -1, -1), x], dim=1)
-        features = self.encoder(x, taps=self.out_indices, coords=tokens.coords)
+            cls_token, cls_position = self.cls_token, self.cls_pos_embed
+            if positions is None:
+                cls_token = cls_token + cls_position
+            else:
+                positions = torch.cat([cls_position.to(x.dtype).expand(len(x), -1, -1), positions], dim=1)
+            x = torch.cat([cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        beside = {} if positions is None else dict(positions=positions)
+        features = self.encoder(x, taps=self.out_indices, coords=tokens.coords, **beside)
         return tuple(self._output(feature, tokens.coords) for feature in features)
 
     def _output(self, x: Tensor, coords: Tensor) -> Tensor | PointFeatures:
@@ -242,5 +284,6 @@ class PointMAPHybrid(HybridBackbone):
             return torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1)
         if self.out_type == 'cls_max_mean':
             groups = x[:, 1:]
-            return torch.cat([x[:, 0], groups.amax(dim=1) + groups.mean(dim=1)], dim=1)
+            mean = groups[:1].mean(dim=1) if self.released else groups.mean(dim=1)
+            return torch.cat([x[:, 0], groups.amax(dim=1) + mean], dim=1)
         return x

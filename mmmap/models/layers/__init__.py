@@ -4,6 +4,7 @@ from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
 from .point_grouping import GroupEmbedding, group_points
 from .position_encoding import CoordinatePositionEncoding, LearnedPositionEmbedding
+from .released_point_encoder import ReleasedPointEncoder
 from .serialization import GridSerialization, PointSerialization, Tokens, grid_coords, register_order
 from .transformer_block import DecoderBlock, TransformerBlock
 from .weight_init import init_linears
@@ -20,6 +21,7 @@ __all__ = [
     'MambaBlock',
     'MambaMixer',
     'PointSerialization',
+    'ReleasedPointEncoder',
     'Tokens',
     'TransformerBlock',
     'grid_coords',

@@ -19,6 +19,16 @@ from .weight_init import init_linears, init_step_sizes
 WEIGHT_INITS = ('mamba', 'released')
 
 
+def check_layout(layout: str, weight_init: str, drop_path_rate: float) -> None:
+    """Raise a ValueError that names the argument unless they are what encoders take."""
+    if not layout or set(layout) - {'M', 'T'}:
+        raise ValueError(f"layout={layout!r}: must be a non-empty string of the letters 'M' and 'T'")
+    if weight_init not in WEIGHT_INITS:
+        raise ValueError(f'weight_init={weight_init!r}: must be one of {WEIGHT_INITS}')
+    if not 0.0 <= drop_path_rate < 1.0:
+        raise ValueError(f'drop_path_rate={drop_path_rate}: must be in [0, 1)')
+
+
 class MambaBlock(nn.Module):
     """A bidirectional Mamba mixer behind an RMSNorm, on a separate residual stream.
 
@@ -114,12 +124,7 @@ class HybridEncoder(nn.Module):
         local_neighbours: int = 0,
     ) -> None:
         super().__init__()
-        if not layout or set(layout) - {'M', 'T'}:
-            raise ValueError(f"layout={layout!r}: must be a non-empty string of the letters 'M' and 'T'")
-        if weight_init not in WEIGHT_INITS:
-            raise ValueError(f'weight_init={weight_init!r}: must be one of {WEIGHT_INITS}')
-        if not 0.0 <= drop_path_rate < 1.0:
-            raise ValueError(f'drop_path_rate={drop_path_rate}: must be in [0, 1)')
+        check_layout(layout, weight_init, drop_path_rate)
         if not isinstance(local_neighbours, int) or local_neighbours < 0:
             raise ValueError(f'local_neighbours={local_neighbours!r}: must be a number of tokens, or 0 for none')
         self.local_neighbours = local_neighbours

@@ -30,8 +30,8 @@ class Tokens(NamedTuple):
             the order of the embeddings.
         groups (Tensor, optional): The points of each token, coordinates relative to its centre first, then features,
             shape (B, L, M, 3 + F); None for images.
-        positions (Tensor, optional): What an encoder that adds the positions again before every block adds, shape
-            (B, L, C).
+        positions (Tensor, optional): The positions, shape (B, L, C), where the encoder adds them before every block;
+            they are not in the embeddings then.
     """
 
     embeddings: Tensor
