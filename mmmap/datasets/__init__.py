@@ -1,3 +1,25 @@
-from .transforms import LoadImageChecked, LoadRandomResizedCrop
+from .transforms import (
+    LoadImageChecked,
+    LoadRandomResizedCrop,
+    PackPointInputs,
+    PointsDropout,
+    PointsJitter,
+    PointsNormalize,
+    PointsRotate,
+    PointsSample,
+    PointsScaleTranslate,
+    PointsShuffle,
+)
 
-__all__ = ['LoadImageChecked', 'LoadRandomResizedCrop']
+__all__ = [
+    'LoadImageChecked',
+    'LoadRandomResizedCrop',
+    'PackPointInputs',
+    'PointsDropout',
+    'PointsJitter',
+    'PointsNormalize',
+    'PointsRotate',
+    'PointsSample',
+    'PointsScaleTranslate',
+    'PointsShuffle',
+]

@@ -1,3 +1,4 @@
 from .pixel_reconstruction_head import PixelReconstructionHead
+from .point_seg_head import PointSegHead
 
-__all__ = ['PixelReconstructionHead']
+__all__ = ['PixelReconstructionHead', 'PointSegHead']
