@@ -1,4 +1,5 @@
 from .backbones import *  # noqa: F403
 from .heads import *  # noqa: F403
 from .necks import *  # noqa: F403
+from .segmentors import *  # noqa: F403
 from .selfsup import *  # noqa: F403

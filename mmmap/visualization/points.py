@@ -115,7 +115,7 @@ def draw_clouds(
             if len(shown) > MAX_POINTS:
                 shown = np.random.default_rng(0).choice(shown, MAX_POINTS, replace=False)
             rgb = _height_colours(cloud.xyz) if cloud.rgb is None else cloud.rgb
-            size = min(8.0, max(0.3, 6000 / len(shown)))
+            size = min(8.0, max(0.6, 8000 / len(shown)))
             for view, (elevation, azimuth) in enumerate(VIEWS):
                 place = (row * len(VIEWS) + view) * columns + column + 1
                 axes = figure.add_subplot(rows * len(VIEWS), columns, place, projection='3d', proj_type='ortho')

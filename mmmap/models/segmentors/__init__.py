@@ -1,0 +1,3 @@
+from .scene_segmentor import SceneSegmentor, SceneTestCfg
+
+__all__ = ['SceneSegmentor', 'SceneTestCfg']
