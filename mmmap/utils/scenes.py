@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from .ply import read_ply
+
 CROPS = ('block', 'sphere')
 #: Label of points that belong to no class.
 IGNORED = 255
@@ -34,14 +36,17 @@ def read_scene(path: str | Path) -> dict[str, np.ndarray]:
     """Read a scene.
 
     Args:
-        path (str | Path): An ``.npz`` file with ``xyz`` (N, 3) and more arrays with a row a point.
+        path (str | Path): An ``.npz`` file with ``xyz`` (N, 3) and more arrays with a row a point, or a ``.ply`` file.
 
     Returns:
-        dict[str, np.ndarray]: Its arrays by name.
+        dict[str, np.ndarray]: Its arrays by name: of a PLY file ``xyz``, ``rgb`` if its vertices have colours, and
+        their other properties.
 
     Raises:
         ValueError: If the file is damaged, has no points, or an array of it has not one row a point.
     """
+    if Path(path).suffix == '.ply':
+        return _read_ply_scene(path)
     try:
         with np.load(path) as content:
             arrays = {name: content[name] for name in content.files}
@@ -54,6 +59,16 @@ def read_scene(path: str | Path) -> dict[str, np.ndarray]:
         if values.shape[:1] != (len(xyz),):
             raise ValueError(f'{path}: its array {name} has the shape {values.shape}, of {len(xyz)} points')
     return arrays
+
+
+def _read_ply_scene(path: str | Path) -> dict[str, np.ndarray]:
+    vertices, arrays = read_ply(path), {}
+    for name, properties in (('xyz', ('x', 'y', 'z')), ('rgb', ('red', 'green', 'blue'))):
+        if vertices.keys() >= set(properties):
+            arrays[name] = np.stack([vertices.pop(key) for key in properties], axis=1)
+        elif name == 'xyz':
+            raise ValueError(f'{path} has no points: its vertices have no x, y and z')
+    return arrays | vertices
 
 
 def count_points(path: str | Path) -> int:

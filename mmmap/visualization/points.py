@@ -170,3 +170,35 @@ def draw_segmentation(
     clouds.append(Cloud('prediction', xyz, label_colours(prediction, palette)))
     # Only the classes that are seen: a part data set has fifty.
     return draw_clouds(clouds, {names[i]: palette[i] for i in used})
+
+
+def draw_point_reconstruction(
+    clouds: Sequence[np.ndarray], visible: Sequence[np.ndarray], rebuilt: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Draw clouds, what a model was shown of them, and what it made of that, a row a cloud.
+
+    In the rebuilt cloud visible points are grey, predicted ones coloured by their height.
+
+    Args:
+        clouds (Sequence[np.ndarray]): Points of each cloud, shape (N, 3).
+        visible (Sequence[np.ndarray]): Those that were shown, shape (V, 3).
+        rebuilt (Sequence[np.ndarray]): Predicted points, shape (M, 3).
+
+    Returns:
+        np.ndarray: An RGB picture, (height, width, 3), uint8.
+    """
+    drawn = []
+    for cloud, shown, predicted in zip(clouds, visible, rebuilt, strict=True):
+        # One scale of heights for all three, so that equal colours are equal heights.
+        colours = _height_colours(np.concatenate([cloud, shown, predicted]))
+        parts = np.split(colours, np.cumsum([len(cloud), len(shown)]))
+        drawn += [
+            Cloud('input', cloud, parts[0]),
+            Cloud('visible', shown, parts[1]),
+            Cloud(
+                'rebuilt',
+                np.concatenate([shown, predicted]),
+                np.concatenate([np.full_like(parts[1], GREY[0]), parts[2]]),
+            ),
+        ]
+    return draw_clouds(drawn, columns=3)

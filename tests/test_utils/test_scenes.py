@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mmmap.utils.ply import write_ply
 from mmmap.utils.scenes import (
     class_indices,
     count_points,
@@ -41,6 +42,17 @@ def test_scene_files(tmp_path, xyz):
     np.savez(path, points=xyz)
     with pytest.raises(ValueError, match=r'room\.npz has no points'):
         read_scene(path)
+
+
+def test_ply_scenes(tmp_path, xyz):
+    rgb, label = np.random.default_rng(0).integers(0, 256, (len(xyz), 3)), np.arange(len(xyz)) % 7
+    write_ply(tmp_path / 'a.ply', xyz, rgb, label=label.astype(np.uint8))
+    scene = read_scene(tmp_path / 'a.ply')
+    assert set(scene) == {'xyz', 'rgb', 'label'}
+    assert np.array_equal(scene['xyz'], xyz) and np.array_equal(scene['rgb'], rgb)
+    assert np.array_equal(scene['label'], label)
+    write_ply(tmp_path / 'a.ply', xyz)
+    assert set(read_scene(tmp_path / 'a.ply')) == {'xyz'}
 
 
 def test_class_indices():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from mmmap.visualization import Cloud, draw_clouds, draw_segmentation, label_colours, make_palette
+from mmmap.visualization import (
+    Cloud,
+    draw_clouds,
+    draw_point_reconstruction,
+    draw_segmentation,
+    label_colours,
+    make_palette,
+)
 from mmmap.visualization.points import GREY, MAX_POINTS, PANEL
 
 
@@ -64,6 +71,14 @@ def test_a_palette_has_different_colours(count):
     palette = make_palette(count)
     assert palette.shape == (count, 3) and len(np.unique(palette, axis=0)) == count
     assert label_colours(np.array([1, 255]), palette).tolist() == [palette[1].tolist(), list(GREY)]
+
+
+def test_a_reconstruction_has_a_row_a_cloud(xyz):
+    picture = draw_point_reconstruction([xyz, xyz], [xyz[:100], xyz[100:200]], [xyz[100:], xyz[:100]])
+    assert picture.shape == (int(400 * PANEL), int(300 * PANEL), 3)
+    columns = np.array_split(picture, 3, axis=1)
+    # Visible points are grey in the rebuilt cloud alone.
+    assert [has_colour(column, GREY, 0) for column in columns] == [False, False, True]
 
 
 def test_what_is_no_cloud_is_named(xyz):
