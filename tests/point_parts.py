@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 
 from mmmap.ops import farthest_point_sample, gather_points
@@ -26,6 +26,20 @@ class GroupBackbone(BaseModule):
         centres = gather_points(inputs, farthest_point_sample(inputs[..., :3], self.num_groups))
         coords = centres[..., :3]
         return tuple(Groups(coords, tap(centres)) for tap in self.taps)
+
+
+class PointwiseSegmentor(BaseModel):
+    """A linear classifier of each point by itself, whose weights can be written by hand."""
+
+    def __init__(self, channels, num_classes):
+        super().__init__()
+        self.classifier = nn.Linear(channels, num_classes)
+        # So that it predicts several classes.
+        nn.init.normal_(self.classifier.weight, std=3.0)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        assert mode == 'tensor'
+        return self.classifier(inputs)
 
 
 def clouds(batch=2, count=64, channels=3):

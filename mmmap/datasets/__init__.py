@@ -1,7 +1,13 @@
+from .scenes import S3DISScenes, ScanNetScenes, SceneDataset
 from .transforms import (
     LoadImageChecked,
     LoadRandomResizedCrop,
+    LoadScene,
     PackPointInputs,
+    PointFeatureNormalize,
+    PointsColorAutoContrast,
+    PointsColorDrop,
+    PointsColorJitter,
     PointsDropout,
     PointsJitter,
     PointsNormalize,
@@ -9,12 +15,20 @@ from .transforms import (
     PointsSample,
     PointsScaleTranslate,
     PointsShuffle,
+    SceneCrop,
+    SceneFeatures,
+    VoxelSample,
 )
 
 __all__ = [
     'LoadImageChecked',
     'LoadRandomResizedCrop',
+    'LoadScene',
     'PackPointInputs',
+    'PointFeatureNormalize',
+    'PointsColorAutoContrast',
+    'PointsColorDrop',
+    'PointsColorJitter',
     'PointsDropout',
     'PointsJitter',
     'PointsNormalize',
@@ -22,4 +36,10 @@ __all__ = [
     'PointsSample',
     'PointsScaleTranslate',
     'PointsShuffle',
+    'S3DISScenes',
+    'ScanNetScenes',
+    'SceneCrop',
+    'SceneDataset',
+    'SceneFeatures',
+    'VoxelSample',
 ]

@@ -10,11 +10,26 @@ from .points import (
     PointsScaleTranslate,
     PointsShuffle,
 )
+from .scenes import (
+    LoadScene,
+    PointFeatureNormalize,
+    PointsColorAutoContrast,
+    PointsColorDrop,
+    PointsColorJitter,
+    SceneCrop,
+    SceneFeatures,
+    VoxelSample,
+)
 
 __all__ = [
     'LoadImageChecked',
     'LoadRandomResizedCrop',
+    'LoadScene',
     'PackPointInputs',
+    'PointFeatureNormalize',
+    'PointsColorAutoContrast',
+    'PointsColorDrop',
+    'PointsColorJitter',
     'PointsDropout',
     'PointsJitter',
     'PointsNormalize',
@@ -22,4 +37,7 @@ __all__ = [
     'PointsSample',
     'PointsScaleTranslate',
     'PointsShuffle',
+    'SceneCrop',
+    'SceneFeatures',
+    'VoxelSample',
 ]

@@ -1,3 +1,4 @@
 from .point_segmentor import PointSegmentor
+from .scene_segmentor import SceneSegmentor, SceneTestCfg
 
-__all__ = ['PointSegmentor']
+__all__ = ['PointSegmentor', 'SceneSegmentor', 'SceneTestCfg']

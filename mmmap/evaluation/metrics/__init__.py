@@ -1,0 +1,3 @@
+from .scene_seg_metric import SceneSegMetric
+
+__all__ = ['SceneSegMetric']
