@@ -1,4 +1,9 @@
+from .few_shot import FewShotFold
+from .modelnet import ModelNet40, ModelNetFewShot
+from .scanobjectnn import ScanObjectNN
 from .scenes import S3DISScenes, ScanNetScenes, SceneDataset
+from .shapenet import ShapeNet55, ShapeNetPart
+from .shapes import PointCloudArrays
 from .transforms import (
     LoadImageChecked,
     LoadRandomResizedCrop,
@@ -21,10 +26,14 @@ from .transforms import (
 )
 
 __all__ = [
+    'FewShotFold',
     'LoadImageChecked',
     'LoadRandomResizedCrop',
     'LoadScene',
+    'ModelNet40',
+    'ModelNetFewShot',
     'PackPointInputs',
+    'PointCloudArrays',
     'PointFeatureNormalize',
     'PointsColorAutoContrast',
     'PointsColorDrop',
@@ -38,8 +47,11 @@ __all__ = [
     'PointsShuffle',
     'S3DISScenes',
     'ScanNetScenes',
+    'ScanObjectNN',
     'SceneCrop',
     'SceneDataset',
     'SceneFeatures',
+    'ShapeNet55',
+    'ShapeNetPart',
     'VoxelSample',
 ]
