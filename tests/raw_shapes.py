@@ -36,13 +36,13 @@ def write_modelnet(root, count=40):
     return root
 
 
-def write_few_shot(root, way=5, shot=10, folds=1, first_label=0):
+def write_few_shot(root, way=5, shot=10, folds=1, first_label=0, count=40):
     folder = root / f'{way}way_{shot}shot'
     folder.mkdir(parents=True)
     for fold in range(folds):
         content = {
             split: [
-                (_points(label, 40, 6), first_label + label, 'a name') for label in range(way) for _ in range(shapes)
+                (_points(label, count, 6), first_label + label, 'a name') for label in range(way) for _ in range(shapes)
             ]
             for split, shapes in (('train', shot), ('test', 2))
         }
