@@ -61,22 +61,37 @@ def one_direction(x: Tensor, z: Tensor, weights: dict[str, Tensor]) -> Tensor:
     return y.transpose(1, 2)
 
 
+def direction_weights(mixer: MambaMixer, i: int) -> dict[str, Tensor]:
+    """What :func:`one_direction` needs of a mixer's direction."""
+    return dict(
+        conv=mixer.conv_weight[i],
+        conv_bias=mixer.conv_bias[i],
+        x=mixer.x_proj_weight[i],
+        dt=mixer.dt_proj_weight[i],
+        dt_bias=mixer.dt_proj_bias[i],
+        A_log=mixer.A_log[i],
+        D=mixer.D[i],
+    )
+
+
 def with_flips(mixer: MambaMixer, tokens: Tensor) -> Tensor:
-    """The mixer as two one-directional passes, the second one on flipped copies."""
+    """The mixer as two one-directional passes between its projections, the second one on flipped copies."""
     x, z = mixer.in_proj(tokens).chunk(2, dim=-1)
     outputs = []
     for i in range(2):
-        weights = dict(
-            conv=mixer.conv_weight[i],
-            conv_bias=mixer.conv_bias[i],
-            x=mixer.x_proj_weight[i],
-            dt=mixer.dt_proj_weight[i],
-            dt_bias=mixer.dt_proj_bias[i],
-            A_log=mixer.A_log[i],
-            D=mixer.D[i],
-        )
+        weights = direction_weights(mixer, i)
         outputs.append(one_direction(x.flip(1), z.flip(1), weights).flip(1) if i else one_direction(x, z, weights))
     return mixer.out_proj((outputs[0] + outputs[1]) * 0.5)
+
+
+def two_mixers(mixer: MambaMixer, tokens: Tensor) -> Tensor:
+    """The mixer as calls of two one-directional ones, as they are used elsewhere: the second one on flipped tokens."""
+
+    def call(x: Tensor, i: int) -> Tensor:
+        inner, gate = mixer.in_proj(x).chunk(2, dim=-1)
+        return mixer.out_proj(one_direction(inner, gate, direction_weights(mixer, i)))
+
+    return (call(tokens, 0) + call(tokens.flip(1), 1).flip(1)) * 0.5
 
 
 def scan_inputs(batch: int, length: int, seed: int) -> dict[str, Tensor]:
@@ -158,6 +173,10 @@ def candidates(
         'bidirectional mixer': {
             'one call': of(mixer, lambda: mixer(tokens)),
             'two calls, flips': of(mixer, lambda: with_flips(mixer, tokens)),
+        },
+        'bidirectional mixer, projections too': {
+            'one call': of(mixer, lambda: mixer(tokens)),
+            'two calls, flips': of(mixer, lambda: two_mixers(mixer, tokens)),
         },
         'bidirectional scan': {
             'one call': functools.partial(step, lambda: bidirectional_scan(**scan), tensors),

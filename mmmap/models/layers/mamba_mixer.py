@@ -9,6 +9,16 @@ from torch import Tensor, nn
 from mmmap.ops import bidirectional_conv1d, bidirectional_scan, causal_conv1d, selective_scan
 
 
+def _project(rows: Tensor, weight: Tensor, batch: int) -> Tensor:
+    """Each direction's tokens (2, T, in) by its weight (2, out, in); T is a multiple of ``batch``."""
+    weight = weight.transpose(1, 2)
+    parts = math.gcd(batch, 32) if rows.is_cuda else 1
+    if parts == 1:
+        return torch.bmm(rows, weight)
+    # The gradient of a narrow weight is a sum over all tokens for few outputs. As sums of parts it fills a GPU.
+    return torch.matmul(rows.unflatten(1, (parts, -1)), weight[:, None]).flatten(1, 2)
+
+
 class MambaMixer(nn.Module):
     """Bidirectional Mamba mixer: two selective scans over one input projection, averaged.
 
@@ -77,10 +87,8 @@ class MambaMixer(nn.Module):
             x.transpose(1, 2), self.conv_weight, self.conv_bias, activation='silu', backend=self.scan_backend
         )
         rows = u.permute(1, 0, 3, 2).reshape(2, batch * length, inner_dim)
-        dt, B, C = torch.bmm(rows, self.x_proj_weight.transpose(1, 2)).split(
-            [self.dt_rank, self.d_state, self.d_state], dim=-1
-        )
-        delta = torch.bmm(dt, self.dt_proj_weight.transpose(1, 2))
+        dt, B, C = _project(rows, self.x_proj_weight, batch).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta = _project(dt, self.dt_proj_weight, batch)
         delta, B, C = (t.unflatten(1, (batch, length)).permute(1, 0, 3, 2) for t in (delta, B, C))
         y = bidirectional_scan(
             u,

@@ -117,16 +117,14 @@ def conv_backward_kernel(
     # ``inputs[i]`` is that of step s - (K - 1) + i, and so is ``grads[i]``, the sum of its gradient.
     inputs, grads = (), ()
     for i in tl.static_range(2 * K - 1):
-        step = first - 2 * (K - 1) + i - 1
-        t = origin + sign * step
-        real = here & (step >= 0) & (step < length)
-        inputs = inputs + (tl.load(x + t.to(tl.int64) * x_l, mask=real, other=0).to(CT),)
+        early = first - 2 * (K - 1) + i - 1
+        real = here & (early >= 0) & (early < length)
+        inputs = inputs + (tl.load(x + (origin + sign * early).to(tl.int64) * x_l, mask=real, other=0).to(CT),)
         grads = grads + (zero,)
     for step in range(first - (K - 1), first + BL + K - 1):
         coming = step + K - 1
-        t = origin + sign * coming
         real = here & (coming >= 0) & (coming < length)
-        inputs = inputs[1:] + (tl.load(x + t.to(tl.int64) * x_l, mask=real, other=0).to(CT),)
+        inputs = inputs[1:] + (tl.load(x + (origin + sign * coming).to(tl.int64) * x_l, mask=real, other=0).to(CT),)
         t = (origin + sign * step).to(tl.int64)
         real = here & (step >= 0) & (step < length)
         inside = real & (step >= first) & (step < first + BL)
