@@ -14,7 +14,7 @@ compat.apply()
 versions.check_version('mmpretrain')
 
 # Importing these registers everything they hold.
-from . import datasets, engine, evaluation, models, visualization  # noqa: E402
+from . import datasets, engine, evaluation, models, structures, visualization  # noqa: E402
 from .version import __version__, version_info  # noqa: E402
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'version_info', 'visualization']
+__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'structures', 'version_info', 'visualization']

@@ -1,3 +1,57 @@
-from .transforms import LoadImageChecked, LoadRandomResizedCrop
+from .few_shot import FewShotFold
+from .modelnet import ModelNet40, ModelNetFewShot
+from .scanobjectnn import ScanObjectNN
+from .scenes import S3DISScenes, ScanNetScenes, SceneDataset
+from .shapenet import ShapeNet55, ShapeNetPart
+from .shapes import PointCloudArrays
+from .transforms import (
+    LoadImageChecked,
+    LoadRandomResizedCrop,
+    LoadScene,
+    PackPointInputs,
+    PointFeatureNormalize,
+    PointsColorAutoContrast,
+    PointsColorDrop,
+    PointsColorJitter,
+    PointsDropout,
+    PointsJitter,
+    PointsNormalize,
+    PointsRotate,
+    PointsSample,
+    PointsScaleTranslate,
+    PointsShuffle,
+    SceneCrop,
+    SceneFeatures,
+    VoxelSample,
+)
 
-__all__ = ['LoadImageChecked', 'LoadRandomResizedCrop']
+__all__ = [
+    'FewShotFold',
+    'LoadImageChecked',
+    'LoadRandomResizedCrop',
+    'LoadScene',
+    'ModelNet40',
+    'ModelNetFewShot',
+    'PackPointInputs',
+    'PointCloudArrays',
+    'PointFeatureNormalize',
+    'PointsColorAutoContrast',
+    'PointsColorDrop',
+    'PointsColorJitter',
+    'PointsDropout',
+    'PointsJitter',
+    'PointsNormalize',
+    'PointsRotate',
+    'PointsSample',
+    'PointsScaleTranslate',
+    'PointsShuffle',
+    'S3DISScenes',
+    'ScanNetScenes',
+    'ScanObjectNN',
+    'SceneCrop',
+    'SceneDataset',
+    'SceneFeatures',
+    'ShapeNet55',
+    'ShapeNetPart',
+    'VoxelSample',
+]

@@ -32,7 +32,7 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     """Make a test draw its predictions, beside the truth where there is one, in place.
 
     Args:
-        cfg (Config): A config with mmseg's or mmdet's visualization hook.
+        cfg (Config): A config with mmseg's or mmdet's visualization hook, or the one of points.
         folder (str): Where the pictures go. mmseg puts them into ``vis_data/vis_image`` of it.
 
     Raises:
@@ -46,9 +46,11 @@ def draw_predictions(cfg: Config, folder: str) -> None:
         cfg.visualizer.save_dir = folder
     elif kind == 'DetVisualizationHook':
         hook.test_out_dir = folder
+    elif kind == 'PointSegVisualizationHook':
+        hook.out_dir, hook.interval = folder, 1
     else:
         raise UserError(
-            f'--show-dir: default_hooks.visualization of {cfg.filename} is {kind}, not SegVisualizationHook or '
-            'DetVisualizationHook'
+            f'--show-dir: default_hooks.visualization of {cfg.filename} is {kind}, not SegVisualizationHook, '
+            'DetVisualizationHook or PointSegVisualizationHook'
         )
     hook.draw = True

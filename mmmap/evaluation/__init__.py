@@ -1,13 +1,23 @@
+from .confusion import confusion_counts, score_table, segmentation_scores
 from .features import extract_features, pooled_feature
 from .functional import knn_accuracy, knn_scores
+from .metrics import PartIoUMetric, SceneSegMetric
+from .parts import part_iou, part_scores
 from .response import area_of_half, effective_receptive_field, token_responses
 
 __all__ = [
+    'PartIoUMetric',
+    'SceneSegMetric',
     'area_of_half',
+    'confusion_counts',
     'effective_receptive_field',
     'extract_features',
     'knn_accuracy',
     'knn_scores',
+    'part_iou',
+    'part_scores',
     'pooled_feature',
+    'score_table',
+    'segmentation_scores',
     'token_responses',
 ]

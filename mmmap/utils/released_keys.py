@@ -166,10 +166,10 @@ def convert_state_dict(
         raise ValueError(
             f'{len(unknown)} key(s) are not known to be of the released MAP or Mamba-R code: {", ".join(unknown)}'
         )
-    return _join_directions(converted), names, left_out
+    return join_directions(converted), names, left_out
 
 
-def _join_directions(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+def join_directions(parts: dict[str, Tensor]) -> dict[str, Tensor]:
     """``name[0]`` and ``name[1]`` stacked as ``name``."""
     joined = {}
     for key, value in parts.items():

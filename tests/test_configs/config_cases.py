@@ -49,6 +49,8 @@ def _kind(path: Path) -> str:
         return DENSE[cfg.default_scope]
     if cfg.get('strategy'):
         return 'strategy'
+    if 'pointmap' in path.parts:
+        return 'points'
     return 'classifier' if is_classifier(cfg) else 'pretraining'
 
 
@@ -58,7 +60,10 @@ KINDS = {path: _kind(path) for path in FILES}
 SEGMENTATION = [path for path in FILES if KINDS[path] == 'segmentation']
 DETECTION = [path for path in FILES if KINDS[path] == 'detection']
 # All others need mmpretrain alone.
-CONFIGS = [path for path in FILES if KINDS[path] not in DENSE.values()]
+OF_MMPRETRAIN = [path for path in FILES if KINDS[path] not in DENSE.values()]
+# Clouds have no patches, pixels or sizes of images.
+POINTS = [path for path in OF_MMPRETRAIN if KINDS[path] == 'points']
+CONFIGS = [path for path in OF_MMPRETRAIN if KINDS[path] != 'points']
 # Those with a strategy are others once more, with the same model.
 STRATEGY = [path for path in CONFIGS if KINDS[path] == 'strategy']
 CLASSIFIERS = [path for path in CONFIGS if KINDS[path] == 'classifier']
@@ -78,6 +83,11 @@ def build_on_meta(cfg: Config) -> nn.Module:
     model = _build(json.dumps(cfg.model.to_dict()))
     model.zero_grad()
     return model
+
+
+def backbone_of(cfg: Config) -> ConfigDict:
+    """The backbone of a config, also of what segments scenes by their crops."""
+    return cfg.model.get('segmentor', cfg.model).backbone
 
 
 def shorten(cfg: Config) -> Config:
@@ -122,7 +132,7 @@ def name_parts(path: str | Path) -> dict[str, int]:
 
 def starting_point(cfg: Config) -> str | None:
     """The checkpoint that a config starts from."""
-    init_cfg = cfg.model.backbone.get('init_cfg') or {}
+    init_cfg = backbone_of(cfg).get('init_cfg') or {}
     return cfg.get('load_from') or init_cfg.get('checkpoint')
 
 
@@ -132,4 +142,4 @@ def config_of(checkpoint: str) -> Path:
     if name == 'demo':
         # tools/demo.py trains it there.
         name = 'map_hybrid-digits_1xb64-coslr-16e_digits-28px'
-    return next(path for path in CONFIGS if path.stem == name)
+    return next(path for path in OF_MMPRETRAIN if path.stem == name)

@@ -35,6 +35,14 @@ def test_hooks_draw_into_the_folder(tmp_path, monkeypatch, hook):
     assert where == str(tmp_path / 'pictures')
 
 
+def test_the_hook_of_points_draws_every_cloud(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = _config(default_hooks=dict(visualization=dict(type='PointSegVisualizationHook', draw=False)))
+    draw_predictions(cfg, 'pictures')
+    hook = dict(type='PointSegVisualizationHook', draw=True, interval=1, out_dir=str(tmp_path / 'pictures'))
+    assert cfg.default_hooks.visualization.to_dict() == hook
+
+
 @pytest.mark.parametrize('hooks', [None, {}, dict(visualization=dict(type='VisualizationHook'))])
 def test_a_config_that_cannot_draw_is_told_so(hooks):
     with pytest.raises(UserError, match=r'--show-dir: default_hooks\.visualization'):

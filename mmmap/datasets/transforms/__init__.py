@@ -1,4 +1,43 @@
+from .formatting import PackPointInputs
 from .load_image import LoadImageChecked
 from .load_random_resized_crop import LoadRandomResizedCrop
+from .points import (
+    PointsDropout,
+    PointsJitter,
+    PointsNormalize,
+    PointsRotate,
+    PointsSample,
+    PointsScaleTranslate,
+    PointsShuffle,
+)
+from .scenes import (
+    LoadScene,
+    PointFeatureNormalize,
+    PointsColorAutoContrast,
+    PointsColorDrop,
+    PointsColorJitter,
+    SceneCrop,
+    SceneFeatures,
+    VoxelSample,
+)
 
-__all__ = ['LoadImageChecked', 'LoadRandomResizedCrop']
+__all__ = [
+    'LoadImageChecked',
+    'LoadRandomResizedCrop',
+    'LoadScene',
+    'PackPointInputs',
+    'PointFeatureNormalize',
+    'PointsColorAutoContrast',
+    'PointsColorDrop',
+    'PointsColorJitter',
+    'PointsDropout',
+    'PointsJitter',
+    'PointsNormalize',
+    'PointsRotate',
+    'PointsSample',
+    'PointsScaleTranslate',
+    'PointsShuffle',
+    'SceneCrop',
+    'SceneFeatures',
+    'VoxelSample',
+]

@@ -1,6 +1,15 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .checkpoint_fit_hook import CheckpointFitHook
 from .knn_hook import KNNHook
+from .point_reconstruction_hook import PointReconstructionHook
+from .point_seg_visualization_hook import PointSegVisualizationHook
 from .reconstruction_hook import ReconstructionHook
 
-__all__ = ['AtomicCheckpointHook', 'CheckpointFitHook', 'KNNHook', 'ReconstructionHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'CheckpointFitHook',
+    'KNNHook',
+    'PointReconstructionHook',
+    'PointSegVisualizationHook',
+    'ReconstructionHook',
+]

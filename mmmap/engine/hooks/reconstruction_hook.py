@@ -7,7 +7,9 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
+from mmmap.models.selfsup import Reconstruction
 from mmmap.registry import HOOKS
 from mmmap.visualization import draw_reconstruction
 
@@ -54,5 +56,8 @@ class ReconstructionHook(Hook):
         reconstruction = model.reconstruct(inputs, self._mask)
         model.train(training)
         self._mask = reconstruction.mask
+        self._show(runner, model, reconstruction, inputs)
+
+    def _show(self, runner: Runner, model: nn.Module, reconstruction: Reconstruction, inputs: Tensor) -> None:
         picture = draw_reconstruction(reconstruction, inputs, model.data_preprocessor)
         runner.visualizer.add_image('reconstruction', picture, step=runner.epoch + 1)

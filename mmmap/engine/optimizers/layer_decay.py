@@ -131,7 +131,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _depths(self, model: nn.Module) -> list[tuple[str, Tensor, int, int]]:
         """Name without wrappers, parameter, depth and number of depths of each parameter, frozen ones too."""
-        backbone = getattr(model, 'backbone', None)
+        # What segments whole scenes wraps a segmentor.
+        inner = '' if hasattr(model, 'backbone') or not hasattr(model, 'segmentor') else 'segmentor.'
+        backbone = getattr(model.segmentor if inner else model, 'backbone', None)
         if backbone is None:
             raise AttributeError(f'{type(model).__name__} has no attribute backbone, whose depths set learning rates')
         if not hasattr(backbone, 'get_layer_depth'):
@@ -144,8 +146,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             name = _WRAPPERS.sub('', wrapped)
             # Outside there is the one depth of full rate, whatever a backbone may say of names not its own.
             depth, num_depths = 0, 1
-            if name.startswith('backbone.'):
-                depth, num_depths = backbone.get_layer_depth(name, 'backbone.')
+            if name.startswith(f'{inner}backbone.'):
+                depth, num_depths = backbone.get_layer_depth(name, f'{inner}backbone.')
                 graded |= depth != num_depths - 1
             found.append((name, param, depth, num_depths))
         rate = self.paramwise_cfg['layer_decay_rate']

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
@@ -18,7 +17,8 @@ from ..layers import (
     register_order,
 )
 from ..layers.position_encoding import to_pair
-from .pretrained import PretrainedBackbone
+from .hybrid import HybridBackbone
+from .hybrid import resolve_arch as _resolve_arch
 
 #: The released sizes. The released large cannot run with its 12 heads, which do not divide 1024; 16 do.
 ARCHS = {
@@ -28,7 +28,6 @@ ARCHS = {
     'large': dict(embed_dim=1024, layout='MMMT' * 16, num_heads=16, num_registers=16),
     'huge': dict(embed_dim=1536, layout='MMMT' * 12, num_heads=12, num_registers=16),
 }
-ARCH_KEYS = ('embed_dim', 'layout', 'num_heads')
 ARCH_OPTIONS = ('num_registers', 'mlp_ratio', 'd_state', 'd_conv', 'expand')
 OUT_TYPES = ('registers', 'avg_featmap', 'featmap', 'raw')
 
@@ -46,22 +45,11 @@ def resolve_arch(arch: str | dict) -> dict:
     Raises:
         ValueError: If the name is unknown, or the dict lacks a key or has one that is not known.
     """
-    if isinstance(arch, str):
-        if arch not in ARCHS:
-            raise ValueError(f'arch={arch!r} is unknown: choose from {list(ARCHS)} or give a dict of {list(ARCH_KEYS)}')
-        return dict(ARCHS[arch])
-    missing = [key for key in ARCH_KEYS if key not in arch]
-    unknown = [key for key in arch if key not in ARCH_KEYS + ARCH_OPTIONS]
-    if missing or unknown:
-        raise ValueError(
-            f'arch: keys missing {missing}, keys unknown {unknown}; '
-            f'needs {list(ARCH_KEYS)}, may have {list(ARCH_OPTIONS)}'
-        )
-    return dict(arch)
+    return _resolve_arch(arch, ARCHS, ARCH_OPTIONS)
 
 
 @MODELS.register_module()
-class MAPHybrid(PretrainedBackbone):
+class MAPHybrid(HybridBackbone):
     """Hybrid Mamba-Transformer backbone of MAP (CVPR 2025, arXiv 2410.00871).
 
     A patch embedding with learned positions, then a :class:`HybridEncoder`. For classification, register tokens are
@@ -113,6 +101,7 @@ class MAPHybrid(PretrainedBackbone):
     """
 
     archs = ARCHS
+    embedding_names = ('patch_embed', 'pos_embed', 'register_tokens', 'register_pos_embed')
 
     def __init__(
         self,
@@ -148,18 +137,14 @@ class MAPHybrid(PretrainedBackbone):
         self.in_channels = in_channels
         self.embed_dim = settings['embed_dim']
         self.img_size = to_pair(img_size, 'img_size')
-        self.encoder = HybridEncoder(
+        encoder = HybridEncoder(
             **settings,
             drop_path_rate=drop_path_rate,
             weight_init=weight_init,
             with_cp=with_cp,
             scan_backend=scan_backend,
         )
-        self.num_blocks = len(self.encoder.blocks)
-        self.out_indices = self._resolve_indices(out_indices)
-        if not -1 <= frozen_stages <= self.num_blocks:
-            raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
-        self.frozen_stages = frozen_stages
+        self._set_encoder(encoder, out_indices, frozen_stages)
         self.window_size = self._check_windows(window_size)
         self.serialization = GridSerialization(serialization)
         self.regions = self.serialization if regions is None else GridSerialization(regions, 'regions')
@@ -191,13 +176,6 @@ class MAPHybrid(PretrainedBackbone):
                 f'{self.encoder.layout!r} has no more; set window_size=0'
             )
         return window_size
-
-    def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-        resolved = tuple(i + self.num_blocks if i < 0 else i for i in given)
-        if not resolved or not all(0 <= i < self.num_blocks for i in resolved):
-            raise ValueError(f'out_indices={out_indices!r}: each must name one of the {self.num_blocks} blocks')
-        return resolved
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of an image of this size in pixels.
@@ -291,57 +269,3 @@ class MAPHybrid(PretrainedBackbone):
                     feature = feature.transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
             outs.append(feature)
         return tuple(outs)
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning rates, as mmpretrain's backbones give it.
-
-        Args:
-            param_name (str): Full name of the parameter.
-            prefix (str): Prefix of the backbone's names, such as 'backbone.'. Defaults to ''.
-
-        Returns:
-            tuple[int, int]: The depth, 0 for the embeddings, i + 1 for block i of either kind, and the number of
-            depths. Names without the prefix, and the final norm, have the last one.
-        """
-        num_depths = self.num_blocks + 2
-        if not param_name.startswith(prefix):
-            return num_depths - 1, num_depths
-        name = param_name[len(prefix) :]
-        if name.startswith(('patch_embed.', 'pos_embed.', 'register_')):
-            return 0, num_depths
-        if name.startswith('encoder.blocks.'):
-            return int(name.split('.')[2]) + 1, num_depths
-        return num_depths - 1, num_depths
-
-    def _freeze_unused(self) -> None:
-        # Parameters that get no gradient make DistributedDataParallel fail.
-        first = max(self.out_indices) + 1
-        if first < self.num_blocks:
-            self.encoder.blocks[first:].requires_grad_(False)
-            print_log(
-                f'{type(self).__name__}: out_indices={self.out_indices} leaves out blocks {first} to '
-                f'{self.num_blocks - 1}: they are not computed, and their weights need no gradient',
-                logger='current',
-            )
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        frozen = [self.patch_embed, self.pos_embed, *self.encoder.blocks[: self.frozen_stages]]
-        if self.frozen_stages == self.num_blocks:
-            frozen += [self.encoder.drop_path, self.encoder.norm]
-        return frozen
-
-    def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.eval().requires_grad_(False)
-        if self.frozen_stages >= 0 and self.num_registers:
-            self.register_tokens.requires_grad_(False)
-            self.register_pos_embed.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'MAPHybrid':
-        """Set the training mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self

@@ -66,7 +66,7 @@ class PretrainedBackbone(BaseModule):
     def _check_loaded(module: 'PretrainedBackbone', state_dict: dict[str, Tensor], prefix: str, *_args) -> None:
         """Refuse the weights of another architecture, which a loose load would drop with no more than a warning."""
         # Not a bound method: a deep copy of the module would keep the original's.
-        pattern = re.compile(re.escape(f'{prefix}encoder.blocks.') + r'(\d+)\.(mixer|attn)\.')
+        pattern = re.compile(re.escape(f'{prefix}encoder.blocks.') + r'(\d+)\.(mixer|attn|transformer)\.')
         blocks = {int(m[1]): 'M' if m[2] == 'mixer' else 'T' for key in state_dict if (m := pattern.match(key))}
         norm = state_dict.get(f'{prefix}encoder.norm.weight')
         if not blocks or norm is None:

@@ -7,13 +7,26 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmap.ops import knn
+
 from .grid_windows import GridWindows, windowed_blocks
+from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
-from .region_attention import Attend, region_attention
+from .region_attention import Attend, attend, region_attention
 from .transformer_block import TransformerBlock
 from .weight_init import init_linears, init_step_sizes
 
 WEIGHT_INITS = ('mamba', 'released')
+
+
+def check_layout(layout: str, weight_init: str, drop_path_rate: float) -> None:
+    """Raise a ValueError that names the argument unless they are what encoders take."""
+    if not layout or set(layout) - {'M', 'T'}:
+        raise ValueError(f"layout={layout!r}: must be a non-empty string of the letters 'M' and 'T'")
+    if weight_init not in WEIGHT_INITS:
+        raise ValueError(f'weight_init={weight_init!r}: must be one of {WEIGHT_INITS}')
+    if not 0.0 <= drop_path_rate < 1.0:
+        raise ValueError(f'drop_path_rate={drop_path_rate}: must be in [0, 1)')
 
 
 class MambaBlock(nn.Module):
@@ -24,27 +37,42 @@ class MambaBlock(nn.Module):
         embed_dim (int): Token width C.
         drop_path_rate (float): Chance that a sample's incoming branch is not added to the stream.
         norm_eps (float): Epsilon of the RMSNorm.
+        local (nn.Module, optional): A :class:`LocalAggregation`, which adds to the stream in front of the norm.
+            Defaults to None.
     """
 
-    def __init__(self, mixer: MambaMixer, embed_dim: int, drop_path_rate: float, norm_eps: float) -> None:
+    def __init__(
+        self,
+        mixer: MambaMixer,
+        embed_dim: int,
+        drop_path_rate: float,
+        norm_eps: float,
+        local: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.drop_path = DropPath(drop_path_rate)
+        self.local = local
         self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
         self.mixer = mixer
 
-    def forward(self, branch: Tensor | None, stream: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, branch: Tensor | None, stream: Tensor, causal: bool = False, neighbours: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Add the previous block's branch to the stream, then compute this block's branch.
 
         Args:
             branch (Tensor, optional): What the block before put out, shape (B, L, C); None for the first block.
             stream (Tensor): Residual stream in at least float32, shape (B, L, C).
             causal (bool): Scan forward only. Defaults to False.
+            neighbours (Tensor, optional): What ``local`` takes, shape (B, T, k). Defaults to None.
 
         Returns:
             tuple[Tensor, Tensor]: This block's branch and the stream it was computed from.
         """
         if branch is not None:
             stream = stream + self.drop_path(branch)
+        if self.local is not None:
+            stream = stream + self.local(stream, neighbours)
         return self.mixer(self.norm(stream), causal), stream
 
 
@@ -72,6 +100,8 @@ class HybridEncoder(nn.Module):
             and zero biases, as the released MAP code does. All else is alike. Defaults to 'mamba'.
         with_cp (bool): Recompute each block in backward to save memory. Defaults to False.
         scan_backend (str): Backend of the scans. Defaults to 'auto'.
+        local_neighbours (int): In front of every block, tokens hear of so many neighbours in space, themselves among
+            them, see :class:`LocalAggregation`. 0 is none of it. Defaults to 0.
 
     Raises:
         ValueError: If ``layout`` or ``weight_init`` is not one of the above, or the heads do not divide the width.
@@ -91,14 +121,13 @@ class HybridEncoder(nn.Module):
         weight_init: str = 'mamba',
         with_cp: bool = False,
         scan_backend: str = 'auto',
+        local_neighbours: int = 0,
     ) -> None:
         super().__init__()
-        if not layout or set(layout) - {'M', 'T'}:
-            raise ValueError(f"layout={layout!r}: must be a non-empty string of the letters 'M' and 'T'")
-        if weight_init not in WEIGHT_INITS:
-            raise ValueError(f'weight_init={weight_init!r}: must be one of {WEIGHT_INITS}')
-        if not 0.0 <= drop_path_rate < 1.0:
-            raise ValueError(f'drop_path_rate={drop_path_rate}: must be in [0, 1)')
+        check_layout(layout, weight_init, drop_path_rate)
+        if not isinstance(local_neighbours, int) or local_neighbours < 0:
+            raise ValueError(f'local_neighbours={local_neighbours!r}: must be a number of tokens, or 0 for none')
+        self.local_neighbours = local_neighbours
         self.embed_dim = embed_dim
         self.layout = layout
         self.with_cp = with_cp
@@ -108,11 +137,12 @@ class HybridEncoder(nn.Module):
         rates = [0.0, *torch.linspace(0, drop_path_rate, num_mamba, device='cpu').tolist()]
         self.blocks = nn.ModuleList()
         for letter in layout:
+            local = LocalAggregation(embed_dim, norm_eps) if local_neighbours else None
             if letter == 'M':
                 mixer = MambaMixer(embed_dim, d_state, d_conv, expand, scan_backend)
-                block = MambaBlock(mixer, embed_dim, rates[len(self._mamba_blocks())], norm_eps)
+                block = MambaBlock(mixer, embed_dim, rates[len(self._mamba_blocks())], norm_eps, local)
             else:
-                block = TransformerBlock(embed_dim, num_heads, mlp_ratio, norm_eps)
+                block = TransformerBlock(embed_dim, num_heads, mlp_ratio, norm_eps, local)
             self.blocks.append(block)
         self.drop_path = DropPath(drop_path_rate)
         self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
@@ -122,6 +152,14 @@ class HybridEncoder(nn.Module):
 
     def _mamba_blocks(self) -> list[MambaBlock]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]
+
+    def _neighbours(self, coords: Tensor | None, causal_regions: Tensor | None, windows: GridWindows | None) -> Tensor:
+        for name, value in (('causal_regions', causal_regions), ('windows', windows)):
+            if value is not None:
+                raise ValueError(f'{name}: a token would hear of others by local_neighbours={self.local_neighbours}')
+        if coords is None:
+            raise ValueError(f'coords: local_neighbours={self.local_neighbours} needs the places of the tokens')
+        return knn(coords, coords, min(self.local_neighbours, coords.shape[1]))[1]
 
     def _run(self, block: nn.Module, *args: Tensor | bool | Attend | None):
         if self.with_cp and torch.is_grad_enabled():
@@ -139,6 +177,7 @@ class HybridEncoder(nn.Module):
         taps: Sequence[int] | None = None,
         causal_regions: Tensor | None = None,
         windows: GridWindows | None = None,
+        coords: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
         """Encode a sequence of tokens.
 
@@ -152,19 +191,26 @@ class HybridEncoder(nn.Module):
             windows (GridWindows, optional): Windows over the tokens of a whole grid, within which T blocks attend but
                 for the few that stay global, see :func:`windowed_blocks`; M blocks scan the whole sequence. Not beside
                 ``causal_regions``. Defaults to None, all T blocks are global.
+            coords (Tensor, optional): Places of the tokens in space, shape (B, T, D), for encoders with
+                ``local_neighbours``, others take no notice. With T below L the first L - T tokens have no place, and
+                hear of no neighbours. Defaults to None.
 
         Returns:
             Tensor | tuple[Tensor, ...]: The normalised stream ``RMSNorm(s + h)`` behind the last block, shape
             (B, L, C); with ``taps`` a tuple of it behind each named block, in the order given.
 
         Raises:
-            ValueError: If both regions and windows are given.
+            ValueError: If both regions and windows are given, or the encoder has ``local_neighbours`` and regions or
+                windows are given or the places are not.
         """
         if causal_regions is not None and windows is not None:
             raise ValueError('causal_regions and windows: T blocks cannot attend by both, give one of them')
         stream = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         # What a block gets beside the tokens.
         for_mamba, for_transformer = (), ()
+        if self.local_neighbours:
+            neighbours = self._neighbours(coords, causal_regions, windows)
+            for_mamba, for_transformer = (False, neighbours), (attend, neighbours)
         if causal_regions is not None:
             for_mamba, for_transformer = (True,), (region_attention('region_causal', causal_regions),)
         branch, before = None, ''

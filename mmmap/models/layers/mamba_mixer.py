@@ -106,21 +106,25 @@ class MambaMixer(nn.Module):
 
     def _forward_causal(self, x: Tensor) -> Tensor:
         x, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
-        u = causal_conv1d(x, self.conv_weight[0], self.conv_bias[0], activation='silu', backend=self.scan_backend)
-        dt, B, C = F.linear(u.transpose(1, 2), self.x_proj_weight[0]).split(
+        return self.out_proj(self._scan(x, z, direction=0).transpose(1, 2))
+
+    def _scan(self, x: Tensor, z: Tensor, direction: int) -> Tensor:
+        """One gated scan from the first to the last token with a direction's parameters, (B, E, L) in and out."""
+        conv_weight, conv_bias = self.conv_weight[direction], self.conv_bias[direction]
+        u = causal_conv1d(x, conv_weight, conv_bias, activation='silu', backend=self.scan_backend)
+        dt, B, C = F.linear(u.transpose(1, 2), self.x_proj_weight[direction]).split(
             [self.dt_rank, self.d_state, self.d_state], dim=-1
         )
-        delta = F.linear(dt, self.dt_proj_weight[0])
-        y = selective_scan(
+        delta = F.linear(dt, self.dt_proj_weight[direction])
+        return selective_scan(
             u,
             delta.transpose(1, 2),
-            -torch.exp(self.A_log[0]),
+            -torch.exp(self.A_log[direction]),
             B.transpose(1, 2),
             C.transpose(1, 2),
-            D=self.D[0],
+            D=self.D[direction],
             z=z,
-            delta_bias=self.dt_proj_bias[0],
+            delta_bias=self.dt_proj_bias[direction],
             delta_softplus=True,
             backend=self.scan_backend,
         )
-        return self.out_proj(y.transpose(1, 2))

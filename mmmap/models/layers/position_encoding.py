@@ -63,3 +63,27 @@ class LearnedPositionEmbedding(nn.Module):
             f'{prefix}weight: resized from a grid of {tuple(loaded.shape[1:3])} to {tuple(own[1:3])}'
         )
         state_dict[f'{prefix}weight'] = module._resize(loaded, tuple(own[1:3])).view(own)
+
+
+class CoordinatePositionEncoding(nn.Module):
+    """A vector for each place in space, by two linear layers on its coordinates (Point-MAE, arXiv 2203.06604).
+
+    Args:
+        embed_dim (int): Width C of the vectors.
+        activation (type[nn.Module]): Between the layers: SiLU in the released PointMAP encoder, GELU in its decoder.
+            Defaults to ``nn.GELU``.
+        num_dims (int): Dimensions D of space. Defaults to 3.
+        hidden_dim (int): Width between the layers. Defaults to 128.
+    """
+
+    def __init__(
+        self, embed_dim: int, activation: type[nn.Module] = nn.GELU, num_dims: int = 3, hidden_dim: int = 128
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(num_dims, hidden_dim)
+        self.act = activation()
+        self.fc2 = nn.Linear(hidden_dim, embed_dim)
+
+    def forward(self, coords: Tensor) -> Tensor:
+        """Vectors (..., C) of coordinates (..., D)."""
+        return self.fc2(self.act(self.fc1(coords)))

@@ -1,6 +1,7 @@
 """Pre-norm Transformer blocks: self-attention for encoders, two-norm attention for the decoder."""
 
 import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .region_attention import Attend, attend
@@ -35,16 +36,17 @@ class SelfAttention(nn.Module):
     Args:
         embed_dim (int): Width C.
         num_heads (int): Heads; must divide ``embed_dim``.
+        qkv_bias (bool): Give queries, keys and values a bias. Defaults to True.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``embed_dim``.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int) -> None:
+    def __init__(self, embed_dim: int, num_heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
         _check_heads(embed_dim, num_heads)
         self.num_heads = num_heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
@@ -61,19 +63,38 @@ class TransformerBlock(nn.Module):
         num_heads (int): Attention heads.
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 2, as in the released MAP encoder.
         norm_eps (float): Epsilon of both LayerNorms. Defaults to 1e-5.
+        local (nn.Module, optional): A :class:`LocalAggregation` in front of the attention. Defaults to None.
+        qkv_bias (bool): Give queries, keys and values a bias. Defaults to True.
+        drop_path_rate (float): Chance that a sample's branch is not added. Defaults to 0.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float = 2.0, norm_eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        mlp_ratio: float = 2.0,
+        norm_eps: float = 1e-5,
+        local: nn.Module | None = None,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.local = local
+        self.drop_path = DropPath(drop_path_rate)
         self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.attn = SelfAttention(embed_dim, num_heads)
+        self.attn = SelfAttention(embed_dim, num_heads, qkv_bias)
         self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
-    def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
-        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip."""
-        x = x + self.attn(self.norm1(x), attend)
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x: Tensor, attend: Attend = attend, neighbours: Tensor | None = None) -> Tensor:
+        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip.
+
+        In front of them, where there is one, what :class:`LocalAggregation` makes of ``neighbours`` (B, T, k).
+        """
+        if self.local is not None:
+            x = x + self.local(x, neighbours)
+        x = x + self.drop_path(self.attn(self.norm1(x), attend))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class MaskedAttention(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from ..layers import DecoderBlock, LearnedPositionEmbedding, init_linears
+from ..layers import CoordinatePositionEncoding, DecoderBlock, LearnedPositionEmbedding, init_linears
 
 
 class TokenDecoder(BaseModule):
@@ -12,8 +12,9 @@ class TokenDecoder(BaseModule):
 
     Args:
         in_dim (int): Width C of the encoder's latents.
-        grid (int | Sequence[int]): Rows and columns of tokens that the position embedding is stored for. Other grids
-            are served by resizing it. Defaults to 14.
+        grid (int | Sequence[int], optional): Rows and columns of tokens that the position embedding is stored for.
+            Other grids are served by resizing it. None is for tokens of point clouds, whose positions are made of
+            their coordinates. Defaults to 14.
         embed_dim (int): Decoder width D. Defaults to 192, for every size of encoder as released.
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 16.
@@ -27,7 +28,7 @@ class TokenDecoder(BaseModule):
     def __init__(
         self,
         in_dim: int,
-        grid: int | tuple[int, int] = 14,
+        grid: int | tuple[int, int] | None = 14,
         embed_dim: int = 192,
         depth: int = 4,
         num_heads: int = 16,
@@ -37,7 +38,9 @@ class TokenDecoder(BaseModule):
         super().__init__(init_cfg)
         self.embed = nn.Linear(in_dim, embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, embed_dim))
-        self.pos_embed = LearnedPositionEmbedding(grid, embed_dim)
+        self.pos_embed = (
+            CoordinatePositionEncoding(embed_dim) if grid is None else LearnedPositionEmbedding(grid, embed_dim)
+        )
         self.blocks = nn.ModuleList(DecoderBlock(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-5)
         nn.init.normal_(self.mask_token, std=0.02)

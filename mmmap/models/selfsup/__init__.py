@@ -1,12 +1,13 @@
 from .ar import AR
 from .hybrid_simmim import HybridSimMIM
 from .map import MAP
-from .masking import DiagonalMasking, RandomMasking, SequentialMasking
+from .masking import BlockMasking, DiagonalMasking, RandomMasking, SequentialMasking
 from .token_pretraining import Reconstruction
 
 __all__ = [
     'AR',
     'MAP',
+    'BlockMasking',
     'DiagonalMasking',
     'HybridSimMIM',
     'RandomMasking',

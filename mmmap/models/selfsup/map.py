@@ -17,10 +17,12 @@ class MAP(MaskedPretraining):
     rule 'full' makes it MAE.
 
     Args:
-        backbone (dict | nn.Module): A backbone with ``tokenize`` and ``encode``, such as :class:`MAPHybrid`. A dict
-            without ``out_type`` gets 'raw', since register tokens take no part in pretraining.
+        backbone (dict | nn.Module): A backbone with ``tokenize`` and ``encode``, such as :class:`MAPHybrid` or
+            :class:`PointMAPHybrid`. A dict without ``out_type`` gets 'raw', since register tokens take no part in
+            pretraining.
         neck (dict | nn.Module): The decoder, such as :class:`RegionCausalDecoder`.
-        head (dict | nn.Module): The head, such as :class:`PixelReconstructionHead`.
+        head (dict | nn.Module): The head, such as :class:`PixelReconstructionHead` or
+            :class:`PointReconstructionHead`.
         masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``. A ratio
             of 0 hides nothing and rebuilds everything.
         data_preprocessor (dict | nn.Module, optional): The data preprocessor; mmpretrain's
@@ -35,7 +37,8 @@ class MAP(MaskedPretraining):
         """Hide tokens, encode the rest, rebuild all.
 
         Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images.
+            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and
+                (B, N, 3 + F) for clouds of points.
             mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. Drawn
                 by the masking strategy if None.
 
@@ -52,7 +55,16 @@ class MAP(MaskedPretraining):
             order = mask.to(torch.uint8).argsort(dim=1, stable=True)
         else:
             order = tokens.order[mask[:, tokens.order].to(torch.uint8).argsort(dim=1, stable=True)]
-        visible = order[:, : mask.shape[1] - num_masked, None].expand(-1, -1, tokens.embeddings.shape[-1])
-        latent = self.backbone.encode(tokens.embeddings.gather(1, visible))
-        decoded = self.neck(latent, order.argsort(dim=1), tokens.region_ids, tokens.grid, tokens.region_size)
-        return Reconstruction(latent, self.head(decoded), mask, tokens.grid, inputs, self.head, num_masked == 0)
+        visible = order[:, : mask.shape[1] - num_masked, None]
+
+        def take(values: Tensor) -> Tensor:
+            return values.gather(1, visible.expand(-1, -1, values.shape[-1]))
+
+        beside = {name: take(getattr(tokens, name)) for name in self.backbone.encode_with}
+        latent = self.backbone.encode(take(tokens.embeddings), **beside)
+        decoded = self.neck(
+            latent, order.argsort(dim=1), tokens.region_ids, tokens.grid, tokens.region_size, tokens.coords
+        )
+        targets = inputs if tokens.groups is None else tokens.groups
+        pred = self.head(decoded)
+        return Reconstruction(latent, pred, mask, tokens.grid, targets, self.head, num_masked == 0, tokens.coords)

@@ -17,27 +17,54 @@ class Reconstruction:
 
     Attributes:
         latent (Tensor): Encoded tokens in the order of the scans, shape (B, L_encoded, C).
-        pred (Tensor): Predictions for all tokens in raster order, shape (B, L, P).
+        pred (Tensor): Predictions for all tokens, shape (B, L, P), in raster order for images and in sequence order for
+            points.
         mask (Tensor): True where the method predicts what it was not shown, shape (B, L).
-        grid (tuple[int, int]): Rows and columns of the tokens.
+        grid (tuple[int, int], optional): Rows and columns of the tokens; None for points.
     """
 
     latent: Tensor
     pred: Tensor
     mask: Tensor
-    grid: tuple[int, int]
-    _inputs: Tensor = field(repr=False)
+    grid: tuple[int, int] | None
+    _targets: Tensor = field(repr=False)
     _head: nn.Module = field(repr=False)
     _nothing_hidden: bool = field(default=False, repr=False)
+    _coords: Tensor | None = field(default=None, repr=False)
 
     def loss(self) -> Tensor:
         """The pretraining loss, a scalar: over the masked tokens, or over all where the method hides none."""
         mask = torch.ones_like(self.mask) if self._nothing_hidden else self.mask
-        return self._head.loss(self.pred, self._inputs, mask)
+        return self._head.loss(self.pred, self._targets, mask)
 
     def images(self) -> Tensor:
-        """The predictions as images in the scale of the inputs, shape (B, c, H, W)."""
-        return self._head.to_images(self.pred.detach().float(), self._inputs, self.grid)
+        """The predictions as images in the scale of the inputs, shape (B, c, H, W).
+
+        Raises:
+            TypeError: If the inputs were clouds of points.
+        """
+        if self.grid is None:
+            raise TypeError('images(): the inputs were clouds of points, which clouds() gives')
+        return self._head.to_images(self.pred.detach().float(), self._targets, self.grid)
+
+    def clouds(self) -> tuple[list[Tensor], list[Tensor]]:
+        """What the method was shown and what it rebuilt, in the frame of the inputs.
+
+        Returns:
+            tuple[list[Tensor], list[Tensor]]: For each cloud the points of the visible groups, shape (V, 3), and the
+            predicted points of the hidden ones, (M, 3); of all groups where the method hides none.
+
+        Raises:
+            TypeError: If the inputs were images.
+        """
+        if self.grid is not None:
+            raise TypeError('clouds(): the inputs were images, which images() gives')
+        predicted = self._head.to_points(self.pred.detach().float(), self._coords)
+        shown = self._targets[..., :3] + self._coords[:, :, None]
+        hidden = torch.ones_like(self.mask) if self._nothing_hidden else self.mask
+        visible = [points[~mask].flatten(0, 1) for points, mask in zip(shown, self.mask, strict=True)]
+        rebuilt = [points[mask].flatten(0, 1) for points, mask in zip(predicted, hidden, strict=True)]
+        return visible, rebuilt
 
 
 class TokenPretraining(BaseSelfSupervisor):

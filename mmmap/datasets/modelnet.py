@@ -1,0 +1,176 @@
+"""ModelNet40, the shapes and the usual folds of its few-shot classification."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from mmmap.registry import DATASETS
+from mmmap.utils.point_files import read_pickled_arrays, read_table
+
+from .shapes import ShapeDataset, read_lines
+
+
+@DATASETS.register_module()
+class ModelNet40(ShapeDataset):
+    """ModelNet40 (Wu et al., CVPR 2015): 9,843 + 2,468 shapes of 40 classes, 10,000 points each.
+
+    It reads the release of PointNet++ ("modelnet40_normal_resampled"): ``modelnet40_train.txt``,
+    ``modelnet40_test.txt``, and for each shape ``CLASS/CLASS_0001.txt`` with lines ``x,y,z,nx,ny,nz``. A text is parsed
+    once; an array stays beside it.
+
+    Args:
+        data_root (str): Folder of the release. Defaults to 'data/modelnet40_normal_resampled'.
+        split (str): 'train' or 'test'. Defaults to 'train'.
+        normals (bool): Keep the normals as columns 3 to 5. Defaults to False.
+        **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
+
+    Raises:
+        FileNotFoundError: If the folder is missing.
+        ValueError: If there is no such split, or a list or a shape is missing or damaged.
+    """
+
+    METAINFO: ClassVar[dict] = dict(
+        classes=(
+            'airplane',
+            'bathtub',
+            'bed',
+            'bench',
+            'bookshelf',
+            'bottle',
+            'bowl',
+            'car',
+            'chair',
+            'cone',
+            'cup',
+            'curtain',
+            'desk',
+            'door',
+            'dresser',
+            'flower_pot',
+            'glass_box',
+            'guitar',
+            'keyboard',
+            'lamp',
+            'laptop',
+            'mantel',
+            'monitor',
+            'night_stand',
+            'person',
+            'piano',
+            'plant',
+            'radio',
+            'range_hood',
+            'sink',
+            'sofa',
+            'stairs',
+            'stool',
+            'table',
+            'tent',
+            'toilet',
+            'tv_stand',
+            'vase',
+            'wardrobe',
+            'xbox',
+        )
+    )
+
+    def __init__(
+        self,
+        data_root: str = 'data/modelnet40_normal_resampled',
+        split: str = 'train',
+        normals: bool = False,
+        **kwargs,
+    ) -> None:
+        self._check_option('split', split, ('train', 'test'))
+        self.split = split
+        self.normals = normals
+        super().__init__(data_root=data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples.
+
+        Returns:
+            list[dict]: ``lidar_path``, ``gt_label`` and ``has_normals`` of each.
+        """
+        root = self._root()
+        names = read_lines(root / f'modelnet40_{self.split}.txt', 'modelnet40_normal_resampled')
+        samples, classes = [], self.metainfo['classes']
+        for name in names:
+            kind = name.rpartition('_')[0]
+            if kind not in classes:
+                raise ValueError(f'{root / f"modelnet40_{self.split}.txt"}: {name} is of no class of ModelNet40')
+            path = str(root / kind / f'{name}.txt')
+            samples.append(dict(lidar_path=path, gt_label=classes.index(kind), has_normals=self.normals))
+        return samples
+
+    def read_points(self, info: dict) -> dict:
+        """Points of a sample, (10000, 3) or (10000, 6)."""
+        points = read_table(info['lidar_path'], 6, delimiter=',')
+        return dict(points=points if self.normals else points[:, :3])
+
+
+@DATASETS.register_module()
+class ModelNetFewShot(ShapeDataset):
+    """The few-shot folds of ModelNet40 that the field shares, as pickles (Sharma and Kaul, NeurIPS 2020).
+
+    It reads ``{way}way_{shot}shot/{fold}.pkl``: a dict with 'train' and 'test', each a list of (points, label, ...).
+    Labels count from 0 in each fold. Nothing but arrays is unpickled. Other folds: :class:`FewShotFold`.
+
+    Args:
+        way (int): Classes of a fold: 5 or 10 in the release.
+        shot (int): Training shapes of each class: 10 or 20 in the release.
+        fold (int): From 0 to 9 in the release.
+        data_root (str): Folder of the folds. Defaults to 'data/ModelNetFewshot'.
+        split (str): 'train' or 'test', the shapes that are classified. Defaults to 'train'.
+        **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
+
+    Raises:
+        FileNotFoundError: If the folder is missing.
+        ValueError: If there is no such split, or the fold is missing, damaged or another.
+    """
+
+    def __init__(
+        self,
+        way: int,
+        shot: int,
+        fold: int,
+        data_root: str = 'data/ModelNetFewshot',
+        split: str = 'train',
+        **kwargs,
+    ) -> None:
+        self._check_option('split', split, ('train', 'test'))
+        self.way, self.shot, self.fold = way, shot, fold
+        self.split = split
+        super().__init__(data_root=data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the fold and list its samples.
+
+        Returns:
+            list[dict]: ``index``, ``lidar_path`` and ``gt_label`` of each.
+        """
+        path = self._root() / f'{self.way}way_{self.shot}shot' / f'{self.fold}.pkl'
+        content = read_pickled_arrays(path)
+        try:
+            shapes = {
+                split: [(np.asarray(shape[0]), int(shape[1])) for shape in content[split]]
+                for split in ('train', 'test')
+            }
+        except (TypeError, KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{path} has not 'train' and 'test' with (points, label, ...): {error}") from None
+        # Of some releases the labels are those of ModelNet40.
+        labels = sorted({label for split in shapes.values() for _, label in split})
+        if len(labels) != self.way or len(shapes['train']) != self.way * self.shot:
+            raise ValueError(
+                f'{path} has {len(shapes["train"])} training shapes of {len(labels)} classes, not {self.shot} of '
+                f'{self.way} each'
+            )
+        self.clouds = [points for points, _ in shapes[self.split]]
+        return [
+            dict(index=index, lidar_path=f'{path}:{self.split}[{index}]', gt_label=labels.index(label))
+            for index, (_, label) in enumerate(shapes[self.split])
+        ]
+
+    def read_points(self, info: dict) -> dict:
+        """Points of a sample, (N, 3)."""
+        return dict(points=self.clouds[info['index']][:, :3].astype(np.float32))

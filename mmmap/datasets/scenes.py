@@ -1,0 +1,201 @@
+"""Scenes of points with a label a point: any, S3DIS and ScanNet v2."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmmap.registry import DATASETS
+from mmmap.utils.scenes import count_points
+
+
+@DATASETS.register_module()
+class SceneDataset(BaseDataset):
+    """Scenes of points, each an ``.npz`` file with ``xyz`` (N, 3), ``label`` (N,) and features such as ``rgb`` (N, 3).
+
+    Each sample is a scene: ``lidar_path``, ``class_labels`` and ``sample_idx``, for :class:`LoadScene`. For training
+    each scene may be there several times, for as many crops (``crops``); the larger the more often, as crops cover a
+    small part of a scene.
+
+    Args:
+        data_root (str): Folder of the scenes. Defaults to ''.
+        pattern (str | Sequence[str]): Which files of it, such as 'train_*.npz' or 'Area_1/*.npz'. Defaults to '*.npz'.
+        class_labels (Sequence[int], optional): The label in the files of each class; other labels are ignored in
+            training and evaluation. None if they are the indices of the classes, and 255 what is ignored.
+        crops (int, optional): Samples in an epoch, by the points of the scenes, with every scene at least once; None
+            for every scene once.
+        **kwargs: The other arguments of mmengine's ``BaseDataset``: ``metainfo`` with ``classes`` and ``palette``,
+            ``pipeline``, ``test_mode`` and more.
+
+    Raises:
+        FileNotFoundError: If no file has the pattern.
+        ValueError: If ``class_labels`` are not as many as the classes, or a file is damaged.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        pattern: str | Sequence[str] = '*.npz',
+        class_labels: Sequence[int] | None = None,
+        crops: int | None = None,
+        **kwargs,
+    ) -> None:
+        self.patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+        self.class_labels = class_labels
+        self.crops = crops
+        super().__init__(data_root=data_root, **kwargs)
+        classes = self.metainfo.get('classes', ())
+        if class_labels is not None and len(class_labels) != len(classes):
+            raise ValueError(f'{type(self).__name__}: {len(class_labels)} class_labels for {len(classes)} classes')
+
+    def load_data_list(self) -> list[dict]:
+        """List the samples.
+
+        Returns:
+            list[dict]: ``lidar_path`` and ``class_labels`` of each.
+        """
+        root = Path(self.data_root)
+        paths = []
+        for pattern in self.patterns:
+            if not (found := sorted(root.glob(pattern))):
+                raise FileNotFoundError(f'no scene {pattern} in {root.absolute()}')
+            paths += found
+        repeats = [1] * len(paths)
+        if self.crops is not None:
+            points = np.array([count_points(path) for path in paths], np.float64)
+            repeats = np.maximum(1, np.round(self.crops * points / points.sum()).astype(int))
+        return [
+            dict(lidar_path=str(path), class_labels=self.class_labels)
+            for path, times in zip(paths, repeats, strict=True)
+            for _ in range(times)
+        ]
+
+
+@DATASETS.register_module()
+class S3DISScenes(SceneDataset):
+    """S3DIS (Armeni et al., CVPR 2016): 272 rooms of six areas, 13 classes.
+
+    It reads what ``tools/dataset_converters/s3dis.py`` writes. One area is the test set, the other five are the
+    training set; the field tests on area 5, or on each in turn and sums the counts ("6-fold").
+
+    Args:
+        data_root (str): Folder of the areas. Defaults to 'data/s3dis'.
+        test_area (int): The area that is tested, from 1 to 6. Defaults to 5.
+        test_mode (bool): Whether this is the test set. Defaults to False.
+        **kwargs: The other arguments of :class:`SceneDataset`.
+
+    Raises:
+        ValueError: If there is no such area.
+    """
+
+    METAINFO: ClassVar[dict] = dict(
+        classes=(
+            'ceiling',
+            'floor',
+            'wall',
+            'beam',
+            'column',
+            'window',
+            'door',
+            'table',
+            'chair',
+            'sofa',
+            'bookcase',
+            'board',
+            'clutter',
+        ),
+        palette=[
+            [0, 255, 0],
+            [0, 0, 255],
+            [0, 255, 255],
+            [255, 255, 0],
+            [255, 0, 255],
+            [100, 100, 255],
+            [200, 200, 100],
+            [170, 120, 200],
+            [255, 0, 0],
+            [200, 100, 100],
+            [10, 200, 100],
+            [200, 200, 200],
+            [50, 50, 50],
+        ],
+    )
+
+    def __init__(self, data_root: str = 'data/s3dis', test_area: int = 5, test_mode: bool = False, **kwargs) -> None:
+        if test_area not in range(1, 7):
+            raise ValueError(f'S3DIS has the areas 1 to 6, got test_area={test_area}')
+        areas = [area for area in range(1, 7) if (area == test_area) == test_mode]
+        pattern = [f'Area_{area}/*.npz' for area in areas]
+        super().__init__(data_root=data_root, pattern=pattern, test_mode=test_mode, **kwargs)
+
+
+@DATASETS.register_module()
+class ScanNetScenes(SceneDataset):
+    """ScanNet v2 (Dai et al., CVPR 2017): 1,201 + 312 + 100 scans, the 20 classes of its benchmark.
+
+    It reads what ``tools/dataset_converters/scannet.py`` writes. The 100 scans for the test have no labels.
+
+    Args:
+        data_root (str): Folder of the splits. Defaults to 'data/scannet'.
+        split (str): 'train', 'val' or 'test'. Defaults to 'train'.
+        **kwargs: The other arguments of :class:`SceneDataset`.
+
+    Raises:
+        ValueError: If there is no such split.
+    """
+
+    #: NYU40 class of each class of the benchmark.
+    NYU40_IDS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24, 28, 33, 34, 36, 39)
+    METAINFO: ClassVar[dict] = dict(
+        classes=(
+            'wall',
+            'floor',
+            'cabinet',
+            'bed',
+            'chair',
+            'sofa',
+            'table',
+            'door',
+            'window',
+            'bookshelf',
+            'picture',
+            'counter',
+            'desk',
+            'curtain',
+            'refrigerator',
+            'shower curtain',
+            'toilet',
+            'sink',
+            'bathtub',
+            'otherfurniture',
+        ),
+        palette=[
+            [174, 199, 232],
+            [152, 223, 138],
+            [31, 119, 180],
+            [255, 187, 120],
+            [188, 189, 34],
+            [140, 86, 75],
+            [255, 152, 150],
+            [214, 39, 40],
+            [197, 176, 213],
+            [148, 103, 189],
+            [196, 156, 148],
+            [23, 190, 207],
+            [247, 182, 210],
+            [219, 219, 141],
+            [255, 127, 14],
+            [158, 218, 229],
+            [44, 160, 44],
+            [112, 128, 144],
+            [227, 119, 194],
+            [82, 84, 163],
+        ],
+    )
+
+    def __init__(self, data_root: str = 'data/scannet', split: str = 'train', **kwargs) -> None:
+        if split not in ('train', 'val', 'test'):
+            raise ValueError(f"ScanNet has the splits 'train', 'val' and 'test', got {split!r}")
+        super().__init__(data_root=data_root, pattern=f'{split}/*.npz', **kwargs)

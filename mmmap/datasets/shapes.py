@@ -1,0 +1,182 @@
+"""Clouds of shapes: the base of their data sets, and any that are arrays in one file."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmmap.registry import DATASETS
+
+
+class ShapeDataset(BaseDataset):
+    """Base of the data sets of shapes: what a sample is, is listed; its points are read when they are asked for."""
+
+    def read_points(self, info: dict) -> dict:
+        """Read what has a row a point.
+
+        Args:
+            info (dict): What ``load_data_list`` lists of the sample.
+
+        Returns:
+            dict: ``points`` (N, 3 + F) and, for parts, ``pts_semantic_mask`` (N,).
+        """
+        raise NotImplementedError
+
+    def get_data_info(self, idx: int) -> dict:
+        """A sample before its pipeline.
+
+        Args:
+            idx (int): Its index.
+
+        Returns:
+            dict: What is listed of it, ``sample_idx``, and its points.
+        """
+        info = super().get_data_info(idx)
+        return info | self.read_points(info)
+
+    def _root(self) -> Path:
+        """The folder of the data, which is there."""
+        root = Path(self.data_root)
+        if not root.is_dir():
+            raise FileNotFoundError(f'{type(self).__name__}: folder not found: {root.absolute()}')
+        return root
+
+    def _check_option(self, name: str, value: str, known: Sequence[str]) -> None:
+        if value not in known:
+            raise ValueError(f'{type(self).__name__}: {name}={value!r} must be one of {tuple(known)}')
+
+
+def read_lines(path: Path, layout: str) -> list[str]:
+    """Lines of a list of a release, without empty ones.
+
+    Args:
+        path (Path): The list.
+        layout (str): Whose layout has it.
+
+    Raises:
+        ValueError: If it is missing or empty.
+    """
+    if not path.is_file():
+        raise ValueError(f'{path} is missing, which the layout of {layout} has')
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f'{path} is empty')
+    return lines
+
+
+def consecutive_parts(counts: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The parts of each category, counted over all of them.
+
+    Args:
+        counts (Sequence[int]): Number of parts of each category.
+    """
+    ends = np.cumsum(counts).tolist()
+    return tuple(tuple(range(end - count, end)) for count, end in zip(counts, ends, strict=True))
+
+
+@DATASETS.register_module()
+class PointCloudArrays(ShapeDataset):
+    """Clouds of equal size in one ``.npz`` file, such as a few hundred shapes.
+
+    Args:
+        ann_file (str): The file.
+        keys (dict[str, str]): Names of the arrays in it: of ``points`` (S, N, 3 + F), and where there are any of
+            ``gt_label`` (S,), ``category`` (S,) and ``pts_semantic_mask`` (S, N), parts counted over all categories.
+        classes (str, optional): Name of the array with the names of the classes. Defaults to None.
+        categories (str, optional): Name of the array with the names of the categories. Defaults to None.
+        parts_per_category (str, optional): Name of the array with the number of parts of each category; together they
+            are ``category_parts`` of the meta information, and the classes. Defaults to None.
+        data_root (str): Folder of the file. Defaults to ''.
+        **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is damaged, has no such array, or arrays do not fit each other.
+    """
+
+    KEYS = ('points', 'gt_label', 'category', 'pts_semantic_mask')
+
+    def __init__(
+        self,
+        ann_file: str,
+        keys: dict[str, str],
+        classes: str | None = None,
+        categories: str | None = None,
+        parts_per_category: str | None = None,
+        data_root: str = '',
+        **kwargs,
+    ) -> None:
+        if unknown := set(keys) - set(self.KEYS):
+            raise ValueError(f'PointCloudArrays: keys has {min(unknown)!r}, it may have {self.KEYS}')
+        if 'points' not in keys:
+            raise ValueError("PointCloudArrays: keys does not name the array of 'points'")
+        self.keys = dict(keys)
+        self.names = dict(classes=classes, categories=categories, parts_per_category=parts_per_category)
+        super().__init__(ann_file, data_root=data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the file and list its samples.
+
+        Returns:
+            list[dict]: ``index``, ``lidar_path`` and the labels of each.
+        """
+        wanted = {**self.keys, **{key: name for key, name in self.names.items() if name is not None}}
+        arrays = self._read(wanted)
+        count = len(arrays['points'])
+        for key, name in self.keys.items():
+            expected = arrays['points'].shape[:2] if key == 'pts_semantic_mask' else (count,)
+            if key != 'points' and arrays[key].shape != expected:
+                raise ValueError(f'{self.ann_file}: {name} has the shape {arrays[key].shape}, not {expected}')
+        self._describe(arrays)
+        self.arrays = {key: arrays[key] for key in ('points', 'pts_semantic_mask') if key in arrays}
+        labels = [key for key in ('gt_label', 'category') if key in arrays]
+        return [
+            dict(
+                index=index,
+                lidar_path=f'{self.ann_file}:{self.keys["points"]}[{index}]',
+                **{key: int(arrays[key][index]) for key in labels},
+            )
+            for index in range(count)
+        ]
+
+    def _read(self, wanted: dict[str, str]) -> dict[str, np.ndarray]:
+        try:
+            with np.load(self.ann_file, allow_pickle=False) as content:
+                if missing := [name for name in wanted.values() if name not in content.files]:
+                    raise ValueError(f'it has no {missing[0]!r}, but {", ".join(content.files)}')
+                arrays = {key: content[name] for key, name in wanted.items()}
+        except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
+            raise ValueError(f'{self.ann_file} is damaged or another file: {error}') from None
+        if arrays['points'].ndim != 3 or arrays['points'].shape[2] < 3:
+            raise ValueError(f'{self.ann_file}: points have the shape {arrays["points"].shape}, not (S, N, 3 + F)')
+        return arrays
+
+    def _describe(self, arrays: dict[str, np.ndarray]) -> None:
+        """Put what the arrays tell of classes into the meta information, and check the labels by it."""
+        meta = {key: tuple(map(str, arrays[key])) for key in ('classes', 'categories') if key in arrays}
+        if 'parts_per_category' in arrays:
+            counts = arrays['parts_per_category'].tolist()
+            meta['category_parts'] = consecutive_parts(counts)
+            names = meta.get('categories') or tuple(str(i) for i in range(len(counts)))
+            meta.setdefault(
+                'classes', tuple(f'{name} {i}' for name, n in zip(names, counts, strict=True) for i in range(n))
+            )
+        for key, known in (('gt_label', 'classes'), ('category', 'categories'), ('pts_semantic_mask', 'classes')):
+            if key in arrays and known in meta:
+                # 255 is what counts as no part.
+                labels = arrays[key] if key != 'pts_semantic_mask' else arrays[key][arrays[key] != 255]
+                if labels.size and not (labels.min() >= 0 and labels.max() < len(meta[known])):
+                    raise ValueError(
+                        f'{self.ann_file}: {self.keys[key]} has labels from {labels.min()} to {labels.max()}, there '
+                        f'are {len(meta[known])} {known}'
+                    )
+        self._metainfo.update(meta)
+
+    def read_points(self, info: dict) -> dict:
+        """Points and parts of a sample."""
+        points = self.arrays['points'][info['index']].astype(np.float32)
+        if 'pts_semantic_mask' not in self.arrays:
+            return dict(points=points)
+        return dict(points=points, pts_semantic_mask=self.arrays['pts_semantic_mask'][info['index']].astype(np.int64))

@@ -1,0 +1,358 @@
+"""Transforms of scenes: loading, features, colours, voxels and crops."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmmap.registry import TRANSFORMS
+from mmmap.utils.scenes import (
+    CROPS,
+    IGNORED,
+    class_indices,
+    draw_of_voxels,
+    draw_points,
+    read_scene,
+    to_crop_frame,
+    voxel_ids,
+)
+
+from .points import keep_points
+
+
+def _append(results: dict, name: str, values: np.ndarray) -> None:
+    """Add a feature (N, C) to the points, and where it is to ``feature_columns``."""
+    start = results['points'].shape[1]
+    results['points'] = np.concatenate([results['points'], values.astype(np.float32)], axis=1)
+    results['feature_columns'][name] = (start, results['points'].shape[1])
+
+
+def _columns(results: dict, name: str, who: BaseTransform) -> slice:
+    try:
+        return slice(*results['feature_columns'][name])
+    except KeyError:
+        known = ', '.join(results.get('feature_columns', ())) or 'none'
+        raise ValueError(f'{type(who).__name__}: the points have no feature {name!r}, but {known}') from None
+
+
+@TRANSFORMS.register_module()
+class LoadScene(BaseTransform):
+    """Load a scene of :class:`SceneDataset`.
+
+    Required key: ``lidar_path``; ``class_labels`` if the labels of the file are not the classes. Added keys: ``points``
+    ((N, 3 + F) float32, xyz from the scene's corner of least x, y and z), ``pts_semantic_mask`` ((N,) int64, 255 for
+    points of no class; not for a scene without labels), ``feature_columns`` (first and last + 1 column of a feature).
+
+    Args:
+        features (Sequence[str]): Arrays of the file that follow the coordinates, in this order, as they are: 'rgb',
+            'intensity' or others. Defaults to ().
+        in_memory (bool): Keep each scene once it was read, in each worker: for a few scenes. Defaults to False.
+
+    Raises:
+        ValueError: If the file is damaged or has no such array.
+    """
+
+    def __init__(self, features: Sequence[str] = (), in_memory: bool = False) -> None:
+        self.features = tuple(features)
+        self.in_memory = in_memory
+        self._scenes = {}
+
+    def _read(self, path: str) -> dict[str, np.ndarray]:
+        if path in self._scenes:
+            return self._scenes[path]
+        scene = read_scene(path)
+        if self.in_memory:
+            self._scenes[path] = scene
+        return scene
+
+    def transform(self, results: dict) -> dict:
+        """Load the scene of a sample.
+
+        Args:
+            results (dict): A sample with ``lidar_path``.
+
+        Returns:
+            dict: The sample with its points.
+        """
+        path = results['lidar_path']
+        scene = self._read(path)
+        xyz = scene['xyz'].astype(np.float64)
+        results['points'] = (xyz - xyz.min(0)).astype(np.float32)
+        results['feature_columns'] = {}
+        for name in self.features:
+            if name not in scene:
+                raise ValueError(f'{path} has no {name!r}, but {", ".join(scene)}')
+            _append(results, name, scene[name].reshape(len(xyz), -1))
+        if 'label' in scene:
+            labels, classes = scene['label'], results.get('class_labels')
+            results['pts_semantic_mask'] = (labels if classes is None else class_indices(labels, classes)).astype(
+                np.int64
+            )
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(features={self.features}, in_memory={self.in_memory})'
+
+
+@TRANSFORMS.register_module()
+class SceneFeatures(BaseTransform):
+    """Append features that tell where in the scene a point is.
+
+    Required keys: ``points``, ``feature_columns``, of a whole scene. Changed keys: both.
+
+    Args:
+        features (Sequence[str]): 'height', z over the lowest point, in metres, one column; 'position', x, y and z from
+            0 to 1 over the scene, three columns. Coordinates, colours and positions are the nine channels of PointNet
+            (arXiv 1612.00593, section 5.2).
+
+    Raises:
+        ValueError: If there is no such feature.
+    """
+
+    def __init__(self, features: Sequence[str]) -> None:
+        if unknown := set(features) - {'height', 'position'}:
+            raise ValueError(f"SceneFeatures makes 'height' and 'position', not {min(unknown)!r}")
+        self.features = tuple(features)
+
+    def transform(self, results: dict) -> dict:
+        """Append the features.
+
+        Args:
+            results (dict): A sample with ``points`` and ``feature_columns``.
+
+        Returns:
+            dict: The sample with more columns.
+        """
+        xyz = results['points'][:, :3]
+        low = xyz.min(0)
+        for name in self.features:
+            if name == 'height':
+                _append(results, name, xyz[:, 2:] - low[2])
+            else:
+                # A scene without an extent along an axis is at 0 of it.
+                extent = xyz.max(0) - low
+                _append(results, name, (xyz - low) / np.where(extent > 0, extent, 1))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(features={self.features})'
+
+
+@TRANSFORMS.register_module()
+class PointFeatureNormalize(BaseTransform):
+    """Subtract a mean from a feature and divide it by a standard deviation.
+
+    Required keys: ``points``, ``feature_columns``. Changed key: ``points``.
+
+    Args:
+        feature (str): Which one, such as 'rgb'.
+        mean (float | Sequence[float]): For all its columns or each of them. Defaults to 0.
+        std (float | Sequence[float]): For all its columns or each of them. Defaults to 255.
+    """
+
+    def __init__(self, feature: str, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 255.0) -> None:
+        self.feature = feature
+        self.mean = mean
+        self.std = std
+
+    def transform(self, results: dict) -> dict:
+        """Normalise the feature.
+
+        Args:
+            results (dict): A sample with ``points`` and ``feature_columns``.
+
+        Returns:
+            dict: The sample, changed.
+        """
+        columns = _columns(results, self.feature, self)
+        values = results['points'][:, columns]
+        results['points'][:, columns] = (values - np.float32(self.mean)) / np.float32(self.std)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(feature={self.feature!r}, mean={self.mean}, std={self.std})'
+
+
+class _ColourTransform(BaseTransform):
+    """Base of what changes colours from 0 to 255, with a probability."""
+
+    def __init__(self, prob: float) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f'{type(self).__name__}: prob={prob} is not from 0 to 1')
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Change the colours of a sample, by chance.
+
+        Args:
+            results (dict): A sample with ``points`` and the feature 'rgb'.
+
+        Returns:
+            dict: The sample, perhaps changed.
+        """
+        columns = _columns(results, 'rgb', self)
+        if np.random.rand() < self.prob:
+            results['points'][:, columns] = self._change(results['points'][:, columns])
+        return results
+
+    def _change(self, rgb: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
+class PointsColorAutoContrast(_ColourTransform):
+    """Stretch each colour channel to 0 to 255 and blend the result, by a random weight, with the original.
+
+    Args:
+        prob (float): How often. Defaults to 0.2.
+    """
+
+    def __init__(self, prob: float = 0.2) -> None:
+        super().__init__(prob)
+
+    def _change(self, rgb: np.ndarray) -> np.ndarray:
+        low, high = rgb.min(0), rgb.max(0)
+        stretched = (rgb - low) * (255 / np.maximum(high - low, 1))
+        weight = np.float32(np.random.rand())
+        return (1 - weight) * rgb + weight * stretched
+
+
+@TRANSFORMS.register_module()
+class PointsColorDrop(_ColourTransform):
+    """Set the colours of all points to 0, so that the model also learns from shape alone.
+
+    Args:
+        prob (float): How often. Defaults to 0.2.
+    """
+
+    def __init__(self, prob: float = 0.2) -> None:
+        super().__init__(prob)
+
+    def _change(self, rgb: np.ndarray) -> np.ndarray:
+        return np.zeros_like(rgb)
+
+
+@TRANSFORMS.register_module()
+class PointsColorJitter(_ColourTransform):
+    """Add normal noise to each point's colours, which stay from 0 to 255.
+
+    Args:
+        std (float): Its standard deviation, in levels of 255. Defaults to 12.75.
+        prob (float): How often. Defaults to 0.95.
+    """
+
+    def __init__(self, std: float = 12.75, prob: float = 0.95) -> None:
+        super().__init__(prob)
+        self.std = std
+
+    def _change(self, rgb: np.ndarray) -> np.ndarray:
+        return (rgb + self.std * np.random.randn(*rgb.shape)).clip(0, 255)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(std={self.std}, prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
+class VoxelSample(BaseTransform):
+    """Keep a random point of each voxel.
+
+    Required key: ``points``. Changed keys: ``points``, ``pts_semantic_mask``.
+
+    Args:
+        voxel_size (float): Side of a voxel, in metres.
+    """
+
+    def __init__(self, voxel_size: float) -> None:
+        if voxel_size <= 0:
+            raise ValueError(f'VoxelSample: voxel_size={voxel_size} is not positive')
+        self.voxel_size = voxel_size
+
+    def transform(self, results: dict) -> dict:
+        """Thin out a sample.
+
+        Args:
+            results (dict): A sample with ``points``.
+
+        Returns:
+            dict: The sample with fewer points.
+        """
+        ids = voxel_ids(results['points'][:, :3], self.voxel_size)
+        keep_points(results, draw_of_voxels(ids, np.random))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(voxel_size={self.voxel_size})'
+
+
+@TRANSFORMS.register_module()
+class SceneCrop(BaseTransform):
+    """Cut a number of points out of a scene, around a random centre, for training.
+
+    Their coordinates then count from the centre (z of a block from the scene's floor) in units of ``size``, as
+    :class:`SceneSegmentor` gives them in a test. Of more points some are drawn, of fewer some are drawn twice.
+
+    Required keys: ``points``; ``pts_semantic_mask`` with ``centre='balanced'``. Changed keys: both.
+
+    Args:
+        crop (str): ``'block'``, a column from floor to ceiling with a square plan, or ``'sphere'``.
+        size (float): Side of the block or radius of the sphere, in metres.
+        num_points (int): Points of the crop.
+        centre (str): ``'uniform'``, a random point of the scene, or ``'balanced'``, a random point of a random one of
+            the classes in the scene. Defaults to 'uniform'.
+
+    Raises:
+        ValueError: If ``crop`` or ``centre`` is none of these, or a number is not positive.
+    """
+
+    def __init__(self, crop: str, size: float, num_points: int, centre: str = 'uniform') -> None:
+        if crop not in CROPS:
+            raise ValueError(f"SceneCrop: crop must be 'block' or 'sphere', got {crop!r}")
+        if centre not in ('uniform', 'balanced'):
+            raise ValueError(f"SceneCrop: centre must be 'uniform' or 'balanced', got {centre!r}")
+        if size <= 0 or num_points < 1:
+            raise ValueError(f'SceneCrop: size={size}, num_points={num_points}: both must be positive')
+        self.crop = crop
+        self.size = size
+        self.num_points = num_points
+        self.centre = centre
+
+    def _draw_centre(self, results: dict) -> np.ndarray:
+        xyz = results['points'][:, :3]
+        if self.centre == 'balanced':
+            labels = results['pts_semantic_mask']
+            classes = np.setdiff1d(labels, IGNORED)
+            # A scene without a labelled point teaches nothing, whatever the crop.
+            if len(classes):
+                return xyz[np.random.choice(np.flatnonzero(labels == np.random.choice(classes)))]
+        return xyz[np.random.randint(len(xyz))]
+
+    def transform(self, results: dict) -> dict:
+        """Crop a sample.
+
+        Args:
+            results (dict): A sample with the ``points`` of a scene.
+
+        Returns:
+            dict: The sample with ``num_points`` points.
+        """
+        xyz = results['points'][:, :3]
+        centre, floor = self._draw_centre(results), xyz[:, 2].min()
+        # For one crop a look at every point is faster than to build a tree.
+        offsets = np.abs(xyz - centre)
+        if self.crop == 'block':
+            inside = np.flatnonzero(offsets[:, :2].max(1) <= self.size / 2)
+        else:
+            inside = np.flatnonzero((offsets**2).sum(1) <= self.size**2)
+        keep_points(results, np.random.permutation(draw_points(inside, self.num_points, np.random)))
+        xyz = results['points'][:, :3]
+        results['points'][:, :3] = to_crop_frame(xyz, centre, self.crop, self.size, floor)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(crop={self.crop!r}, size={self.size}, num_points={self.num_points}, '
+            f'centre={self.centre!r})'
+        )

@@ -1,0 +1,98 @@
+"""Shows during validation and test what a segmentor of points predicts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmap.registry import HOOKS
+from mmmap.utils.ply import write_ply
+from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
+
+
+@HOOKS.register_module()
+class PointSegVisualizationHook(Hook):
+    """Draw clouds with their true and predicted labels, and write the predictions as PLY files.
+
+    For parts and scenes alike; names and colours of the classes are the data set's ``classes`` and ``palette``.
+    Pictures go to the visualizer, whose local backend writes PNG files under ``vis_data/vis_image``; PLY files, with
+    colours by the predicted label and the property ``label``, go to ``vis_data/points``.
+
+    Args:
+        draw (bool): Whether it does anything. Defaults to False.
+        interval (int): Every so many batches one cloud, the first. Defaults to 50.
+        rgb_columns (tuple[int, int], optional): First column and last + 1 of the inputs that are colours from 0 to 1,
+            for the picture of the input; by default that tells the height.
+        out_dir (str, optional): Where the PLY files and, in place of the visualizer's folder, the pictures go.
+    """
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        rgb_columns: tuple[int, int] | None = None,
+        out_dir: str | None = None,
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval={interval} must be positive')
+        self.draw = draw
+        self.interval = interval
+        self.rgb_columns = rgb_columns
+        self.out_dir = out_dir
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
+    ) -> None:
+        """Draw a cloud of the validation when due."""
+        self._draw_first(runner, batch_idx, data_batch, outputs, 'val', runner.iter, runner.val_dataloader)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
+    ) -> None:
+        """Draw a cloud of the test when due."""
+        self._draw_first(runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader)
+
+    def _draw_first(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None,
+        outputs: Sequence | None,
+        mode: str,
+        step: int,
+        dataloader: torch.utils.data.DataLoader,
+    ) -> None:
+        if not self.draw or batch_idx % self.interval:
+            return
+        # The batch before the data preprocessor: the points as the pipeline made them.
+        points, sample = np.asarray(data_batch['inputs'][0], np.float32), outputs[0]
+        meta = dataloader.dataset.metainfo
+        prediction = _labels(sample.pred_pts_seg)
+        truth = _labels(sample.gt_pts_seg) if 'gt_pts_seg' in sample else None
+        rgb = None
+        if self.rgb_columns is not None:
+            rgb = (255 * points[:, slice(*self.rgb_columns)]).clip(0, 255)
+        classes = meta.get('classes')
+        palette = meta.get('palette')
+        if palette is None:
+            palette = make_palette(len(classes) if classes else int(prediction.max()) + 1)
+        picture = draw_segmentation(points[:, :3], prediction, truth, rgb, classes, palette)
+        name = f'{mode}_{Path(sample.get("lidar_path", str(batch_idx))).stem}'
+        if self.out_dir is None:
+            folder = Path(runner.log_dir) / 'vis_data' / 'points'
+            runner.visualizer.add_image(name, picture, step=step)
+        else:
+            from PIL import Image
+
+            folder = Path(self.out_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f'{name}_{step}.png')
+        labels = prediction.astype(np.uint8)
+        write_ply(folder / f'{name}_{step}.ply', points[:, :3], label_colours(prediction, palette), label=labels)
+
+
+def _labels(segmentation) -> np.ndarray:
+    return torch.as_tensor(segmentation.pts_semantic_mask).cpu().numpy().reshape(-1)

@@ -1,0 +1,97 @@
+"""The metric of semantic segmentation of scenes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from mmmap.registry import METRICS
+from mmmap.utils.scenes import IGNORED
+
+from ..confusion import confusion_counts, score_table, segmentation_scores
+
+
+def _labels(segmentation: dict) -> np.ndarray:
+    return torch.as_tensor(segmentation['pts_semantic_mask']).cpu().numpy().reshape(-1)
+
+
+@METRICS.register_module()
+class SceneSegMetric(BaseMetric):
+    """mIoU, mAcc and OA over the points of all scenes, and a table of the classes in the log.
+
+    Points are counted over the whole test set before anything is divided, as the benchmarks of S3DIS and ScanNet do. Of
+    each scene only the counts are kept, so that a distributed test gathers little.
+
+    Args:
+        ignore_index (int): Points with this label are left out. Defaults to 255.
+        confusion_file (str, optional): Also write the counts to this JSON file, ``classes`` and ``counts``, for
+            ``tools/analysis_tools/sum_confusions.py``, which joins the folds of a cross-validation.
+        collect_device (str): 'cpu' or 'gpu', over which ranks exchange counts. Defaults to 'cpu'.
+        prefix (str, optional): Before the names of the scores. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int = IGNORED,
+        confusion_file: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ignore_index = ignore_index
+        self.confusion_file = confusion_file
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the data set's classes."""
+        classes = (self.dataset_meta or {}).get('classes')
+        if not classes:
+            raise ValueError("SceneSegMetric: the data set names no classes: set its metainfo=dict(classes=('...', ))")
+        return classes
+
+    def process(self, data_batch: dict | None, data_samples: Sequence[dict]) -> None:
+        """Count the points of some scenes.
+
+        Args:
+            data_batch (dict, optional): Not used.
+            data_samples (Sequence[dict]): With ``gt_pts_seg`` and ``pred_pts_seg``, each with ``pts_semantic_mask``.
+
+        Raises:
+            ValueError: If a scene has no labels, or they do not fit; one line that names the scene.
+        """
+        for sample in data_samples:
+            name = sample.get('lidar_path', 'a scene')
+            if 'pts_semantic_mask' not in (sample.get('gt_pts_seg') or {}):
+                raise ValueError(f'{name} has no labels: it cannot be evaluated')
+            try:
+                counts = confusion_counts(
+                    _labels(sample['gt_pts_seg']),
+                    _labels(sample['pred_pts_seg']),
+                    len(self.classes),
+                    self.ignore_index,
+                )
+            except ValueError as error:
+                raise ValueError(f'{name}: {error}') from None
+            self.results.append(counts)
+
+    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+        """Scores of the whole test set.
+
+        Args:
+            results (list[np.ndarray]): The counts of each scene.
+
+        Returns:
+            dict[str, float]: ``mIoU``, ``mAcc`` and ``OA``, in percent.
+        """
+        counts = np.sum(results, axis=0)
+        MMLogger.get_current_instance().info('\n' + score_table(counts, self.classes))
+        if self.confusion_file:
+            path = Path(self.confusion_file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(dict(classes=list(self.classes), counts=counts.tolist())) + '\n')
+        scores = segmentation_scores(counts)
+        return {name: round(scores[name], 4) for name in ('mIoU', 'mAcc', 'OA')}

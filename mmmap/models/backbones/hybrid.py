@@ -1,0 +1,131 @@
+"""What the hybrid backbones for images and for points share: architectures, taps, frozen parts and layer depths."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from mmengine.logging import print_log
+from torch import nn
+
+from ..layers import HybridEncoder
+from .pretrained import PretrainedBackbone
+
+ARCH_KEYS = ('embed_dim', 'layout', 'num_heads')
+
+
+def resolve_arch(arch: str | dict, archs: dict[str, dict], options: Sequence[str]) -> dict:
+    """Settings of a named or a custom architecture.
+
+    Args:
+        arch (str | dict): A name of ``archs``, or a dict with ``embed_dim``, ``layout``, ``num_heads`` and, maybe,
+            ``options``.
+        archs (dict[str, dict]): The architectures that have a name.
+        options (Sequence[str]): Further keys that a dict may have.
+
+    Returns:
+        dict: A new dict of the settings.
+
+    Raises:
+        ValueError: If the name is unknown, or the dict lacks a key or has one that is not known.
+    """
+    if isinstance(arch, str):
+        if arch not in archs:
+            raise ValueError(f'arch={arch!r} is unknown: choose from {list(archs)} or give a dict of {list(ARCH_KEYS)}')
+        return dict(archs[arch])
+    missing = [key for key in ARCH_KEYS if key not in arch]
+    unknown = [key for key in arch if key not in (*ARCH_KEYS, *options)]
+    if missing or unknown:
+        raise ValueError(
+            f'arch: keys missing {missing}, keys unknown {unknown}; needs {list(ARCH_KEYS)}, may have {list(options)}'
+        )
+    return dict(arch)
+
+
+class HybridBackbone(PretrainedBackbone):
+    """A backbone of embeddings, which ``embedding_names`` lists, and a :class:`HybridEncoder`, ``encoder``.
+
+    Args:
+        init_cfg (dict | list[dict], optional): Initialisation config of mmengine. Defaults to None.
+    """
+
+    #: Modules and parameters in front of the blocks; those that a backbone does not have are passed over.
+    embedding_names: ClassVar[tuple[str, ...]] = ()
+    #: What :meth:`encode` takes beside the embeddings: fields of :class:`Tokens`, gathered like these.
+    encode_with: ClassVar[tuple[str, ...]] = ()
+
+    def _set_encoder(self, encoder: HybridEncoder, out_indices: int | Sequence[int], frozen_stages: int) -> None:
+        """Take the encoder and check what names its blocks.
+
+        Raises:
+            ValueError: If an index names no block; the message names the argument.
+        """
+        self.encoder = encoder
+        self.num_blocks = len(encoder.blocks)
+        self.out_indices = self._resolve_indices(out_indices)
+        if not -1 <= frozen_stages <= self.num_blocks:
+            raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
+        self.frozen_stages = frozen_stages
+
+    def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
+        given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+        resolved = tuple(i + self.num_blocks if i < 0 else i for i in given)
+        if not resolved or not all(0 <= i < self.num_blocks for i in resolved):
+            raise ValueError(f'out_indices={out_indices!r}: each must name one of the {self.num_blocks} blocks')
+        return resolved
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rates, as mmpretrain's backbones give it.
+
+        Args:
+            param_name (str): Full name of the parameter.
+            prefix (str): Prefix of the backbone's names, such as 'backbone.'. Defaults to ''.
+
+        Returns:
+            tuple[int, int]: The depth, 0 for the embeddings, i + 1 for block i of either kind, and the number of
+            depths. Names without the prefix, and the final norm, have the last one.
+        """
+        num_depths = self.num_blocks + 2
+        if not param_name.startswith(prefix):
+            return num_depths - 1, num_depths
+        name = param_name[len(prefix) :]
+        if name.split('.')[0] in self.embedding_names:
+            return 0, num_depths
+        if name.startswith('encoder.blocks.'):
+            return int(name.split('.')[2]) + 1, num_depths
+        return num_depths - 1, num_depths
+
+    def _freeze_unused(self) -> None:
+        # Parameters that get no gradient make DistributedDataParallel fail.
+        first = max(self.out_indices) + 1
+        if first < self.num_blocks:
+            self.encoder.blocks[first:].requires_grad_(False)
+            print_log(
+                f'{type(self).__name__}: out_indices={self.out_indices} leaves out blocks {first} to '
+                f'{self.num_blocks - 1}: they are not computed, and their weights need no gradient',
+                logger='current',
+            )
+
+    def _embeddings(self) -> list[nn.Module | nn.Parameter]:
+        return [getattr(self, name) for name in self.embedding_names if hasattr(self, name)]
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        frozen = [part for part in self._embeddings() if isinstance(part, nn.Module)]
+        frozen += self.encoder.blocks[: self.frozen_stages]
+        if self.frozen_stages == self.num_blocks:
+            frozen += [self.encoder.drop_path, self.encoder.norm]
+        return frozen
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)
+        if self.frozen_stages >= 0:
+            for part in self._embeddings():
+                part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'HybridBackbone':
+        """Set the training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self

@@ -1,0 +1,289 @@
+"""PointMAPHybrid: the hybrid Mamba-Transformer backbone for clouds of points."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmmap.registry import MODELS
+
+from ..layers import (
+    CoordinatePositionEncoding,
+    GroupEmbedding,
+    HybridEncoder,
+    PointSerialization,
+    ReleasedPointEncoder,
+    Tokens,
+    group_points,
+    init_linears,
+)
+from ..layers.point_grouping import smallest_point
+from .hybrid import HybridBackbone, resolve_arch
+
+#: 'small' is the released size.
+POINT_ARCHS = {
+    'tiny': dict(embed_dim=192, layout='MMMT' * 4, num_heads=3, mlp_ratio=4.0),
+    'small': dict(embed_dim=384, layout='MMMT' * 4, num_heads=6, mlp_ratio=4.0),
+    'base': dict(embed_dim=768, layout='MMMT' * 4, num_heads=12, mlp_ratio=4.0),
+}
+ARCH_OPTIONS = ('mlp_ratio', 'd_state', 'd_conv', 'expand')
+OUT_TYPES = ('points', 'max_mean', 'cls_max_mean', 'raw')
+
+
+class PointFeatures(NamedTuple):
+    """Features of places in a cloud.
+
+    Attributes:
+        coords (Tensor): The places, shape (B, G, 3).
+        features (Tensor): Shape (B, G, C).
+    """
+
+    coords: Tensor
+    features: Tensor
+
+
+def default_region_size(num_groups: int) -> int:
+    """The largest number of groups that divides all and of which there are as many regions or more."""
+    return next(size for size in range(math.isqrt(num_groups), 0, -1) if num_groups % size == 0)
+
+
+@MODELS.register_module()
+class PointMAPHybrid(HybridBackbone):
+    """Hybrid Mamba-Transformer backbone of PointMAP (CVPR 2025, arXiv 2410.00871).
+
+    Groups of neighbouring points around centres far from each other become tokens, which the encoder reads in the order
+    of ``serialization``. Neither the order of the points nor the other clouds of a batch change what a cloud gives in
+    evaluation mode; in training, the batch norms of the embedding share their statistics.
+
+    With ``released`` it is the model of the released PointMAP code instead: :class:`ReleasedPointEncoder`, the first
+    point as the first centre, groups in the order in which their centres are picked, and, for 'cls_max_mean', the mean
+    over the groups of the first cloud for all. There clouds do depend on their batch, and on the order of their points.
+
+    Args:
+        arch (str | dict): 'tiny', 'small' or 'base', or a dict of ``embed_dim``, ``layout`` and ``num_heads`` (and
+            optionally ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``). Defaults to 'small'.
+        num_groups (int): Groups G of a cloud. Defaults to 64.
+        group_size (int): Points M of a group. Defaults to 32.
+        in_channels (int): Coordinates and features 3 + F of a point. Defaults to 3.
+        out_type (str): What :meth:`forward` returns for each tapped block, all of it behind the final norm: 'points',
+            the features of the groups at their centres as :class:`PointFeatures`; 'max_mean', the maximum and the mean
+            over the groups (B, 2C); 'cls_max_mean', a class token in front of the groups and the sum of their maximum
+            and mean (B, 2C); 'raw', the sequence as the encoder sees it (B, G, C). Defaults to 'max_mean'.
+        out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end, see :class:`MAPHybrid`. Defaults
+            to -1.
+        drop_path_rate (float): Stochastic depth. Defaults to 0.
+        frozen_stages (int): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also the first
+            k blocks, all blocks the final norm too. Defaults to -1.
+        with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
+        serialization (str | dict, optional): The order in which the encoder reads the groups, by their centres, see
+            :class:`~mmmap.models.layers.PointSerialization`. None is 'hilbert', and with ``released`` the order in
+            which the centres are picked. Defaults to None.
+        region_size (int, optional): Successive groups of a region, which pretraining rebuilds one after the other; must
+            divide ``num_groups``. None is its largest divisor up to the root. Defaults to None.
+        local_neighbours (int): In front of every block, each group hears of so many groups with the nearest centres,
+            its own among them, see :class:`~mmmap.models.layers.LocalAggregation`; in pretraining, of visible ones. 0
+            is none of it. Defaults to 4.
+        released (str, optional): The released ``bimamba_type``, 'v4' or 'v2', for the released model, see
+            :class:`~mmmap.models.layers.released_point_encoder.ReleasedMixer`. Defaults to None, ours.
+        weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
+        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
+        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
+    """
+
+    archs = POINT_ARCHS
+    encode_with = ('coords',)
+    embedding_names = ('group_embed', 'pos_embed', 'cls_token', 'cls_pos_embed')
+
+    def __init__(
+        self,
+        arch: str | dict = 'small',
+        num_groups: int = 64,
+        group_size: int = 32,
+        in_channels: int = 3,
+        out_type: str = 'max_mean',
+        out_indices: int | Sequence[int] = -1,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        serialization: str | dict | None = None,
+        region_size: int | None = None,
+        local_neighbours: int = 4,
+        released: str | None = None,
+        weight_init: str = 'mamba',
+        scan_backend: str = 'auto',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        settings = resolve_arch(arch, POINT_ARCHS, ARCH_OPTIONS)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
+        for name, value, least in (
+            ('num_groups', num_groups, 1),
+            ('group_size', group_size, 1),
+            ('in_channels', in_channels, 3),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f'{name}={value!r}: must be an integer of at least {least}')
+        if region_size is None:
+            region_size = default_region_size(num_groups)
+        if not isinstance(region_size, int) or region_size < 1 or num_groups % region_size:
+            raise ValueError(f'region_size={region_size!r}: must divide num_groups={num_groups}')
+        self.out_type = out_type
+        self.num_groups = num_groups
+        self.group_size = group_size
+        self.in_channels = in_channels
+        self.region_size = region_size
+        self.embed_dim = settings['embed_dim']
+        self.released = released
+        if serialization is None and not released:
+            serialization = 'hilbert'
+        self.serialization = None if serialization is None else PointSerialization(serialization)
+        if released is None:
+            build = HybridEncoder
+        else:
+            build = partial(ReleasedPointEncoder, released=released)
+            self.encode_with = ('coords', 'positions')
+        encoder = build(
+            **settings,
+            drop_path_rate=drop_path_rate,
+            weight_init=weight_init,
+            with_cp=with_cp,
+            scan_backend=scan_backend,
+            local_neighbours=local_neighbours,
+        )
+        self._set_encoder(encoder, out_indices, frozen_stages)
+        self.group_embed = GroupEmbedding(in_channels, self.embed_dim)
+        self.pos_embed = CoordinatePositionEncoding(self.embed_dim, nn.SiLU)
+        init_linears(self.group_embed)
+        init_linears(self.pos_embed)
+        if out_type == 'cls_max_mean':
+            self.cls_token = nn.Parameter(torch.empty(1, 1, self.embed_dim))
+            self.cls_pos_embed = nn.Parameter(torch.empty(1, 1, self.embed_dim))
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+            nn.init.trunc_normal_(self.cls_pos_embed, std=0.02)
+        self._freeze_unused()
+        self._freeze()
+
+    def _check_inputs(self, inputs: Tensor) -> None:
+        expected = f'(B, N, {self.in_channels})'
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f'inputs are a {type(inputs).__name__}, not a tensor {expected}: clouds of one size stack')
+        if inputs.ndim != 3 or inputs.shape[2] != self.in_channels:
+            raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected {expected}')
+        for name in ('num_groups', 'group_size'):
+            if inputs.shape[1] < getattr(self, name):
+                raise ValueError(f'{name}={getattr(self, name)}: the clouds have {inputs.shape[1]} points only')
+
+    def group(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut clouds into groups in the order of the sequence.
+
+        Args:
+            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            tuple[Tensor, Tensor]: Centres (B, G, 3) and groups (B, G, M, in_channels), see
+            :func:`~mmmap.models.layers.group_points`.
+
+        Raises:
+            TypeError: If the inputs are not one tensor.
+            ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
+        """
+        self._check_inputs(inputs)
+        start = 0 if self.released else smallest_point(inputs[..., :3])
+        centres, groups = group_points(inputs, self.num_groups, self.group_size, start, bool(self.released))
+        if self.serialization is None:
+            return centres, groups
+        order = self.serialization.order(centres)
+        clouds = torch.arange(len(order), device=order.device)[:, None]
+        return centres[clouds, order], groups[clouds, order]
+
+    def tokenize(self, inputs: Tensor) -> Tokens:
+        """Embed the groups of a batch of clouds and add their positions.
+
+        Args:
+            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            Tokens: The tokens in the order in which the encoder reads them, their regions and their groups.
+
+        Raises:
+            TypeError: See :meth:`group`.
+            ValueError: See :meth:`group`.
+        """
+        return self.embed(*self.group(inputs))
+
+    def embed(self, centres: Tensor, groups: Tensor) -> Tokens:
+        """Tokens of the centres (B, G, 3) and groups (B, G, M, in_channels)."""
+        regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
+        embeddings, positions = self.group_embed(groups), self.pos_embed(centres)
+        if self.released:
+            return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups, positions=positions)
+        return Tokens(embeddings + positions, centres, regions, None, self.region_size, groups=groups)
+
+    def encode(
+        self,
+        embeddings: Tensor,
+        causal_regions: Tensor | None = None,
+        coords: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Encode embedded tokens.
+
+        Args:
+            embeddings (Tensor): All tokens or the visible ones in sequence order, shape (B, L, C).
+            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`; not with
+                ``local_neighbours``.
+            coords (Tensor, optional): Centres of the tokens, shape (B, L, 3), for ``local_neighbours``.
+            positions (Tensor, optional): Positions of the tokens, shape (B, L, C), for the released model.
+
+        Returns:
+            Tensor: Encoded tokens, shape (B, L, C).
+
+        Raises:
+            ValueError: If the released model is to be causal.
+        """
+        if self.released:
+            if causal_regions is not None:
+                raise ValueError(f'causal_regions: released={self.released!r} has no causal encoder')
+            return self.encoder(embeddings, positions, coords)
+        return self.encoder(embeddings, causal_regions=causal_regions, coords=coords)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor | PointFeatures, ...]:
+        """Features of a batch of clouds.
+
+        Args:
+            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            tuple[Tensor | PointFeatures, ...]: One feature for each of ``out_indices``; its shape is told by
+            ``out_type``.
+        """
+        tokens = self.tokenize(inputs)
+        x, positions = tokens.embeddings, tokens.positions
+        if self.out_type == 'cls_max_mean':
+            cls_token, cls_position = self.cls_token, self.cls_pos_embed
+            if positions is None:
+                cls_token = cls_token + cls_position
+            else:
+                positions = torch.cat([cls_position.to(x.dtype).expand(len(x), -1, -1), positions], dim=1)
+            x = torch.cat([cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        beside = {} if positions is None else dict(positions=positions)
+        features = self.encoder(x, taps=self.out_indices, coords=tokens.coords, **beside)
+        return tuple(self._output(feature, tokens.coords) for feature in features)
+
+    def _output(self, x: Tensor, coords: Tensor) -> Tensor | PointFeatures:
+        if self.out_type == 'points':
+            return PointFeatures(coords, x)
+        if self.out_type == 'max_mean':
+            return torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1)
+        if self.out_type == 'cls_max_mean':
+            groups = x[:, 1:]
+            mean = groups[:1].mean(dim=1) if self.released else groups.mean(dim=1)
+            return torch.cat([x[:, 0], groups.amax(dim=1) + mean], dim=1)
+        return x

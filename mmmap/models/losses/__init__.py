@@ -1,0 +1,3 @@
+from .chamfer import chamfer_loss
+
+__all__ = ['chamfer_loss']

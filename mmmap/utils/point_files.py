@@ -1,0 +1,113 @@
+"""Files of clouds: tables in text, read once and kept as arrays, and pickles of arrays."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+#: What a pickle of arrays needs; the names of numpy's modules before and since version 2.
+_ARRAY_PARTS = {
+    *(
+        (f'{package}.{name}', function)
+        for package in ('numpy.core', 'numpy._core')
+        for name, function in (('multiarray', '_reconstruct'), ('multiarray', 'scalar'), ('numeric', '_frombuffer'))
+    ),
+    ('numpy', 'ndarray'),
+    ('numpy', 'dtype'),
+    # Bytes in pickles that Python 2 could read.
+    ('_codecs', 'encode'),
+}
+
+
+def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> np.ndarray:
+    """Read numbers from text, a row a line.
+
+    The first reading leaves ``NAME.npy`` beside ``NAME.txt``, written whole or not at all, which is what is read from
+    then on. Where the folder cannot be written, the text is read each time.
+
+    Args:
+        path (str | Path): The text.
+        columns (int): Numbers of a line.
+        delimiter (str, optional): What is between them. Defaults to None, white space.
+
+    Returns:
+        np.ndarray: Shape (N, columns), float32.
+
+    Raises:
+        ValueError: If the file is missing or is no such table.
+    """
+    path = Path(path)
+    kept = path.with_suffix('.npy')
+    if kept.is_file():
+        table = read_array(kept)
+        if table.ndim == 2 and table.shape[1] == columns:
+            return table
+        raise ValueError(f'{kept} has the shape {table.shape}, not (N, {columns}): remove it')
+    if not path.is_file():
+        raise ValueError(f'{path} is missing')
+    try:
+        table = np.loadtxt(path, np.float32, delimiter=delimiter, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f'{path} is no table of numbers: {error}') from None
+    if not len(table) or table.shape[1] != columns:
+        raise ValueError(f'{path} has the shape {table.shape}, not (N, {columns})')
+    # Several workers may read the same text.
+    part = path.with_name(f'{kept.name}.{os.getpid()}.part')
+    try:
+        with open(part, 'wb') as file:
+            np.save(file, table)
+        os.replace(part, kept)
+    except OSError:
+        part.unlink(missing_ok=True)
+    return table
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Read an ``.npy`` file.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        ValueError: If it is missing or damaged; one line that names it.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f'{path} is missing') from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f'{path} is cut off or no .npy file ({error})') from None
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles plain Python values and numpy's arrays; anything else could run code of the file."""
+
+    def __init__(self, file: BinaryIO, path: str | Path) -> None:
+        # Pickles of Python 2 hold the bytes of arrays as strings.
+        super().__init__(file, encoding='latin1')
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ARRAY_PARTS:
+            raise ValueError(f'{self.path} is not read: it holds {module}.{name}, which is no array')
+        return super().find_class(module, name)
+
+
+def read_pickled_arrays(path: str | Path) -> Any:
+    """Read a pickle of Python's containers, numbers, strings and numpy's arrays, and nothing that could do harm.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        ValueError: If it is missing or damaged, or holds anything else; one line that names it.
+    """
+    try:
+        with open(path, 'rb') as file:
+            return _ArrayUnpickler(file, path).load()
+    except FileNotFoundError:
+        raise ValueError(f'{path} is missing') from None
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError) as error:
+        raise ValueError(f'{path} is cut off or no pickle ({error})') from None

@@ -1,0 +1,88 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from mmmap.utils.point_files import read_array, read_pickled_arrays, read_table
+
+TABLE = np.arange(12, dtype='float32').reshape(4, 3) / 8
+
+
+def test_a_text_is_parsed_once(tmp_path):
+    path = tmp_path / 'chair.txt'
+    np.savetxt(path, TABLE, delimiter=',')
+    assert np.array_equal(read_table(path, 3, ','), TABLE)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['chair.npy', 'chair.txt']
+    path.unlink()
+    assert np.array_equal(read_table(path, 3, ','), TABLE)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    path = tmp_path / 'chair.txt'
+    np.savetxt(path, TABLE)
+
+    def refuse(*args):
+        raise OSError('read-only')
+
+    monkeypatch.setattr('mmmap.utils.point_files.os.replace', refuse)
+    assert np.array_equal(read_table(path, 3), TABLE)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ('text', 'culprit'),
+    [
+        (None, 'chair.txt is missing'),
+        ('1 2 3\n4 five 6\n', 'chair.txt is no table of numbers'),
+        ('1 2 3\n4 5\n', 'chair.txt is no table of numbers'),
+        ('1 2\n4 5\n', r'chair.txt has the shape \(2, 2\), not \(N, 3\)'),
+    ],
+)
+def test_texts_that_are_no_table(tmp_path, text, culprit):
+    if text is not None:
+        (tmp_path / 'chair.txt').write_text(text)
+    with pytest.raises(ValueError, match=culprit):
+        read_table(tmp_path / 'chair.txt', 3)
+
+
+def test_arrays_that_are_none(tmp_path):
+    np.save(tmp_path / 'chair.npy', TABLE)
+    with pytest.raises(ValueError, match=r'chair.npy has the shape \(4, 3\), not \(N, 6\): remove it'):
+        read_table(tmp_path / 'chair.txt', 6)
+    content = (tmp_path / 'chair.npy').read_bytes()
+    (tmp_path / 'chair.npy').write_bytes(content[:-8])
+    with pytest.raises(ValueError, match=r'chair.npy is cut off'):
+        read_table(tmp_path / 'chair.txt', 3)
+    with pytest.raises(ValueError, match=r'desk.npy is missing'):
+        read_array(tmp_path / 'desk.npy')
+
+
+@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
+def test_pickled_arrays(tmp_path, protocol):
+    content = {'train': [(TABLE, 3, np.int64(4), 'a name')], 'test': []}
+    (tmp_path / '0.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
+    read = read_pickled_arrays(tmp_path / '0.pkl')
+    assert np.array_equal(read['train'][0][0], TABLE)
+    assert read['train'][0][1:] == (3, 4, 'a name') and read['test'] == []
+
+
+class Harm:
+    def __reduce__(self):
+        return print, ('harm',)
+
+
+def test_pickles_that_are_none(tmp_path, capsys):
+    path = tmp_path / '0.pkl'
+    path.write_bytes(pickle.dumps([TABLE, Harm()]))
+    with pytest.raises(ValueError, match=r'0.pkl is not read: it holds builtins.print, which is no array'):
+        read_pickled_arrays(path)
+    assert capsys.readouterr().out == ''
+    # Arrays of objects are pickles within the pickle.
+    path.write_bytes(pickle.dumps(np.array([Harm()], object)))
+    with pytest.raises(ValueError, match=r'builtins.print'):
+        read_pickled_arrays(path)
+    path.write_bytes(pickle.dumps([TABLE])[:-20])
+    with pytest.raises(ValueError, match=r'0.pkl is cut off'):
+        read_pickled_arrays(path)
+    with pytest.raises(ValueError, match=r'1.pkl is missing'):
+        read_pickled_arrays(tmp_path / '1.pkl')

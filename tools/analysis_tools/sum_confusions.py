@@ -1,0 +1,60 @@
+"""Sum the confusion counts of several tests, such as the six folds of S3DIS, and print the scores of the sum.
+
+    python tools/analysis_tools/sum_confusions.py FOLD1.json FOLD2.json ...
+
+The files are what SceneSegMetric(confusion_file=...) writes. The mean of the folds' mIoU is another number: small folds
+count as much as large ones there.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.evaluation import score_table, segmentation_scores
+
+
+def read_counts(path: Path) -> tuple[list[str], np.ndarray]:
+    """Read the classes and counts of a file.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        tuple[list[str], np.ndarray]: Names of the C classes, and counts of shape (C, C).
+
+    Raises:
+        UserError: If it is missing or not such a file.
+    """
+    if not path.is_file():
+        raise UserError(f'confusion counts not found: {path}')
+    try:
+        content = json.loads(path.read_text())
+        classes, counts = list(content['classes']), np.array(content['counts'], np.int64)
+    except (ValueError, KeyError, TypeError):
+        counts = None
+    if counts is None or counts.shape != (len(classes), len(classes)):
+        raise UserError(f'{path}: not confusion counts as SceneSegMetric(confusion_file=...) writes them')
+    return classes, counts
+
+
+def main() -> None:
+    """Run the tool."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('files', type=Path, nargs='+', help='JSON files with confusion counts, one a fold')
+    args = parser.parse_args()
+    with one_line_errors():
+        folds = [read_counts(path) for path in args.files]
+        classes = folds[0][0]
+        for path, (others, counts) in zip(args.files, folds, strict=True):
+            if others != classes:
+                raise UserError(f'{path} has other classes than {args.files[0]}')
+            scores = segmentation_scores(counts)
+            print(f'{path}: mIoU {scores["mIoU"]:.2f}, mAcc {scores["mAcc"]:.2f}, OA {scores["OA"]:.2f}')
+        print(score_table(sum(counts for _, counts in folds), classes))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,97 @@
+"""Check the release of a data set of shapes, and prepare it: every list, file, shape and label is read once.
+
+The folder stays as it was released. Of releases in text, ModelNet40 and ShapeNetPart, an array is left beside each
+text, which saves training the parsing. Started again after an interruption, it goes on where it ended.
+
+    modelnet40       modelnet40_normal_resampled: modelnet40_{train,test}.txt, CLASS/CLASS_0001.txt
+    modelnet-fewshot ModelNetFewshot: {5,10}way_{10,20}shot/{0..9}.pkl
+    scanobjectnn     main_split/*.h5, main_split_nobg/*.h5
+    shapenet55       ShapeNet-55/{train,test}.txt, shapenet_pc/*.npy
+    shapenetpart     shapenetcore_partanno_segmentation_benchmark_v0_normal: synsetoffset2category.txt,
+                     train_test_split/*.json, SYNSET/MODEL.txt
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.progress import track
+
+from mmmap.datasets import PackPointInputs
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.registry import DATASETS
+
+#: The parts of each release: what they are called, arguments of the data set, and how many shapes they have.
+PARTS = {
+    'modelnet40': [
+        ('train', dict(type='ModelNet40', split='train'), 9843),
+        ('test', dict(type='ModelNet40', split='test'), 2468),
+    ],
+    'modelnet-fewshot': [
+        (
+            f'{way}-way {shot}-shot, fold {fold}, {split}',
+            dict(type='ModelNetFewShot', way=way, shot=shot, fold=fold, split=split),
+            way * (shot if split == 'train' else 20),
+        )
+        for way in (5, 10)
+        for shot in (10, 20)
+        for fold in range(10)
+        for split in ('train', 'test')
+    ],
+    'scanobjectnn': [
+        (f'{variant} {split}', dict(type='ScanObjectNN', variant=variant, split=split), count)
+        for variant, counts in (('obj_bg', (2309, 581)), ('obj_only', (2309, 581)), ('pb_t50_rs', (11416, 2882)))
+        for split, count in zip(('train', 'test'), counts, strict=True)
+    ],
+    'shapenet55': [
+        ('train', dict(type='ShapeNet55', split='train'), 41952),
+        ('test', dict(type='ShapeNet55', split='test'), 10518),
+    ],
+    'shapenetpart': [
+        ('train', dict(type='ShapeNetPart', split='train'), 12137),
+        ('val', dict(type='ShapeNetPart', split='val'), 1870),
+        ('test', dict(type='ShapeNetPart', split='test'), 2874),
+    ],
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('release', choices=sorted(PARTS), help='which data set')
+    parser.add_argument('folder', type=Path, help='where it is')
+    return parser.parse_args()
+
+
+def check(name: str, dataset: dict, count: int, folder: Path) -> None:
+    """Read a part of a release.
+
+    Args:
+        name (str): What it is called.
+        dataset (dict): Its data set, without folder and pipeline.
+        count (int): How many shapes it has.
+        folder (Path): The release.
+
+    Raises:
+        UserError: If a file is missing or damaged, or there are more or fewer shapes.
+    """
+    try:
+        shapes = DATASETS.build(dict(dataset, data_root=str(folder), pipeline=[PackPointInputs()]))
+        if len(shapes) != count:
+            raise UserError(f'{folder}: {name} has {len(shapes):,} shapes, {count:,} expected')
+        for index in track(range(count), f'{name}:'):
+            shapes[index]
+    except (ValueError, OSError, ImportError) as error:
+        raise UserError(str(error)) from None
+
+
+def main() -> None:
+    """Run the tool."""
+    args = parse_args()
+    with one_line_errors():
+        for name, dataset, count in PARTS[args.release]:
+            check(name, dataset, count, args.folder)
+            print(f'{args.folder}: {count:,} shapes of {name}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,169 @@
+"""Turn S3DIS as released, Stanford3dDataset_v1.2_Aligned_Version, into one .npz file a room: xyz, rgb, label.
+
+Labels come from the names of the files in AREA/ROOM/Annotations (chair_1.txt); what is none of the 13 classes, 'stairs'
+for instance, is 'clutter'. Started again after an interruption, it goes on where it ended.
+"""
+
+import argparse
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from mmmap.datasets.scenes import S3DISScenes
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.utils.scenes import is_scene, write_scene
+
+CLASSES = S3DISScenes.METAINFO['classes']
+#: Rooms of each area, 272 in all.
+ROOMS = {'Area_1': 44, 'Area_2': 40, 'Area_3': 23, 'Area_4': 49, 'Area_5': 68, 'Area_6': 48}
+#: The release has one in Area_5/hallway_6/Annotations/ceiling_1.txt, between two numbers.
+CONTROL_CHARACTER = re.compile(rb'[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, help='the folder Stanford3dDataset_v1.2_Aligned_Version')
+    parser.add_argument(
+        '--out', type=Path, default=Path('data/s3dis'), metavar='DIR', help='where it goes (default: %(default)s)'
+    )
+    return parser.parse_args()
+
+
+def list_rooms(source: Path, area: str, expected: int) -> list[Path]:
+    """Folders of an area's rooms.
+
+    Args:
+        source (Path): The release.
+        area (str): Such as 'Area_1'.
+        expected (int): How many rooms it should have.
+
+    Returns:
+        list[Path]: The folders, by name.
+
+    Raises:
+        UserError: If the area, a room or the annotations of a room are missing.
+    """
+    folder = source / area
+    if not folder.is_dir():
+        raise UserError(f'folder not found: {folder}; {source} is not Stanford3dDataset_v1.2_Aligned_Version')
+    rooms = sorted(path for path in folder.iterdir() if path.is_dir())
+    if len(rooms) != expected:
+        raise UserError(f'{folder} has {len(rooms)} rooms, {expected} expected')
+    for room in rooms:
+        if not any((room / 'Annotations').glob('*.txt')):
+            raise UserError(f'annotations not found: {room / "Annotations"} has no files CLASS_NUMBER.txt')
+    return rooms
+
+
+def repair(line: bytes) -> list[bytes]:
+    """The numbers of a line, whatever a control character stands for: a space, or nothing."""
+    for replacement in (b' ', b''):
+        words = CONTROL_CHARACTER.sub(replacement, line).split()
+        if len(words) == 6:
+            break
+    return words
+
+
+def read_points(path: Path) -> tuple[np.ndarray, list[int]]:
+    """Read a file of 'x y z r g b' lines.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        tuple[np.ndarray, list[int]]: Its points, shape (N, 6), and the lines that were repaired, from 1.
+
+    Raises:
+        UserError: If a line is not six numbers, or there is none; one line that names it.
+    """
+    content, repaired = path.read_bytes(), []
+    if CONTROL_CHARACTER.search(content):
+        lines = content.splitlines()
+        repaired = [number for number, line in enumerate(lines, 1) if CONTROL_CHARACTER.search(line)]
+        for number in repaired:
+            lines[number - 1] = b' '.join(repair(lines[number - 1]))
+        content = b'\n'.join(lines)
+    try:
+        points = np.loadtxt(io.BytesIO(content), ndmin=2) if content.strip() else np.empty((0, 6))
+    except ValueError:
+        points = None
+    if points is None or points.shape[1] != 6:
+        raise UserError(f'{path}:{first_bad_line(content)}: not a line of six numbers, x y z r g b')
+    if not len(points):
+        raise UserError(f'{path} is empty')
+    if not (np.isfinite(points).all() and points[:, 3:].min() >= 0 and points[:, 3:].max() <= 255):
+        raise UserError(f'{path}: a coordinate is not finite or a colour is not from 0 to 255')
+    return points, repaired
+
+
+def first_bad_line(content: bytes) -> int:
+    """Number of the first line that is not six numbers, from 1; 1 if there is none."""
+    for number, line in enumerate(content.splitlines(), 1):
+        words = line.split()
+        try:
+            [float(word) for word in words]
+        except ValueError:
+            return number
+        if words and len(words) != 6:
+            return number
+    return 1
+
+
+def class_of(path: Path) -> int:
+    """The class that the name of an annotation says, such as ``chair_1.txt``."""
+    name = path.stem.rsplit('_', 1)[0]
+    return CLASSES.index(name if name in CLASSES else 'clutter')
+
+
+def read_room(room: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Join the annotations of a room.
+
+    Args:
+        room (Path): Its folder.
+
+    Returns:
+        tuple[dict[str, np.ndarray], list[str]]: ``xyz`` (N, 3) float32, ``rgb`` (N, 3) and ``label`` (N,) uint8; what
+        was repaired, one line each.
+    """
+    points, labels, notes = [], [], []
+    for path in sorted((room / 'Annotations').glob('*.txt')):
+        part, repaired = read_points(path)
+        points.append(part)
+        labels.append(np.full(len(part), class_of(path), np.uint8))
+        notes += [f'{path}:{number}: a control character between the numbers, taken out' for number in repaired]
+    joined = np.concatenate(points)
+    return dict(
+        xyz=joined[:, :3].astype(np.float32), rgb=joined[:, 3:].astype(np.uint8), label=np.concatenate(labels)
+    ), notes
+
+
+def main() -> None:
+    """Run the tool."""
+    args = parse_args()
+    with one_line_errors():
+        # All of them first: nothing is written of a release that is not whole.
+        rooms = {area: list_rooms(args.source, area, expected) for area, expected in ROOMS.items()}
+        for area, folders in rooms.items():
+            written, notes = 0, []
+            for room in track(folders, f'{area}:'):
+                target = args.out / area / f'{room.name}.npz'
+                if not is_scene(target):
+                    arrays, repaired = read_room(room)
+                    write_scene(target, **arrays)
+                    written += 1
+                    notes += repaired
+            for note in notes:
+                print(note)
+            if (count := len(list((args.out / area).glob('*.npz')))) != len(folders):
+                raise UserError(
+                    f'{args.out / area} has {count} files *.npz, {len(folders)} expected: remove the others'
+                )
+            print(f'{args.out / area}: {len(folders)} rooms, {written} written')
+
+
+if __name__ == '__main__':
+    main()

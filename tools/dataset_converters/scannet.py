@@ -1,0 +1,131 @@
+"""Turn ScanNet v2 as released into one .npz file a scan: xyz, rgb, label.
+
+The folder of the release has scans/SCENE/SCENE_vh_clean_2.ply with SCENE_vh_clean_2.labels.ply, whose property 'label'
+is an NYU40 class, scans_test/SCENE/SCENE_vh_clean_2.ply without labels, and scannetv2_train.txt, scannetv2_val.txt and
+scannetv2_test.txt. The 20 classes of the benchmark get the labels 0 to 19 in their order, everything else 255. Started
+again after an interruption, it goes on where it ended.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from mmmap.datasets.scenes import ScanNetScenes
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.utils.ply import read_ply
+from mmmap.utils.scenes import IGNORED, class_indices, is_scene, write_scene
+
+#: Scans of each split, and the folder they are in.
+SCANS = {'train': 1201, 'val': 312, 'test': 100}
+FOLDERS = {'train': 'scans', 'val': 'scans', 'test': 'scans_test'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, help='folder with scans and scans_test')
+    parser.add_argument(
+        '--lists', type=Path, metavar='DIR', help='folder with scannetv2_{train,val,test}.txt (default: the source)'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('data/scannet'), metavar='DIR', help='where it goes (default: %(default)s)'
+    )
+    return parser.parse_args()
+
+
+def list_scans(source: Path, lists: Path, split: str, expected: int) -> list[Path]:
+    """Meshes of a split.
+
+    Args:
+        source (Path): The release.
+        lists (Path): The folder with the lists of scans.
+        split (str): 'train', 'val' or 'test'.
+        expected (int): How many scans it should have.
+
+    Returns:
+        list[Path]: The files ``SCENE_vh_clean_2.ply``, in the order of the list.
+
+    Raises:
+        UserError: If the list or a scan is missing.
+    """
+    path = lists / f'scannetv2_{split}.txt'
+    if not path.is_file():
+        raise UserError(f'list of scans not found: {path}')
+    names = path.read_text().split()
+    if len(names) != expected or len(set(names)) != expected:
+        raise UserError(f'{path} names {len(set(names)):,} scans, {expected:,} expected')
+    meshes = [source / FOLDERS[split] / name / f'{name}_vh_clean_2.ply' for name in names]
+    for mesh in meshes:
+        for needed in (mesh, *([labels_of(mesh)] if split != 'test' else [])):
+            if not needed.is_file():
+                raise UserError(f'scan not found: {needed}')
+    return meshes
+
+
+def labels_of(mesh: Path) -> Path:
+    """The file with the labels of a mesh."""
+    return mesh.with_name(f'{mesh.stem}.labels.ply')
+
+
+def properties(path: Path, names: tuple[str, ...]) -> np.ndarray:
+    """Properties of a file's vertices, shape (N, len(names))."""
+    try:
+        vertices = read_ply(path)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if missing := set(names) - vertices.keys():
+        raise UserError(f'{path}: its vertices have no {min(missing)!r}')
+    return np.stack([vertices[name] for name in names], axis=1)
+
+
+def read_scan(mesh: Path, labelled: bool) -> dict[str, np.ndarray]:
+    """Read a scan.
+
+    Args:
+        mesh (Path): Its mesh.
+        labelled (bool): Whether it has labels.
+
+    Returns:
+        dict[str, np.ndarray]: ``xyz`` (N, 3) float32, ``rgb`` (N, 3) uint8 and, where it has labels, ``label`` (N,)
+        uint8.
+
+    Raises:
+        UserError: If a file is damaged or the labels belong to another mesh.
+    """
+    scan = dict(xyz=properties(mesh, ('x', 'y', 'z')), rgb=properties(mesh, ('red', 'green', 'blue')))
+    if labelled:
+        labels = properties(labels_of(mesh), ('label',))[:, 0]
+        if len(labels) != len(scan['xyz']):
+            raise UserError(f'{labels_of(mesh)} has {len(labels):,} vertices, its mesh {len(scan["xyz"]):,}')
+        scan['label'] = class_indices(labels, ScanNetScenes.NYU40_IDS).astype(np.uint8)
+        if (scan['label'] == IGNORED).all():
+            raise UserError(f'{labels_of(mesh)}: no vertex has a label of the benchmark')
+    return scan
+
+
+def main() -> None:
+    """Run the tool."""
+    args = parse_args()
+    with one_line_errors():
+        # All of them first: nothing is written of a release that is not whole.
+        scans = {
+            split: list_scans(args.source, args.lists or args.source, split, count) for split, count in SCANS.items()
+        }
+        for split, meshes in scans.items():
+            written = 0
+            for mesh in track(meshes, f'{split}:'):
+                target = args.out / split / f'{mesh.parent.name}.npz'
+                if not is_scene(target):
+                    write_scene(target, **read_scan(mesh, labelled=split != 'test'))
+                    written += 1
+            if (count := len(list((args.out / split).glob('*.npz')))) != len(meshes):
+                raise UserError(
+                    f'{args.out / split} has {count} files *.npz, {len(meshes)} expected: remove the others'
+                )
+            print(f'{args.out / split}: {len(meshes)} scans, {written} written')
+
+
+if __name__ == '__main__':
+    main()
