@@ -39,6 +39,15 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def default_scope() -> Iterator[None]:
+    """No test's default scope outlives it: a run sets one for the whole process."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
 @pytest.fixture
 def message_hub() -> Iterator[MessageHub]:
     """A hub of a run that has just started, as the current one; gone afterwards."""
