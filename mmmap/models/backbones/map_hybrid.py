@@ -86,7 +86,8 @@ class MAPHybrid(HybridBackbone):
             backbones with registers; pretraining takes no notice of it. 0 is no windows. Defaults to 0.
         frozen_stages (int): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also the first
             k blocks, all blocks the final norm too. Defaults to -1.
-        with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
+        with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
+            scans and attention. Defaults to False.
         serialization (str | dict): The order in which the encoder reads the patches, and with it the regions that
             pretraining rebuilds one after the other: 'row', 'column', 'token' or ``dict(type='block', size=4)``, see
             :class:`~mmmap.models.layers.GridSerialization`. Defaults to 'row', as released.
@@ -115,7 +116,7 @@ class MAPHybrid(HybridBackbone):
         drop_path_rate: float = 0.0,
         window_size: int = 0,
         frozen_stages: int = -1,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         serialization: str | dict = 'row',
         regions: str | dict | None = None,
         weight_init: str = 'mamba',

@@ -77,7 +77,8 @@ class PointMAPHybrid(HybridBackbone):
         drop_path_rate (float): Stochastic depth. Defaults to 0.
         frozen_stages (int): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also the first
             k blocks, all blocks the final norm too. Defaults to -1.
-        with_cp (bool): Recompute blocks in backward to save memory. Defaults to False.
+        with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
+            scans and attention. Defaults to False.
         serialization (str | dict, optional): The order in which the encoder reads the groups, by their centres, see
             :class:`~mmmap.models.layers.PointSerialization`. None is 'hilbert', and with ``released`` the order in
             which the centres are picked. Defaults to None.
@@ -110,7 +111,7 @@ class PointMAPHybrid(HybridBackbone):
         out_indices: int | Sequence[int] = -1,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         serialization: str | dict | None = None,
         region_size: int | None = None,
         local_neighbours: int = 4,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmmap.ops import knn
 
+from .checkpointing import check_with_cp, run_block
 from .grid_windows import GridWindows, windowed_blocks
 from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
@@ -98,7 +98,8 @@ class HybridEncoder(nn.Module):
         norm_eps (float): Epsilon of every norm. Defaults to 1e-5.
         weight_init (str): 'mamba' keeps Mamba's step-size initialisation; 'released' overwrites it with Xavier weights
             and zero biases, as the released MAP code does. All else is alike. Defaults to 'mamba'.
-        with_cp (bool): Recompute each block in backward to save memory. Defaults to False.
+        with_cp (bool | str): Compute each block once more in backward to save memory, with 'selective' all of it but
+            scans and attention. Defaults to False.
         scan_backend (str): Backend of the scans. Defaults to 'auto'.
         local_neighbours (int): In front of every block, tokens hear of so many neighbours in space, themselves among
             them, see :class:`LocalAggregation`. 0 is none of it. Defaults to 0.
@@ -119,12 +120,13 @@ class HybridEncoder(nn.Module):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-5,
         weight_init: str = 'mamba',
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         scan_backend: str = 'auto',
         local_neighbours: int = 0,
     ) -> None:
         super().__init__()
         check_layout(layout, weight_init, drop_path_rate)
+        check_with_cp(with_cp)
         if not isinstance(local_neighbours, int) or local_neighbours < 0:
             raise ValueError(f'local_neighbours={local_neighbours!r}: must be a number of tokens, or 0 for none')
         self.local_neighbours = local_neighbours
@@ -162,9 +164,7 @@ class HybridEncoder(nn.Module):
         return knn(coords, coords, min(self.local_neighbours, coords.shape[1]))[1]
 
     def _run(self, block: nn.Module, *args: Tensor | bool | Attend | None):
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(block, *args, use_reentrant=False)
-        return block(*args)
+        return run_block(block, self.with_cp, *args)
 
     def _normalise(self, branch: Tensor | None, stream: Tensor, drop: bool) -> Tensor:
         if branch is not None:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmmap.ops import knn
 
+from .checkpointing import check_with_cp, run_block
 from .hybrid_encoder import check_layout
 from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
@@ -102,7 +102,7 @@ class ReleasedPointEncoder(nn.Module):
             has the rate of the M block before it. Defaults to 0.
         norm_eps (float): Epsilon of every norm. Defaults to 1e-5.
         weight_init (str): See :class:`HybridEncoder`. Defaults to 'mamba'.
-        with_cp (bool): Recompute each block in backward to save memory. Defaults to False.
+        with_cp (bool | str): As in :class:`HybridEncoder`. Defaults to False.
         scan_backend (str): Backend of the scans. Defaults to 'auto'.
         local_neighbours (int): Neighbours in space of a token, itself among them. Defaults to 4.
         released (str): 'v4' or 'v2', see :class:`ReleasedMixer`. Defaults to 'v4'.
@@ -123,13 +123,14 @@ class ReleasedPointEncoder(nn.Module):
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-5,
         weight_init: str = 'mamba',
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         scan_backend: str = 'auto',
         local_neighbours: int = 4,
         released: str = 'v4',
     ) -> None:
         super().__init__()
         check_layout(layout, weight_init, drop_path_rate)
+        check_with_cp(with_cp)
         if released not in RELEASED_TYPES:
             raise ValueError(f'released={released!r}: must be one of {RELEASED_TYPES}')
         if not isinstance(local_neighbours, int) or local_neighbours < 1:
@@ -174,10 +175,7 @@ class ReleasedPointEncoder(nn.Module):
         tapped = {}
         for i, block in enumerate(self.blocks):
             x = x + positions
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, neighbours, use_reentrant=False)
-            else:
-                x = block(x, neighbours)
+            x = run_block(block, self.with_cp, x, neighbours)
             if taps is not None and i in taps:
                 tapped[i] = self.norm(x)
                 if len(tapped) == len(set(taps)):

@@ -2,13 +2,16 @@
 
 import math
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmmap.models.layers import HybridEncoder, MambaMixer, TransformerBlock
+from mmmap.utils.benchmark import peak_memory
 
 
 def make(layout: str, **options) -> HybridEncoder:
@@ -166,7 +169,7 @@ def test_checkpointing_changes_neither_values_nor_gradients(layout):
     results = []
     encoder = make(layout, drop_path_rate=0.5).train()
     x = torch.randn(4, 5, 16, requires_grad=True)
-    for with_cp in (False, True):
+    for with_cp in (False, True, 'selective'):
         encoder.with_cp = with_cp
         calls = []
         handles = [block.register_forward_pre_hook(lambda *_, c=calls: c.append(1)) for block in encoder.blocks]
@@ -175,9 +178,50 @@ def test_checkpointing_changes_neither_values_nor_gradients(layout):
         results.append([out, *torch.autograd.grad(out.square().sum(), [x, *encoder.parameters()])])
         for handle in handles:
             handle.remove()
-        assert len(calls) == len(layout) * (1 + with_cp)  # Recomputed once in backward.
-    for plain, recomputed in zip(*results, strict=True):
-        assert torch.equal(plain, recomputed)
+        assert len(calls) == len(layout) * (1 + bool(with_cp))  # Recomputed once in backward.
+    for plain, *recomputed in zip(*results, strict=True):
+        assert all(torch.equal(plain, other) for other in recomputed)
+
+
+class NamesOfOperators(TorchDispatchMode):
+    """Gathers the names of the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.called[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_selective_checkpointing_computes_neither_scans_nor_attention_again():
+    encoder = make('MMMT', with_cp='selective')
+    with NamesOfOperators() as forward:
+        loss = encoder(torch.randn(2, 5, 16)).square().sum()
+    with NamesOfOperators() as backward:
+        loss.backward()
+    (attention,) = (name for name in forward.called if 'dot_product' in name)
+    assert forward.called['mmmap.bidirectional_scan.default'] == 3
+    assert backward.called['mmmap.bidirectional_scan.default'] == 0
+    assert forward.called[attention] == 1
+    assert backward.called[attention] == 0
+    assert forward.called['mmmap.bidirectional_conv1d.default'] == 3
+    assert backward.called['mmmap.bidirectional_conv1d.default'] == 3
+
+
+def test_selective_checkpointing_keeps_less():
+    peaks = {}
+    for with_cp in (False, True, 'selective'):
+        encoder = make('MMMT' * 2, with_cp=with_cp)
+        x = torch.randn(8, 200, 16)
+        peaks[with_cp] = peak_memory(lambda encoder=encoder, x=x: encoder(x).square().sum().backward())
+    assert peaks[True] < peaks['selective'] < 0.75 * peaks[False]
+
+
+def test_unknown_checkpointing_is_named():
+    with pytest.raises(ValueError, match="with_cp='scan'"):
+        make('M', with_cp='scan')
 
 
 def test_bfloat16_autocast_keeps_the_stream_in_float32():
