@@ -27,7 +27,7 @@ from mmmap.utils.benchmark import (
     write_report,
 )
 
-NAMES = {False: 'without checkpointing', True: 'with checkpointing'}
+NAMES = {False: 'without checkpointing', True: 'with checkpointing', 'selective': 'selective checkpointing'}
 
 
 def measure(backbone: MAPHybrid, images: Tensor, amp: bool) -> dict[str, float]:
@@ -84,15 +84,15 @@ def main() -> None:
         for with_cp, name in NAMES.items():
             backbone.encoder.with_cp = with_cp
             rows[name] = row = measure(backbone, images, args.amp)
-            print(f'{name:>22}: {row["peak_bytes"] / 2**20:8.1f} MiB at the peak', flush=True)
-    plain, recomputed = rows.values()
-    ratio = recomputed['peak_bytes'] / plain['peak_bytes']
+            print(f'{name:>23}: {row["peak_bytes"] / 2**20:8.1f} MiB at the peak', flush=True)
+    plain, *recomputed = rows.values()
+    ratio, selective = (row['peak_bytes'] / plain['peak_bytes'] for row in recomputed)
     windows = f', windows of {args.window_size} patches' if args.window_size else ''
     title = (
         f'{args.arch}, batch {args.batch_size} of {args.pixels} x {args.pixels} pixels{windows}, '
         f'{"bfloat16" if args.amp else "float32"}'
     )
-    print(f'{title}: with checkpointing {ratio:.3f} of the memory')
+    print(f'{title}: with checkpointing {ratio:.3f} of the memory, selective {selective:.3f}')
     report = dict(
         machine=machine,
         arch=args.arch,
@@ -102,6 +102,7 @@ def main() -> None:
         amp=args.amp,
         rows=rows,
         ratio=ratio,
+        ratio_selective=selective,
     )
     write_report(args, report, lambda figure: draw(rows, title, figure))
 

@@ -197,6 +197,7 @@ def test_a_run(report):
     assert all(row['passed'] == 'yes' for row in found['fixtures']['rows'])
     assert [row['way'] for row in found['step']['rows']] == [
         'mmmap, eager',
+        'mmmap, eager, selective',
         'released way, inner',
         'released way, scan',
     ]

@@ -28,6 +28,8 @@ from .common import (
 from .released_way import WAYS, Kernels, ReleasedWay, mamba_kernels, plain_kernels
 
 EAGER, COMPILED = 'mmmap, eager', 'mmmap, compiled'
+# Checkpointed as with_cp='selective' does.
+LEAN, LEAN_COMPILED = 'mmmap, eager, selective', 'mmmap, compiled, selective'
 RELEASED = {way: f'released way, {way}' for way in WAYS}
 COLUMNS = {
     'model': '',
@@ -151,9 +153,11 @@ def time_model(
         list[dict]: A row for each way and batch, with ``failed`` instead of figures where it did not run.
     """
 
-    def ours(compiled: bool) -> Callable[[int], Callable[[], Tensor]]:
+    def ours(compiled: bool, selective: bool = False) -> Callable[[int], Callable[[], Tensor]]:
         def make(batch: int) -> Callable[[], Tensor]:
             model = build_model(cfg, device, args.seed)
+            if selective:
+                model.backbone.encoder.with_cp = 'selective'
             images = random_images(model, batch, device)
             if compiled:
                 compile_parts(model)
@@ -173,14 +177,16 @@ def time_model(
         return make
 
     parameters, flops = count_work(cfg)
-    ways = {EAGER: ours(False)} | ({COMPILED: ours(True)} if args.compile else {})
+    ways = {EAGER: ours(False), LEAN: ours(False, True)}
+    if args.compile:
+        ways |= {COMPILED: ours(True), LEAN_COMPILED: ours(True, True)}
     if kernels is not None:
         ways |= {RELEASED[way]: theirs(way) for way in WAYS}
     rows: list[dict] = []
     for way, make in ways.items():
         head = dict(model=name, way=way)
         row = _try(head, lambda make=make: measure(make, args.batch_size, args.steps, args.runs, device), rows)
-        if row and way == COMPILED:
+        if row and way in (COMPILED, LEAN_COMPILED):
             row['compile s'] = row['first_step']
         # Of the released ways, 'inner' is the one that needs less memory.
         if row and args.largest and way in (EAGER, RELEASED['inner']) and 'peak_bytes' in row:
@@ -214,7 +220,7 @@ def compare(rows: list[dict]) -> list[dict]:
     lines = []
     for model, ways in by_model.items():
         theirs = [ways[name] for name in RELEASED.values() if name in ways]
-        for name in (EAGER, COMPILED):
+        for name in (EAGER, LEAN, COMPILED, LEAN_COMPILED):
             if name in ways and theirs:
                 line = {'model': model, 'way': name, 'batch': ways[name]['batch']}
                 line['images/s, x'] = ways[name]['images/s'] / max(row['images/s'] for row in theirs)
