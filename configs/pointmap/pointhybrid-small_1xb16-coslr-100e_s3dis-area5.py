@@ -25,4 +25,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=1),
+    visualization=dict(type='PointSegVisualizationHook'),
+)

@@ -29,4 +29,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-default_hooks = dict(checkpoint=dict(interval=10, save_best='instance_mIoU'))
+default_hooks = dict(
+    checkpoint=dict(interval=10, save_best='instance_mIoU'),
+    visualization=dict(type='PointSegVisualizationHook'),
+)

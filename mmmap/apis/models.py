@@ -4,14 +4,16 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, default_collate
-from mmengine.runner import load_checkpoint
+from mmengine.dataset import Compose, default_collate, pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
 from torch import Tensor, nn
 
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError
 from mmmap.registry import MODELS
 from mmmap.utils.compat import load_local_checkpoint
+from mmmap.utils.point_files import read_cloud
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -116,5 +118,65 @@ def load_images(model: nn.Module, paths: Sequence[str], size: tuple[int, int]) -
         ]
     )
     batch = default_collate([pipeline(dict(img_path=path)) for path in paths])
+    with torch.no_grad():
+        return model.data_preprocessor(batch)['inputs']
+
+
+def load_clouds(model: nn.Module, paths: Sequence[str], num_points: int) -> Tensor:
+    """Read files of clouds and preprocess them for a model of shapes.
+
+    Args:
+        model (nn.Module): A model with a backbone of clouds and a data preprocessor.
+        paths (Sequence[str]): Files, see :func:`~mmmap.utils.point_files.read_cloud`.
+        num_points (int): Points to draw of each, after it was moved and scaled into the unit sphere.
+
+    Returns:
+        Tensor: What the model sees, shape (B, num_points, 3 + F).
+
+    Raises:
+        ValueError: If a file is no cloud or has other columns than the model takes; the message names it.
+    """
+    pipeline = Compose(
+        [
+            dict(type='PointsNormalize'),
+            dict(type='PointsSample', num_points=num_points),
+            dict(type='PackPointInputs'),
+        ]
+    )
+    samples = []
+    for path in paths:
+        points = read_cloud(path)
+        if points.shape[1] != model.backbone.in_channels:
+            raise ValueError(f'{path} has {points.shape[1]} columns, the model takes {model.backbone.in_channels}')
+        samples.append(pipeline(dict(points=points, lidar_path=str(path))))
+    return model.data_preprocessor(pseudo_collate(samples))['inputs']
+
+
+def load_first(cfg: Config, model: nn.Module, count: int) -> Tensor:
+    """The first samples of a config's training set, as its pipeline gives them.
+
+    Args:
+        cfg (Config): The config of a run.
+        model (nn.Module): Its model.
+        count (int): How many samples.
+
+    Returns:
+        Tensor: What the model sees, shape (B, ...).
+
+    Raises:
+        UserError: If the config has no training set.
+    """
+    if cfg.get('train_dataloader') is None:
+        raise UserError(f'{cfg.filename} has no train_dataloader')
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    loader = dict(
+        dataset=cfg.train_dataloader.dataset,
+        batch_size=count,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        # Where a config names none, the tools stack images.
+        collate_fn=cfg.train_dataloader.get('collate_fn', dict(type='default_collate')),
+    )
+    batch = next(iter(Runner.build_dataloader(loader)))
     with torch.no_grad():
         return model.data_preprocessor(batch)['inputs']

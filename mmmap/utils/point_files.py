@@ -7,6 +7,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .scenes import read_scene
+
 #: What a pickle of arrays needs; the names of numpy's modules before and since version 2.
 _ARRAY_PARTS = {
     *(
@@ -79,6 +81,30 @@ def read_array(path: str | Path) -> np.ndarray:
         raise ValueError(f'{path} is missing') from None
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f'{path} is cut off or no .npy file ({error})') from None
+
+
+def read_cloud(path: str | Path) -> np.ndarray:
+    """Read a single cloud.
+
+    Args:
+        path (str | Path): An ``.npy`` file with an array (N, 3 + F), coordinates first; an ``.npz`` file with ``xyz``
+            (N, 3), or a ``.ply`` file, of which the coordinates are taken.
+
+    Returns:
+        np.ndarray: Shape (N, 3 + F), float32.
+
+    Raises:
+        ValueError: If the file is missing or damaged, of another kind, or no cloud; one line that names it.
+    """
+    path = Path(path)
+    if path.suffix not in ('.npy', '.npz', '.ply'):
+        raise ValueError(f'{path} is no cloud: give an .npy, .npz or .ply file')
+    if not path.is_file():
+        raise ValueError(f'{path} is missing')
+    points = read_array(path) if path.suffix == '.npy' else read_scene(path)['xyz']
+    if points.ndim != 2 or points.shape[1] < 3 or not len(points) or points.dtype.kind not in 'fiu':
+        raise ValueError(f'{path} is no cloud: its array is {points.dtype} {points.shape}, not numbers (N, 3 + F)')
+    return points.astype(np.float32)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -58,26 +58,36 @@ def infer_model_cfg(
     """
     task = find_task(state_dict, task)
     layout = released_layout(count_blocks(state_dict, 'layers'), count_blocks(state_dict, 'blocks'))
-    _check_needed(state_dict, task, layout)
+    needed = _NEEDED | _NEEDED_OF_TASK[task]
+    if 'T' in layout:
+        needed |= _NEEDED_OF_TRANSFORMER
+    if task == 'classification' and any(key in state_dict for key in _NARROWING):
+        needed |= _NARROWING
+    check_needed(state_dict, needed, _KINDS[task])
     arch = _arch(state_dict, layout, num_heads)
     if task == 'pretraining':
         return _map_cfg(state_dict, arch, decoder_num_heads)
     return _classifier_cfg(state_dict, arch)
 
 
-def _check_needed(state_dict: dict[str, Tensor], task: str, layout: str) -> None:
-    needed = _NEEDED | _NEEDED_OF_TASK[task]
-    if 'T' in layout:
-        needed |= _NEEDED_OF_TRANSFORMER
-    if task == 'classification' and any(key in state_dict for key in _NARROWING):
-        needed |= _NARROWING
+def check_needed(state_dict: dict[str, Tensor], needed: dict[str, int], kind: str) -> None:
+    """Check that there is all that an architecture is inferred from.
+
+    Args:
+        state_dict (dict[str, Tensor]): The released parameters by name.
+        needed (dict[str, int]): Names, and how many dimensions each has.
+        kind (str): What the checkpoint is to be, for the message.
+
+    Raises:
+        ValueError: If something is missing, of another number of dimensions, or empty.
+    """
     missing = [key for key in needed if key not in state_dict]
     if missing:
-        raise ValueError(f'not {_KINDS[task]}: it has no {", ".join(missing)}')
+        raise ValueError(f'not {kind}: it has no {", ".join(missing)}')
     misshapen = [key for key, ndim in needed.items() if state_dict[key].ndim != ndim or 0 in state_dict[key].shape]
     if misshapen:
         shapes = ', '.join(f'{key} {tuple(state_dict[key].shape)}' for key in misshapen)
-        raise ValueError(f'not {_KINDS[task]}: {shapes} of another number of dimensions, or empty')
+        raise ValueError(f'not {kind}: {shapes} of another number of dimensions, or empty')
 
 
 def _arch(state_dict: dict[str, Tensor], layout: str, num_heads: int | None) -> dict:

@@ -101,7 +101,7 @@ def count_blocks(state_dict: dict[str, Tensor], module_list: str) -> int:
     Raises:
         ValueError: If one between them is missing.
     """
-    found = {int(m[1]) for key in state_dict if (m := re.match(rf'{module_list}\.(\d+)\.', key))}
+    found = {int(m[1]) for key in state_dict if (m := re.match(rf'{re.escape(module_list)}\.(\d+)\.', key))}
     if found != set(range(len(found))):
         raise ValueError(f'{module_list}.*: indices {sorted(found)} are not consecutive')
     return len(found)

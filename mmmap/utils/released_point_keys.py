@@ -53,9 +53,20 @@ _CLASSIFICATION_RULES = [
     (r'cls_head_finetune\.8\.(weight|bias)', r'head.layers.2.fc.\1'),
 ]
 _ENCODER = 'MAE_encoder.'
+#: The released lists of Mamba and of Transformer blocks.
+_LISTS = ('blocks', 'blocks_vit')
 
 
-def convert_point_state_dict(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def find_point_task(state_dict: dict[str, Tensor]) -> str | None:
+    """'pretraining' or 'classification' by the names of a released PointMAP model; None if it is none."""
+    if any(key.startswith(_ENCODER) for key in state_dict):
+        return 'pretraining'
+    return 'classification' if any(key.startswith('encoder.first_conv.') for key in state_dict) else None
+
+
+def convert_point_state_dict(
+    state_dict: dict[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
     """Rename the parameters of a released PointMAP model, pretrained or a classifier.
 
     Args:
@@ -63,24 +74,22 @@ def convert_point_state_dict(state_dict: dict[str, Tensor]) -> tuple[dict[str, T
 
     Returns:
         tuple: Our state dict of a ``MAP`` or of an ``ImageClassifier`` with the released backbone; our name for each
-        released name, but for the class token of a pretrained model, which is of no use to it.
+        released name; released names that were left out, those of the class token of a pretrained model.
 
     Raises:
         ValueError: If a name is not one of the released code's; the message lists all such names.
     """
-    pretraining = any(key.startswith(_ENCODER) for key in state_dict)
+    pretraining = find_point_task(state_dict) == 'pretraining'
     rules = [*_ENCODER_RULES, *(_PRETRAINING_RULES if pretraining else _CLASSIFICATION_RULES)]
-    prefix = f'{_ENCODER}blocks.' if pretraining else 'blocks.'
-    lists = [rf'{re.escape(prefix)}{name}' for name in ('blocks', 'blocks_vit')]
-    layout = released_layout(*(count_blocks(state_dict, name) for name in lists))
     places = {
-        name: [i for i, other in enumerate(layout) if other == x]
-        for name, x in zip(('blocks', 'blocks_vit'), 'MT', strict=True)
+        name: [i for i, other in enumerate(point_layout(state_dict)) if other == letter]
+        for name, letter in zip(_LISTS, 'MT', strict=True)
     }
-    converted, names, unknown = {}, {}, []
+    converted, names, left_out, unknown = {}, {}, [], []
     for key, value in state_dict.items():
         short = key.removeprefix(_ENCODER)
         if pretraining and short in ('cls_token', 'cls_pos'):
+            left_out.append(key)
             continue
         name = next((m.expand(ours) for rule, ours in rules if (m := re.fullmatch(rule, short))), None)
         if name is None:
@@ -93,7 +102,17 @@ def convert_point_state_dict(state_dict: dict[str, Tensor]) -> tuple[dict[str, T
         raise ValueError(
             f'{len(unknown)} key(s) are not known to be of the released PointMAP code: {", ".join(unknown)}'
         )
-    return join_directions(converted), names
+    return join_directions(converted), names, left_out
+
+
+def point_layout(state_dict: dict[str, Tensor]) -> str:
+    """The order of the blocks of a released PointMAP model, a letter a block.
+
+    Raises:
+        ValueError: If a block is missing, or there are more Transformer blocks than places for them.
+    """
+    prefix = _ENCODER if find_point_task(state_dict) == 'pretraining' else ''
+    return released_layout(*(count_blocks(state_dict, f'{prefix}blocks.{name}') for name in _LISTS))
 
 
 def _values(name: str, value: Tensor) -> dict[str, Tensor]:

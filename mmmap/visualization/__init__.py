@@ -6,6 +6,7 @@ from .points import (
     draw_segmentation,
     label_colours,
     make_palette,
+    save_point_reconstruction,
 )
 from .reconstruction import draw_reconstruction, to_pixels
 from .response_maps import draw_receptive_fields, draw_token_responses
@@ -22,5 +23,6 @@ __all__ = [
     'make_palette',
     'plot_curves',
     'read_scalars',
+    'save_point_reconstruction',
     'to_pixels',
 ]

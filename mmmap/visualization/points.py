@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
+from mmmap.utils.ply import write_ply
 from mmmap.utils.scenes import IGNORED
 
 #: Elevation and azimuth of the two views of each cloud, in degrees.
@@ -14,6 +18,19 @@ MAX_POINTS = 20_000
 #: Of points without a class.
 GREY = (190, 190, 190)
 PANEL = 3.2  # inches
+
+
+class PointReconstruction(Protocol):
+    """What is needed of what a model's ``reconstruct(inputs, mask)`` gives for clouds.
+
+    Attributes:
+        mask (Tensor): True for the groups that were hidden, shape (B, G).
+    """
+
+    mask: Tensor
+
+    def clouds(self) -> tuple[list[Tensor], list[Tensor]]:
+        """For each cloud the points of the visible groups, (V, 3), and those predicted for the hidden ones, (M, 3)."""
 
 
 @dataclass(frozen=True)
@@ -202,3 +219,31 @@ def draw_point_reconstruction(
             ),
         ]
     return draw_clouds(drawn, columns=3)
+
+
+def save_point_reconstruction(
+    reconstruction: PointReconstruction, inputs: Tensor, folder: str | Path, names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Write what a model made of clouds as PLY files, and draw it.
+
+    The files are ``NAME_input.ply``, ``NAME_visible.ply`` and ``NAME_rebuilt.ply``, the last of predicted points.
+
+    Args:
+        reconstruction (PointReconstruction): What the model made of ``inputs``.
+        inputs (Tensor): Clouds, shape (B, N, 3 + F).
+        folder (str | Path): Where the files go.
+        names (Sequence[str], optional): A name for each cloud; by default its number.
+
+    Returns:
+        np.ndarray: The picture of :func:`draw_point_reconstruction`.
+    """
+    visible, rebuilt = reconstruction.clouds()
+    parts = {
+        part: [cloud[:, :3].detach().float().cpu().numpy() for cloud in clouds]
+        for part, clouds in (('input', inputs), ('visible', visible), ('rebuilt', rebuilt))
+    }
+    names = [str(i) for i in range(len(inputs))] if names is None else names
+    for part, clouds in parts.items():
+        for name, xyz in zip(names, clouds, strict=True):
+            write_ply(Path(folder) / f'{name}_{part}.ply', xyz)
+    return draw_point_reconstruction(*parts.values())

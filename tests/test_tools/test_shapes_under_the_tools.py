@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.fileio import load
@@ -10,6 +11,7 @@ from point_parts import GroupBackbone
 from raw_shapes import write_coseg, write_shrec
 
 from mmmap.registry import MODELS
+from mmmap.utils.ply import read_ply
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -55,6 +57,22 @@ def workplace(tmp_path, monkeypatch):
     write_coseg(Path('data/coseg_human_part.npz'))
 
 
+def check_pictures(run_tool, predictions):
+    """Every shape of the test has a picture and a PLY file with its predicted parts, with and without votes."""
+    options = ('--cfg-options', 'default_hooks.visualization.type=PointSegVisualizationHook')
+    for name, votes in (('drawn', ()), ('drawn_votes', ('--tta',))):
+        run_tool('test.py', 'tiny.py', 'train/epoch_1.pth', '--work-dir', 'x', '--show-dir', name, *votes, *options)
+        stems = {f'test_coseg_human_part_points_test_{i}_0' for i in range(4)}
+        assert {path.stem for path in Path(name).glob('*.png')} == stems
+        assert {path.stem for path in Path(name).glob('*.ply')} == stems
+    clouds = np.load('data/coseg_human_part.npz')['points_test'].astype('float32')
+    for i, prediction in enumerate(predictions):
+        vertices = read_ply(f'drawn/test_coseg_human_part_points_test_{i}_0.ply')
+        assert np.array_equal(vertices['label'], prediction['pred_pts_seg']['pts_semantic_mask'])
+        centred = clouds[i] - clouds[i].mean(0)
+        assert np.allclose(vertices['z'], centred[:, 2] / np.linalg.norm(centred, axis=1).max(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ('data', 'model', 'score'),
     [
@@ -74,6 +92,8 @@ def test_training_test_and_votes(workplace, run_tool, data, model, score):
         scores = json.loads(next(Path(name).rglob('*.json')).read_text())
         assert 0 <= scores[score] <= 100
         predictions.append(load(f'{name}.pkl'))
+    if 'coseg' in data:
+        check_pictures(run_tool, predictions[0])
     once, votes = (
         torch.stack(
             [torch.as_tensor(p['pred_score'] if 'pred_score' in p else p['pred_pts_seg']['scores']) for p in part]

@@ -1,7 +1,7 @@
-"""Convert a checkpoint of the released MAP or Mamba-R code into one of mmmap.
+"""Convert a checkpoint of the released MAP, Mamba-R or PointMAP code into one of mmmap.
 
-A pretrained MAP model becomes a ``MAP``, a classifier mmpretrain's ``ImageClassifier``, whose ``mode='tensor'`` gives
-the logits. The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives
+A pretrained model becomes a ``MAP``, a classifier mmpretrain's ``ImageClassifier``, whose ``mode='tensor'`` gives the
+logits. The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives
 the model that ``ckpt['state_dict']`` loads into, strictly.
 """
 
@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 
 from mmmap import __version__
+from mmmap.models.layers.released_point_encoder import RELEASED_TYPES
 from mmmap.registry import MODELS
 from mmmap.utils.released_checkpoint import infer_model_cfg
 from mmmap.utils.released_keys import TASKS, convert_state_dict, find_task
+from mmmap.utils.released_point_checkpoint import infer_point_model_cfg
+from mmmap.utils.released_point_keys import convert_point_state_dict, find_point_task
 
 # numpy 2 moved its core.
 _CORE = np._core if hasattr(np, '_core') else np.core
@@ -53,7 +56,8 @@ def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
     """Read the parameters of a released checkpoint without running anything that the file holds.
 
     Args:
-        path (str): A file with a dict of ``model``, ``model_ema`` and more, or with a bare state dict.
+        path (str): A file with a dict of ``model`` (``base_model`` from PointMAP), ``model_ema`` and more, or with a
+            bare state dict.
         ema (bool): Take the moving average ``model_ema``. Defaults to False.
 
     Returns:
@@ -71,8 +75,8 @@ def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
         raise ValueError(f'{path}: not a checkpoint that can be read safely: {_reason(e)}') from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path}: holds a {type(checkpoint).__name__}, not a dict')
-    if ema or 'model' in checkpoint:
-        key = 'model_ema' if ema else 'model'
+    if ema or 'model' in checkpoint or 'base_model' in checkpoint:
+        key = 'model_ema' if ema else 'model' if 'model' in checkpoint else 'base_model'
         if not isinstance(checkpoint.get(key), dict):
             raise ValueError(f'{path}: has no dict {key!r}; it has {", ".join(map(str, list(checkpoint)[:12]))}')
         checkpoint = checkpoint[key]
@@ -90,6 +94,7 @@ def convert(
     num_heads: int | None = None,
     decoder_num_heads: int | None = None,
     task: str | None = None,
+    **point_options: int | str,
 ) -> dict[str, str]:
     """Convert a file; see the module's text.
 
@@ -102,6 +107,8 @@ def convert(
             number.
         task (str, optional): 'pretraining' or 'classification', for a checkpoint that holds both. Defaults to
             pretraining if there is a decoder, else classification.
+        point_options (int | str): For a model of point clouds what shapes do not tell, see
+            :func:`mmmap.utils.released_point_checkpoint.infer_point_model_cfg`.
 
     Returns:
         dict[str, str]: Our name for each released name.
@@ -111,9 +118,18 @@ def convert(
     """
     released = load_released(src, ema)
     try:
-        task = find_task(released, task)
-        model_cfg = infer_model_cfg(released, num_heads, decoder_num_heads, task)
-        state_dict, names, left_out = convert_state_dict(released, task)
+        if found := find_point_task(released):
+            if task not in (None, found):
+                raise ValueError(f'task={task!r}: a PointMAP checkpoint of {found} holds no other')
+            task = found
+            model_cfg = infer_point_model_cfg(released, num_heads, decoder_num_heads, **point_options)
+            state_dict, names, left_out = convert_point_state_dict(released)
+        else:
+            if point_options:
+                raise ValueError(f'{", ".join(point_options)}: only of use to a PointMAP checkpoint')
+            task = find_task(released, task)
+            model_cfg = infer_model_cfg(released, num_heads, decoder_num_heads, task)
+            state_dict, names, left_out = convert_state_dict(released, task)
         with torch.device('meta'):  # Only its names and shapes are wanted.
             model = MODELS.build(copy.deepcopy(model_cfg))  # A classifier writes into its config.
         _check_same(model.state_dict(), state_dict)
@@ -165,9 +181,16 @@ def main() -> int:
     parser.add_argument(
         '--task', choices=TASKS, help='what to take of a checkpoint that holds both (default: pretraining)'
     )
+    points = parser.add_argument_group('point clouds', 'what shapes do not tell; for PointMAP checkpoints only')
+    points.add_argument('--num-groups', type=int, help='the released num_group (default: 64)')
+    points.add_argument('--group-size', type=int, help='points of a group, for a classifier (default: 32)')
+    points.add_argument('--local-neighbours', type=int, help='the released center_local_k (default: 4)')
+    points.add_argument('--bimamba-type', choices=RELEASED_TYPES, help='of the released config (default: v4)')
+    points.add_argument('--loss', choices=('cdl2', 'cdl1'), help='of the released config (default: cdl2)')
     args = parser.parse_args()
+    options = {key: value for key, value in vars(args).items() if value is not None}
     try:
-        convert(args.src, args.dst, args.ema, args.num_heads, args.decoder_num_heads, args.task)
+        convert(**options)
     except (ValueError, OSError) as e:
         print(f'error: {e}', file=sys.stderr)
         return 1

@@ -1,34 +1,15 @@
 """Shows during pretraining on points what the model rebuilds."""
 
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmap.registry import HOOKS
-from mmmap.utils.ply import write_ply
-from mmmap.visualization import draw_point_reconstruction
+from mmmap.visualization import save_point_reconstruction
+from mmmap.visualization.points import PointReconstruction
 
 from .reconstruction_hook import ReconstructionHook
-
-
-class PointReconstruction(Protocol):
-    """What the hook needs of what a model's ``reconstruct(inputs, mask)`` gives for clouds.
-
-    Attributes:
-        mask (Tensor): True for the groups that were hidden, shape (B, G).
-    """
-
-    mask: Tensor
-
-    def clouds(self) -> tuple[list[Tensor], list[Tensor]]:
-        """For each cloud the points of the visible groups, (V, 3), and those predicted for the hidden ones, (M, 3)."""
-
-
-def _points(clouds: list[Tensor] | Tensor) -> list[np.ndarray]:
-    return [cloud[:, :3].detach().float().cpu().numpy() for cloud in clouds]
 
 
 @HOOKS.register_module()
@@ -50,12 +31,7 @@ class PointReconstructionHook(ReconstructionHook):
         super().__init__(interval=interval, num_images=num_clouds)
 
     def _show(self, runner: Runner, model: nn.Module, reconstruction: PointReconstruction, inputs: Tensor) -> None:
-        visible, rebuilt = reconstruction.clouds()
-        parts = dict(input=_points(inputs), visible=_points(visible), rebuilt=_points(rebuilt))
-        picture = draw_point_reconstruction(*parts.values())
         epoch = runner.epoch + 1
-        runner.visualizer.add_image('reconstruction', picture, step=epoch)
         folder = Path(runner.log_dir) / 'vis_data' / 'points' / f'epoch_{epoch}'
-        for name, clouds in parts.items():
-            for number, xyz in enumerate(clouds):
-                write_ply(folder / f'{number}_{name}.ply', xyz)
+        picture = save_point_reconstruction(reconstruction, inputs, folder)
+        runner.visualizer.add_image('reconstruction', picture, step=epoch)

@@ -1,5 +1,6 @@
 """Shows during validation and test what a segmentor of points predicts."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
+from mmmap.structures import PointDataSample
 from mmmap.utils.ply import write_ply
 from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
 
@@ -23,7 +25,7 @@ class PointSegVisualizationHook(Hook):
 
     Args:
         draw (bool): Whether it does anything. Defaults to False.
-        interval (int): Every so many batches one cloud, the first. Defaults to 50.
+        interval (int): Every so many batches one cloud, the first; with ``out_dir`` all clouds. Defaults to 50.
         rgb_columns (tuple[int, int], optional): First column and last + 1 of the inputs that are colours from 0 to 1,
             for the picture of the input; by default that tells the height.
         out_dir (str, optional): Where the PLY files and, in place of the visualizer's folder, the pictures go.
@@ -46,16 +48,16 @@ class PointSegVisualizationHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
-        """Draw a cloud of the validation when due."""
-        self._draw_first(runner, batch_idx, data_batch, outputs, 'val', runner.iter, runner.val_dataloader)
+        """Draw clouds of the validation when due."""
+        self._draw_batch(runner, batch_idx, data_batch, outputs, 'val', runner.iter, runner.val_dataloader)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
-        """Draw a cloud of the test when due."""
-        self._draw_first(runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader)
+        """Draw clouds of the test when due."""
+        self._draw_batch(runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader)
 
-    def _draw_first(
+    def _draw_batch(
         self,
         runner: Runner,
         batch_idx: int,
@@ -67,9 +69,19 @@ class PointSegVisualizationHook(Hook):
     ) -> None:
         if not self.draw or batch_idx % self.interval:
             return
-        # The batch before the data preprocessor: the points as the pipeline made them.
-        points, sample = np.asarray(data_batch['inputs'][0], np.float32), outputs[0]
-        meta = dataloader.dataset.metainfo
+        # The batch before the data preprocessor: the points as the pipeline made them. Of several versions, for votes,
+        # the first.
+        inputs = data_batch['inputs']
+        if isinstance(inputs[0], (list, tuple)):
+            inputs = inputs[0]
+        for index, sample in enumerate(outputs if self.out_dir is not None else outputs[:1]):
+            points = np.asarray(inputs[index], np.float32)
+            name = f'{mode}_{_file_name(sample.get("lidar_path", f"{batch_idx}_{index}"))}'
+            self._draw(runner, points, sample, name, step, dataloader.dataset.metainfo)
+
+    def _draw(
+        self, runner: Runner, points: np.ndarray, sample: PointDataSample, name: str, step: int, meta: dict
+    ) -> None:
         prediction = _labels(sample.pred_pts_seg)
         truth = _labels(sample.gt_pts_seg) if 'gt_pts_seg' in sample else None
         rgb = None
@@ -80,7 +92,6 @@ class PointSegVisualizationHook(Hook):
         if palette is None:
             palette = make_palette(len(classes) if classes else int(prediction.max()) + 1)
         picture = draw_segmentation(points[:, :3], prediction, truth, rgb, classes, palette)
-        name = f'{mode}_{Path(sample.get("lidar_path", str(batch_idx))).stem}'
         if self.out_dir is None:
             folder = Path(runner.log_dir) / 'vis_data' / 'points'
             runner.visualizer.add_image(name, picture, step=step)
@@ -92,6 +103,11 @@ class PointSegVisualizationHook(Hook):
             Image.fromarray(picture).save(folder / f'{name}_{step}.png')
         labels = prediction.astype(np.uint8)
         write_ply(folder / f'{name}_{step}.ply', points[:, :3], label_colours(prediction, palette), label=labels)
+
+
+def _file_name(lidar_path: str) -> str:
+    """``chair`` of ``data/chair.txt``, ``shapes_points_7`` of ``data/shapes.npz:points[7]``."""
+    return re.sub(r'[^\w-]+', '_', re.sub(r'\.\w+(:|$)', r'\1', Path(lidar_path).name)).strip('_')
 
 
 def _labels(segmentation) -> np.ndarray:

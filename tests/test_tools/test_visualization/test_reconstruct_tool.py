@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
-from mmmap.apis import stored_model
+from mmmap.apis import build_model, stored_model
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,6 +45,15 @@ def test_a_converted_checkpoint_needs_no_config(run_tool, converted, tmp_path, c
     # What the model sees is normalised as the released script does.
     model = stored_model(str(converted))
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+
+
+def test_the_training_set_of_a_config(run_tool, tiny_map, tmp_path, capsys):
+    cfg = Config.fromfile(tiny_map)
+    torch.save(dict(state_dict=build_model(cfg).state_dict()), tmp_path / 'trained.pth')
+    run_tool('visualization/reconstruct.py', 'trained.pth', '--config', tiny_map, '--count', 3)
+    assert 'on the hidden patches of 3 image(s)' in capsys.readouterr().out
+    # Images of 32 pixels, three times as large, two triples in a row.
+    assert Image.open('reconstruction.png').size == (6 * (3 * 32 + 4), 2 * (3 * 32 + 4))
 
 
 def test_a_checkpoint_without_a_model_asks_for_a_config(run_tool, tmp_path, capsys):

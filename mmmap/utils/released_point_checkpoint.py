@@ -1,0 +1,130 @@
+"""The model that a released PointMAP checkpoint holds, inferred from the shapes of its parameters."""
+
+import math
+
+from torch import Tensor
+
+from .released_checkpoint import check_needed
+from .released_keys import count_blocks
+from .released_point_keys import find_point_task, point_layout
+
+#: What the architecture is inferred from, and how many dimensions each has; without ``MAE_encoder.``.
+_NEEDED_OF_ENCODER = {
+    'encoder.first_conv.0.weight': 3,
+    'encoder.second_conv.3.weight': 3,
+    'blocks.blocks.0.mixer.A_log': 2,
+    'blocks.blocks.0.mixer.conv1d.weight': 3,
+}
+_NEEDED_OF_TRANSFORMER = {'blocks.blocks_vit.0.mixer.mlp.fc1.weight': 2}
+_NEEDED_OF_TASK = {
+    'pretraining': {'MAE_decoder.blocks.0.mlp.fc1.weight': 2, 'increase_dim.0.weight': 3},
+    'classification': {f'cls_head_finetune.{i}.weight': 2 for i in (0, 4, 8)},
+}
+_KINDS = {'pretraining': 'a PointMAP pretraining checkpoint', 'classification': 'a PointMAP classifier'}
+_LOSSES = {'cdl2': 'l2', 'cdl1': 'l1'}
+
+
+def infer_point_model_cfg(
+    state_dict: dict[str, Tensor],
+    num_heads: int | None = None,
+    decoder_num_heads: int | None = None,
+    num_groups: int = 64,
+    group_size: int | None = None,
+    local_neighbours: int = 4,
+    bimamba_type: str = 'v4',
+    loss: str = 'cdl2',
+) -> dict:
+    """Config of the PointMAP model that a released checkpoint holds, inferred from its shapes.
+
+    Shapes do not tell the rest, whose defaults are what Mamba3D's configs have, on whose release PointMAP is built.
+
+    Args:
+        state_dict (dict[str, Tensor]): The released parameters by name.
+        num_heads (int, optional): Heads of the encoder's Transformer blocks. Defaults to the released 6.
+        decoder_num_heads (int, optional): Heads of the decoder, if there is one. Defaults to the released 6.
+        num_groups (int): The released ``num_group``. Defaults to 64.
+        group_size (int, optional): Points of a group. Defaults to 32, and in pretraining to what the head rebuilds.
+        local_neighbours (int): The released ``center_local_k``. Defaults to 4.
+        bimamba_type (str): 'v4' for two scans, 'v2' for one: the parameters are the same. Defaults to 'v4'.
+        loss (str): The loss of pretraining, 'cdl2' or 'cdl1'. Defaults to 'cdl2'.
+
+    Returns:
+        dict: A config that ``MODELS.build`` makes a ``MAP`` of, or mmpretrain's ``ImageClassifier`` for a classifier,
+        with the backbone's ``released``.
+
+    Raises:
+        ValueError: If the checkpoint lacks a part of the model, its shapes contradict each other or an argument.
+    """
+    if loss not in _LOSSES:
+        raise ValueError(f'loss={loss!r}: must be one of {tuple(_LOSSES)}')
+    task, layout = find_point_task(state_dict), point_layout(state_dict)
+    prefix = 'MAE_encoder.' if task == 'pretraining' else ''
+    needed = _NEEDED_OF_ENCODER | (_NEEDED_OF_TRANSFORMER if 'T' in layout else {})
+    check_needed(state_dict, {prefix + key: ndim for key, ndim in needed.items()} | _NEEDED_OF_TASK[task], _KINDS[task])
+    shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state_dict.items()}
+    embed_dim = shapes['encoder.second_conv.3.weight'][0]
+    if task == 'pretraining':
+        predicted = shapes['increase_dim.0.weight'][0]
+        size = predicted // 3 if group_size is None else group_size
+        if predicted != 3 * size:
+            raise ValueError(f'increase_dim.0.weight: {predicted} outputs are not 3 for each of {size} points')
+        group_size = size
+    elif group_size is None:
+        group_size = 32
+    backbone = dict(
+        type='PointMAPHybrid',
+        arch=_arch(shapes, embed_dim, layout, 6 if num_heads is None else num_heads),
+        num_groups=num_groups,
+        group_size=group_size,
+        in_channels=shapes['encoder.first_conv.0.weight'][1],
+        out_type='raw' if task == 'pretraining' else 'cls_max_mean',
+        local_neighbours=local_neighbours,
+        released=bimamba_type,
+    )
+    cfg = dict(backbone=backbone, data_preprocessor=dict(type='PointDataPreprocessor'))
+    if task == 'classification':
+        return dict(type='mmpretrain.ImageClassifier', **cfg, head=_classifier_head(shapes, embed_dim))
+    if math.isqrt(num_groups) ** 2 != num_groups:
+        raise ValueError(f'num_groups={num_groups}: not a square, which the released decoder needs')
+    neck = dict(
+        type='ReleasedPointDecoder',
+        embed_dim=embed_dim,
+        depth=count_blocks(state_dict, 'MAE_decoder.blocks'),
+        num_heads=6 if decoder_num_heads is None else decoder_num_heads,
+        mlp_ratio=shapes['MAE_decoder.blocks.0.mlp.fc1.weight'][0] / embed_dim,
+    )
+    head = dict(type='PointReconstructionHead', in_dim=embed_dim, group_size=group_size, loss_type=_LOSSES[loss])
+    return dict(type='MAP', **cfg, neck=neck, head=head, masking=dict(type='RandomMasking', ratio=0.6))
+
+
+def _arch(shapes: dict[str, tuple], embed_dim: int, layout: str, num_heads: int) -> str | dict:
+    """The name of an architecture if it is one of ours, else its settings."""
+    from mmmap.models.backbones.point_map_hybrid import POINT_ARCHS
+
+    inner_dim, d_state = shapes['blocks.blocks.0.mixer.A_log']
+    arch = dict(
+        embed_dim=embed_dim,
+        layout=layout,
+        num_heads=num_heads,
+        d_state=d_state,
+        d_conv=shapes['blocks.blocks.0.mixer.conv1d.weight'][-1],
+        expand=inner_dim // embed_dim,
+    )
+    if 'T' in layout:
+        arch['mlp_ratio'] = shapes['blocks.blocks_vit.0.mixer.mlp.fc1.weight'][0] / embed_dim
+    named = (name for name, known in POINT_ARCHS.items() if dict(d_state=16, d_conv=4, expand=2) | known == arch)
+    return next(named, arch)
+
+
+def _classifier_head(shapes: dict[str, tuple], embed_dim: int) -> dict:
+    classes, *widths = (shapes[f'cls_head_finetune.{i}.weight'][0] for i in (8, 0, 4))
+    return dict(
+        type='mmpretrain.StackedLinearClsHead',
+        num_classes=classes,
+        in_channels=2 * embed_dim,
+        mid_channels=widths,
+        dropout_rate=0.5,
+        norm_cfg=dict(type='BN1d'),
+        # Another default scope has a loss of this name, too.
+        loss=dict(type='mmpretrain.CrossEntropyLoss'),
+    )
