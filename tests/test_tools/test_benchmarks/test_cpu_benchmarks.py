@@ -1,4 +1,4 @@
-"""The benchmarks of scan, point operators, mixer and step: that they run, agree with themselves, and write what they print."""
+"""The benchmarks of scan, points, mixer and step: that they run, agree with themselves, and write what they print."""
 
 import json
 import subprocess
@@ -61,7 +61,7 @@ def test_points(run, monkeypatch):
 def test_points_that_differ_are_not_timed(run, monkeypatch):
     cdist = torch.cdist
     monkeypatch.setattr('torch.cdist', lambda a, b: 1.01 * cdist(a, b))
-    with pytest.raises(RuntimeError, match='4 nearest of 300, 130 queries: cdist and .* compute different results'):
+    with pytest.raises(RuntimeError, match='4 nearest of 300, 130 queries: cdist and '):
         run('points', *TINY_CLOUDS)
 
 
