@@ -8,7 +8,6 @@ from mmmap.ops.points import available_point_backends
 BACKENDS = [
     pytest.param(name, marks=pytest.mark.skipif(reason is not None, reason=str(reason)))
     for name, reason in available_point_backends().items()
-    if name != 'triton'
 ]
 # (clouds, queries, points, dims): one point, below and above a vector, a bucket and the size that is searched directly.
 SHAPES = [

@@ -10,6 +10,9 @@ namespace mmmap {
 constexpr int64_t kChunk = 32;
 constexpr int64_t kLanePad = 16;
 
+// Points in a bucket of neighbours; whole vectors, and what the other kernels read of a cloud in one go.
+constexpr int64_t kBucket = 64;
+
 enum class DType { f32, f64, bf16 };
 
 // A (batch, rows, length) tensor: rows are channels, or states of a group. Strides in elements. A scan from the last
@@ -77,6 +80,10 @@ struct Neighbours {
   const void *query, *points;
   void* distance;  // (batch, queries, k), squared
   int64_t* index;  // (batch, queries, k)
+  // Where the points lie in buckets of neighbours, else null: the index of each, an integer as wide as a coordinate,
+  // and the lowest and the highest coordinates of each bucket (batch, 2, dims, padded_boxes).
+  const void *order, *boxes;
+  int64_t padded_boxes;
 };
 
 template <class Problem>

@@ -120,136 +120,260 @@ void farthest(const Farthest& f, const Work& w) {
 
 // ---- The k nearest: candidates nearer than a threshold are collected and thinned out now and then.
 
-// Candidates in the order of their points. Distances are never negative, so their bits sort like integers.
+// Candidates in any order. Distances are never negative, so their bits sort like integers.
 template <class Real>
 struct Candidates {
   using I = typename Vec<Real>::I;
   using UnalignedI = typename Vec<Real>::UnalignedI;
   using Int = typename Vec<Real>::Int;
   static constexpr int lanes = Vec<Real>::lanes;
+  static constexpr Int most = Int(~uint64_t(0) >> (65 - 8 * sizeof(Int)));
   Int *key, *point;
   int64_t count;
+  // What is farther cannot be among the k nearest, nor what is as far and has no index below `last`.
+  Real reach;
+  Int last;
 
-  MMMAP_INLINE const UnalignedI* keys() {
-    for (int lane = 0; lane < lanes; ++lane) key[count + lane] = Int((~uint64_t(0)) >> (65 - 8 * sizeof(Int)));
-    return reinterpret_cast<const UnalignedI*>(key);
-  }
+  void clear() { count = 0, reach = Real(__builtin_inf()), last = most; }
 
-  MMMAP_INLINE void add(V<Real> distance, int64_t first, uint32_t bits) {
-    const I value = reinterpret_cast<I>(distance);
+  MMMAP_INLINE const UnalignedI* keys() const { return reinterpret_cast<const UnalignedI*>(key); }
+  MMMAP_INLINE const UnalignedI* points() const { return reinterpret_cast<const UnalignedI*>(point); }
+
+  // Writes whole vectors, so up to a vector of what follows is lost.
+  MMMAP_INLINE void add(I keys, I points, uint32_t bits) {
+#if defined(__x86_64__) && !defined(__clang__) && MMMAP_BYTES == 64
+    if constexpr (sizeof(Int) == 4) {
+      keys = __builtin_ia32_compresssi512_mask(keys, keys, uint16_t(bits));
+      points = __builtin_ia32_compresssi512_mask(points, points, uint16_t(bits));
+    } else {
+      typedef long long Quads __attribute__((vector_size(64)));
+      keys = (I)__builtin_ia32_compressdi512_mask((Quads)keys, (Quads)keys, uint8_t(bits));
+      points = (I)__builtin_ia32_compressdi512_mask((Quads)points, (Quads)points, uint8_t(bits));
+    }
+    __builtin_memcpy(key + count, &keys, sizeof(I));
+    __builtin_memcpy(point + count, &points, sizeof(I));
+    count += __builtin_popcount(bits);
+#else
     for (; bits; bits &= bits - 1) {
       const int lane = __builtin_ctz(bits);
-      key[count] = value[lane];
-      point[count++] = Int(first + lane);
+      key[count] = keys[lane];
+      point[count++] = points[lane];
     }
+#endif
   }
 
-  // Keeps the k smallest and a few more; the threshold that no later candidate may reach.
-  Real thin(int64_t k) {
-    const UnalignedI* all = keys();
-    const int64_t vectors = (count + lanes - 1) / lanes;
-    const Real infinity = Real(__builtin_inf());
-    Int low = -1, high;
-    __builtin_memcpy(&high, &infinity, sizeof(Int));
-    int64_t found = count;
-    while (high - low > 1 && found > k + lanes / 2) {
+  // Halves low .. high, where `low` covers fewer than k candidates and `high` the `found` ones, until these are no more
+  // than `enough` or `high` is the lowest that covers k.
+  template <class Covered>
+  MMMAP_INLINE Int cut(Int low, Int high, int64_t k, int64_t enough, int64_t& found, Covered covered) {
+    while (high - low > 1 && found > enough) {
       const Int middle = low + (high - low) / 2;
-      I sum{};
-      for (int64_t v = 0; v < vectors; ++v) sum -= all[v] <= (I{} + middle);
       int64_t below = 0;
-      for (int lane = 0; lane < lanes; ++lane) below += sum[lane];
+      for (int64_t v = 0; v * lanes < count; ++v)
+        below += __builtin_popcount(lane_bits<Real>(covered(v, I{} + middle)));
       if (below >= k)
         high = middle, found = below;
       else
         low = middle;
     }
-    int64_t ties = found;
-    if (high - low <= 1) {  // high is the k-th value; of those that equal it the first ones stay
-      ties = k;
-      for (int64_t i = 0; i < count; ++i) ties -= key[i] < high;
+    return high;
+  }
+
+  // Keeps the k nearest and a few more.
+  void thin(int64_t k) {
+    Int low = most, high = 0;
+    for (int64_t i = 0; i < count; ++i) low = key[i] < low ? key[i] : low, high = key[i] > high ? key[i] : high;
+    for (int lane = 0; lane < lanes; ++lane) key[count + lane] = most;
+    const UnalignedI *key_of = keys(), *point_of = points();
+    int64_t found = count;
+    const int64_t enough = k + lanes / 2;
+    high = cut(low - 1, high, k, enough, found, [&](int64_t v, I middle) { return key_of[v] <= middle; });
+    const I edge = I{} + high;
+    last = most;
+    if (found > enough)  // too many are as far as the k-th
+      last = cut(-1, most - 1, k, k, found, [&](int64_t v, I middle) {
+        return (key_of[v] < edge) | ((key_of[v] == edge) & (point_of[v] <= middle));
+      });
+    const int64_t all = count;
+    count = 0;
+    for (int64_t v = 0; v * lanes < all; ++v) {
+      const I value = key_of[v], where = point_of[v];
+      add(value, where, lane_bits<Real>((value < edge) | ((value == edge) & (where <= last))));
     }
-    int64_t kept = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const bool stays = key[i] < high || (key[i] == high && ties-- > 0);
-      key[kept] = key[i], point[kept] = point[i];
-      kept += stays;
-    }
-    count = kept;
-    Real threshold;
-    __builtin_memcpy(&threshold, &high, sizeof(Int));
-    return threshold;
+    __builtin_memcpy(&reach, &high, sizeof(Int));
   }
 
   // Writes the k smallest in order: the rank of each is the number of those before it.
   void rank(int64_t k, Real* distance, int64_t* index) {
-    const UnalignedI* all = keys();
-    const int64_t vectors = (count + lanes - 1) / lanes;
-    for (int64_t i = 0; i < count; ++i) {
-      I sum{};
-      const I own = I{} + key[i];
-      I place = lane_numbers<Real>() - Int(i);
-      for (int64_t v = 0; v < vectors; ++v, place += lanes) sum -= (all[v] < own) | ((all[v] == own) & (place < 0));
-      int64_t before = 0;
-      for (int lane = 0; lane < lanes; ++lane) before += sum[lane];
-      if (before >= k) continue;
-      __builtin_memcpy(distance + before, key + i, sizeof(Int));
-      index[before] = point[i];
+    for (int64_t first = 0; first < count; first += lanes) {
+      const I own = keys()[first / lanes], where = points()[first / lanes];
+      I before{};
+      for (int64_t i = 0; i < count; ++i) before -= (key[i] < own) | ((key[i] == own) & (point[i] < where));
+      for (int lane = 0; lane < lanes && first + lane < count; ++lane) {
+        if (before[lane] >= k) continue;
+        __builtin_memcpy(distance + before[lane], key + first + lane, sizeof(Int));
+        index[before[lane]] = point[first + lane];
+      }
     }
   }
 };
 
 constexpr int kBlock = 4;  // vectors between two looks at the candidates
 
+// As many are thinned out.
+MMMAP_INLINE int64_t enough_candidates(const Neighbours& n) { return n.k + n.k / 2 + 32; }
+
 template <class Real>
-int64_t most_candidates(const Neighbours& n) {
-  return 2 * n.k + 32 + (kBlock + 1) * Vec<Real>::lanes;
-}
+struct KnnScratch {
+  using Int = typename Candidates<Real>::Int;
+  Candidates<Real> found{}, boxes{};
+  V<Real>* query;
+  Real* bounds;
+
+  KnnScratch(const Neighbours& n, Arena& arena) {
+    // The last look adds a block or a bucket, and vectors are written whole.
+    const int64_t room = enough_candidates(n) + kBucket + Vec<Real>::lanes;
+    static_assert(kBlock * Vec<Real>::lanes <= kBucket);
+    found.key = arena.take<Int>(room);
+    found.point = arena.take<Int>(room);
+    query = arena.take<V<Real>>(n.dims);
+    boxes.key = arena.take<Int>(n.padded_boxes + Vec<Real>::lanes);
+    boxes.point = arena.take<Int>(n.padded_boxes + Vec<Real>::lanes);
+    bounds = arena.take<Real>(n.padded_boxes);
+  }
+};
 
 template <class Real>
 int64_t knn_bytes(const Neighbours& n, const Work&) {
   Arena arena{nullptr};
-  arena.take<Real>(most_candidates<Real>(n));
-  arena.take<Real>(most_candidates<Real>(n));
-  arena.take<V<Real>>(n.dims);
+  KnnScratch<Real>(n, arena);
   return arena.used;
 }
 
+// All points, in the order of their indices.
 template <class Real, int D>
-void knn_of(const Neighbours& n, const Work& w) {
+MMMAP_INLINE void search_all(const Neighbours& n, const Real* cloud, KnnScratch<Real>& s) {
   constexpr int lanes = Vec<Real>::lanes;
-  using Int = typename Candidates<Real>::Int;
+  using I = typename Vec<Real>::I;
+  for (int64_t first = 0; first < n.padded; first += kBlock * lanes) {
+    V<Real> distance[kBlock];
+    I near[kBlock], any{};
+#pragma GCC unroll 4
+    for (int u = 0; u < kBlock; ++u) {
+      distance[u] = squared_distances<Real, D>(cloud, n.padded, n.dims, first + u * lanes, s.query);
+      near[u] = distance[u] < splat<Real>(s.found.reach);
+      any |= near[u];
+    }
+    if (!lane_bits<Real>(any)) continue;
+    for (int u = 0; u < kBlock; ++u) {
+      const I points = lane_numbers<Real>() + typename Vec<Real>::Int(first + u * lanes);
+      s.found.add(reinterpret_cast<I>(distance[u]), points, lane_bits<Real>(near[u]));
+    }
+    if (s.found.count >= enough_candidates(n)) s.found.thin(n.k);
+  }
+}
+
+// No point of a box is nearer than its bound, rounding included: both come from the same operations, and each gap of a
+// bound is no larger.
+template <class Real>
+MMMAP_INLINE void bound_boxes(const Neighbours& n, const Real* boxes, const V<Real>* query, Real* bounds) {
+  for (int64_t first = 0; first < n.padded_boxes; first += Vec<Real>::lanes) {
+    V<Real> sum{};
+    for (int64_t d = 0; d < 3; ++d) {
+      const auto corner = [&](int64_t row) __attribute__((always_inline)) {
+        return *reinterpret_cast<const typename Vec<Real>::Unaligned*>(boxes + row * n.padded_boxes + first);
+      };
+      const V<Real> outside = Vec<Real>::larger(corner(d) - query[d], query[d] - corner(3 + d));
+      const V<Real> gap = at_least<Real>(outside, 0);
+      sum += gap * gap;
+    }
+    *reinterpret_cast<typename Vec<Real>::Unaligned*>(bounds + first) = sum;
+  }
+}
+
+// Where the smallest of some whole vectors is.
+template <class Real>
+MMMAP_INLINE int64_t smallest_of(const Real* values, int64_t count) {
+  constexpr int lanes = Vec<Real>::lanes;
+  const auto* all = reinterpret_cast<const typename Vec<Real>::Unaligned*>(values);
+  V<Real> best = all[0];
+  typename Vec<Real>::I where{}, now{};
+  for (int64_t v = 1; v * lanes < count; ++v) {
+    now += 1;
+    const V<Real> value = all[v];
+    const auto smaller = value < best;
+    best = smaller ? value : best;
+    where = smaller ? now : where;
+  }
+  int lane = 0;
+  for (int i = 1; i < lanes; ++i) lane = best[i] < best[lane] ? i : lane;
+  return where[lane] * lanes + lane;
+}
+
+// Indices come in any order, so that a point as far as the k-th may take its place.
+template <class Real>
+MMMAP_INLINE void search_bucket(const Neighbours& n, const Real* cloud, int64_t b, int64_t box, KnnScratch<Real>& s) {
+  using I = typename Vec<Real>::I;
+  const auto* order = static_cast<const typename Vec<Real>::Int*>(n.order) + b * n.padded;
+  for (int64_t first = box * kBucket; first < (box + 1) * kBucket; first += Vec<Real>::lanes) {
+    const V<Real> distance = squared_distances<Real, 3>(cloud, n.padded, 3, first, s.query);
+    const I points = *reinterpret_cast<const typename Vec<Real>::UnalignedI*>(order + first);
+    const I near = (distance < s.found.reach) | ((distance == s.found.reach) & (points < s.found.last));
+    s.found.add(reinterpret_cast<I>(distance), points, lane_bits<Real>(near));
+  }
+  if (s.found.count >= enough_candidates(n)) s.found.thin(n.k);
+}
+
+// The nearest buckets until there are k candidates, then all that are not too far. Three dims.
+template <class Real>
+MMMAP_INLINE void search_buckets(const Neighbours& n, const Real* cloud, int64_t b, KnnScratch<Real>& s) {
+  constexpr int lanes = Vec<Real>::lanes;
+  using I = typename Vec<Real>::I;
+  bound_boxes<Real>(n, static_cast<const Real*>(n.boxes) + b * 6 * n.padded_boxes, s.query, s.bounds);
+  for (int64_t i = 0; i < n.padded_boxes && s.found.count < n.k; ++i) {
+    const int64_t box = smallest_of<Real>(s.bounds, n.padded_boxes);
+    s.bounds[box] = Real(__builtin_inf());
+    search_bucket<Real>(n, cloud, b, box, s);
+  }
+  s.found.thin(n.k);
+  s.boxes.clear();
+  for (int64_t first = 0; first < n.padded_boxes; first += lanes) {
+    const V<Real> bound = *reinterpret_cast<const typename Vec<Real>::Unaligned*>(s.bounds + first);
+    s.boxes.add(reinterpret_cast<I>(bound), lane_numbers<Real>() + typename Vec<Real>::Int(first),
+                lane_bits<Real>(bound <= s.found.reach));
+  }
+  for (int64_t i = 0; i < s.boxes.count; ++i) {
+    Real bound;
+    __builtin_memcpy(&bound, s.boxes.key + i, sizeof(Real));
+    if (bound <= s.found.reach) search_bucket<Real>(n, cloud, b, s.boxes.point[i], s);
+  }
+}
+
+template <class Real, int D, bool kBuckets = false>
+void knn_of(const Neighbours& n, const Work& w) {
   Arena arena{static_cast<char*>(w.scratch)};
-  Candidates<Real> found{};
-  found.key = arena.take<Int>(most_candidates<Real>(n));
-  found.point = arena.take<Int>(most_candidates<Real>(n));
-  auto* query = arena.take<V<Real>>(n.dims);
+  KnnScratch<Real> s(n, arena);
   for (int64_t item = w.begin; item < w.end; ++item) {
     const int64_t b = item / n.queries, m = item % n.queries;
     const Real* cloud = static_cast<const Real*>(n.points) + b * n.dims * n.padded;
-    spread<Real>(static_cast<const Real*>(n.query) + b * n.dims * n.padded_queries + m, n.padded_queries, n.dims, query);
-    Real threshold = Real(__builtin_inf());
-    found.count = 0;
-    for (int64_t first = 0; first < n.padded; first += kBlock * lanes) {
-      V<Real> distance[kBlock];
-      typename Vec<Real>::I near[kBlock], any{};
-#pragma GCC unroll 4
-      for (int u = 0; u < kBlock; ++u) {
-        distance[u] = squared_distances<Real, D>(cloud, n.padded, n.dims, first + u * lanes, query);
-        near[u] = distance[u] < splat<Real>(threshold);
-        any |= near[u];
-      }
-      if (!lane_bits<Real>(any)) continue;
-      for (int u = 0; u < kBlock; ++u) found.add(distance[u], first + u * lanes, lane_bits<Real>(near[u]));
-      if (found.count >= 2 * n.k + 32) threshold = found.thin(n.k);
-    }
-    if (found.count > n.k + lanes) found.thin(n.k);
-    found.rank(n.k, static_cast<Real*>(n.distance) + item * n.k, n.index + item * n.k);
+    const Real* query = static_cast<const Real*>(n.query) + b * n.dims * n.padded_queries + m;
+    spread<Real>(query, n.padded_queries, n.dims, s.query);
+    s.found.clear();
+    if constexpr (kBuckets)
+      search_buckets<Real>(n, cloud, b, s);
+    else
+      search_all<Real, D>(n, cloud, s);
+    if (s.found.count > n.k + Vec<Real>::lanes) s.found.thin(n.k);
+    s.found.rank(n.k, static_cast<Real*>(n.distance) + item * n.k, n.index + item * n.k);
   }
 }
 
 template <class Real>
 void nearest_neighbours(const Neighbours& n, const Work& w) {
-  n.dims == 3 ? knn_of<Real, 3>(n, w) : knn_of<Real, 0>(n, w);
+  if (n.boxes)
+    knn_of<Real, 3, true>(n, w);
+  else
+    n.dims == 3 ? knn_of<Real, 3>(n, w) : knn_of<Real, 0>(n, w);
 }
 
 // ---- The nearest: queries lie across the lanes.

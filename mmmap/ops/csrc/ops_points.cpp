@@ -3,17 +3,15 @@
 #include "host.h"
 
 #include <limits>
+#include <type_traits>
 
 namespace mmmap {
 namespace {
 
-// What the kernels read in one go, so that they need no rest.
-constexpr int64_t kCloudPad = 64;
-
 // (batch, points, dims) as (batch, dims, padded), filled up with infinities.
 Tensor by_coordinate(const Tensor& cloud) {
   const int64_t batch = cloud.size(0), count = cloud.size(1), dims = cloud.size(2);
-  const int64_t padded = ceil_div(count, kCloudPad) * kCloudPad;
+  const int64_t padded = ceil_div(count, kBucket) * kBucket;  // so that the kernels need no rest
   const Tensor rows = at::empty({batch, dims, padded}, cloud.options());
   with_type(cloud.scalar_type(), [&](auto real) {
     using Real = decltype(real);
@@ -30,6 +28,99 @@ Tensor by_coordinate(const Tensor& cloud) {
   });
   return rows;
 }
+
+// Sorts the points of a cloud of three dims into buckets of neighbours.
+template <class Real>
+struct Splitter {
+  using Int = std::conditional_t<sizeof(Real) == 4, int32_t, int64_t>;
+  struct Item {
+    Real at[3];
+    Int index;
+  };
+  std::vector<Item> items, spare;
+  std::vector<uint8_t> slice;
+  Real* corners;  // (2, 3, padded_boxes), to be filled
+  int64_t padded_boxes;
+
+  // Halves the items first .. last - 1 across their widest extent until they fill buckets, the last of all in part. The
+  // middle is exact in number, not in place. Items keep their order otherwise, so each bucket is in that of indices.
+  void split(int64_t first, int64_t last) {
+    Item low = items[first], high = low;
+    for (int64_t i = first; i < last; ++i)
+      for (int64_t d = 0; d < 3; ++d)
+        low.at[d] = std::min(low.at[d], items[i].at[d]), high.at[d] = std::max(high.at[d], items[i].at[d]);
+    if (last - first <= kBucket) {
+      for (int64_t d = 0; d < 3; ++d) {
+        corners[d * padded_boxes + first / kBucket] = low.at[d];
+        corners[(3 + d) * padded_boxes + first / kBucket] = high.at[d];
+      }
+      return;
+    }
+    const int64_t middle = first + ceil_div(last - first, kBucket) / 2 * kBucket;
+    int64_t widest = 0;
+    for (int64_t d = 1; d < 3; ++d)
+      if (high.at[d] - low.at[d] > high.at[widest] - low.at[widest]) widest = d;
+    const Real from = low.at[widest], scale = 255 / (high.at[widest] - from);
+    if (scale < std::numeric_limits<Real>::infinity()) {  // else all are in one place
+      int64_t counts[256] = {};
+      for (int64_t i = first; i < last; ++i) ++counts[slice[i] = uint8_t((items[i].at[widest] - from) * scale)];
+      int cut = 0;
+      int64_t rest = middle - first;  // of the slice that is cut, what goes below
+      while (rest >= counts[cut]) rest -= counts[cut++];
+      int64_t to[2] = {middle, first};
+      for (int64_t i = first; i < last; ++i) {
+        const bool below = (slice[i] < cut) | ((slice[i] == cut) & (rest > 0));
+        rest -= slice[i] == cut;
+        spare[to[below]++] = items[i];
+      }
+      std::copy(spare.begin() + first, spare.begin() + last, items.begin() + first);
+    }
+    split(first, middle);
+    split(middle, last);
+  }
+};
+
+// What Neighbours says of buckets.
+struct Buckets {
+  Tensor points, order, boxes;
+
+  // For fewer queries a look at all points costs less.
+  static bool pay_off(const Neighbours& n) { return n.dims == 3 && n.count >= 256 && n.queries >= 128; }
+
+  explicit Buckets(const Tensor& cloud) {
+    const int64_t batch = cloud.size(0), count = cloud.size(1), padded = ceil_div(count, kBucket) * kBucket;
+    const int64_t padded_boxes = ceil_div(padded / kBucket, kLanePad) * kLanePad;
+    with_type(cloud.scalar_type(), [&](auto real) {
+      using Real = decltype(real);
+      using Int = typename Splitter<Real>::Int;
+      const Real infinity = std::numeric_limits<Real>::infinity();
+      points = at::full({batch, 3, padded}, infinity, cloud.options());
+      boxes = at::full({batch, 6, padded_boxes}, infinity, cloud.options());
+      const auto type = cloud.options().dtype(sizeof(Int) == 4 ? at::kInt : at::kLong);
+      order = at::full({batch, padded}, std::numeric_limits<Int>::max(), type);
+      const Real* from = cloud.data_ptr<Real>();
+      const int64_t by_cloud = cloud.stride(0), by_point = cloud.stride(1), by_dim = cloud.stride(2);
+      at::parallel_for(0, batch, 1, [&](int64_t first, int64_t last) {
+        Splitter<Real> s;
+        s.items.resize(count), s.spare.resize(count), s.slice.resize(count), s.padded_boxes = padded_boxes;
+        for (int64_t b = first; b < last; ++b) {
+          for (int64_t i = 0; i < count; ++i) {
+            const Real* point = from + b * by_cloud + i * by_point;
+            s.items[i] = {{point[0], point[by_dim], point[2 * by_dim]}, Int(i)};
+          }
+          s.corners = boxes.data_ptr<Real>() + b * 6 * padded_boxes;
+          s.split(0, count);
+          Real* rows = points.data_ptr<Real>() + b * 3 * padded;
+          Int* indices = order.data_ptr<Int>() + b * padded;
+          for (int64_t i = 0; i < count; ++i) {
+            for (int64_t d = 0; d < 3; ++d) rows[d * padded + i] = s.items[i].at[d];
+            indices[i] = s.items[i].index;
+          }
+        }
+      });
+    });
+  }
+};
 
 Tensor farthest(const Tensor& points, int64_t samples, const Tensor& start_, bool skip_origin) {
   const Tensor rows = by_coordinate(points), start = start_.contiguous();
@@ -71,10 +162,17 @@ struct NeighboursCall {
 
 std::tuple<Tensor, Tensor> knn(const Tensor& query, const Tensor& points, int64_t k) {
   NeighboursCall call(query, points, k);
-  if (k == 1)
+  if (k == 1) {
     call.nearest();
-  else
-    run(call.kernels().knn, call.n, {call.batch * call.n.queries, call.operations});
+    return {call.distance, call.index};
+  }
+  std::optional<Buckets> buckets;
+  if (Buckets::pay_off(call.n)) {
+    buckets.emplace(points);
+    call.n.points = buckets->points.data_ptr(), call.n.order = buckets->order.data_ptr();
+    call.n.boxes = buckets->boxes.data_ptr(), call.n.padded_boxes = buckets->boxes.size(2);
+  }
+  run(call.kernels().knn, call.n, {call.batch * call.n.queries, call.operations});
   return {call.distance, call.index};
 }
 

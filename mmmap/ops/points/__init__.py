@@ -1,7 +1,6 @@
 """Operators on point clouds ``(B, N, D)``: sampling, neighbours, interpolation and the Chamfer distance.
 
-On a CPU they run in native kernels where these are built, else in plain torch as on every other device; sampling on a
-GPU has a Triton kernel.
+On a CPU they run in native kernels where these are built, else in plain torch as on every other device.
 """
 
 from mmmap.ops.points.chamfer import chamfer_distance

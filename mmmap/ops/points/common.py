@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mmmap.ops.backends.native import NativeBackend
-from mmmap.ops.backends.triton import TritonBackend
 from mmmap.ops.library import check_floating, check_same_device
 
 # The largest coordinates whose squared distances fit the type, with room for many dimensions.
@@ -57,30 +56,29 @@ def common_type(*tensors: Tensor) -> list[Tensor]:
 
 def available_point_backends() -> dict[str, str | None]:
     """Every implementation of the point operators, with None if it can be used here, else the reason why not."""
-    return {'native': NativeBackend().unavailable(), 'triton': TritonBackend().unavailable(), 'torch': None}
+    return {'native': NativeBackend().unavailable(), 'torch': None}
 
 
 @torch.compiler.assume_constant_result
-def resolve(operator: str, backend: str, device: str, triton: bool = False) -> str:
+def resolve(operator: str, backend: str, device: str) -> str:
     """The implementation to run.
 
     Args:
         operator: Named in errors.
-        backend: ``'auto'``, the fastest that is there, or ``'native'``, ``'triton'`` or ``'torch'``.
+        backend: ``'auto'``, the fastest that is there, or ``'native'`` or ``'torch'``.
         device: Device type of the tensors.
-        triton: Whether the operator has a Triton kernel.
 
     Raises:
         ValueError: The implementation is unknown or cannot be used.
     """
     reasons = available_point_backends()
-    if not triton:
-        reasons['triton'] = 'there is no such kernel'
     if backend == 'auto':
-        if device == 'cpu' and reasons['native'] is not None:
-            _warn_fallback(reasons['native'])
-        name = {'cpu': 'native', 'cuda': 'triton'}.get(device, 'torch')
-        return name if reasons[name] is None else 'torch'
+        if device != 'cpu':
+            return 'torch'
+        if reasons['native'] is None:
+            return 'native'
+        _warn_fallback(reasons['native'])
+        return 'torch'
     if backend not in reasons:
         raise ValueError(f'{operator}: backend must be one of auto, {", ".join(reasons)}, got {backend!r}')
     reason = reasons[backend]

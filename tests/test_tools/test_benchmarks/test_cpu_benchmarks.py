@@ -1,10 +1,11 @@
-"""The benchmarks of scan, mixer and step: that they run, agree with themselves, and write what they print."""
+"""The benchmarks of scan, points, mixer and step: that they run, agree with themselves, and write what they print."""
 
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mmmap.ops import available_backends
@@ -38,6 +39,30 @@ def test_scan(run, monkeypatch):
     assert '1.00 (1.0x)' in printed
     assert {row['name'] for row in report['memory']} >= {'native', 'torch', 'reference'}
     assert 'native:     64.0 = results' in printed
+
+
+TINY_CLOUDS = ('--batch-size', 2, '--points', 300, '--samples', 130, '--neighbours', 4)
+
+
+@native
+def test_points(run, monkeypatch):
+    monkeypatch.setattr('mmmap.utils.benchmark.time_in_turns', lambda calls, *_, **__: {k: [1e-3] for k in calls})
+    printed, report = run('points', *TINY_CLOUDS)
+    sampling, nearest, *others = report['times']
+    assert sampling == {
+        'operator': 'farthest point sampling, 300 to 130',
+        'ms': dict.fromkeys(('native', 'torch', 'loop'), 1),
+    }
+    assert set(nearest['ms']) == {'native', 'torch', 'loop', 'cdist'}
+    assert len(others) == 3 and all(set(row['ms']) == {'native', 'torch', 'cdist'} for row in others)
+    assert '4 nearest of 300, 130 queries       1.00 (1.0x)' in printed
+
+
+def test_points_that_differ_are_not_timed(run, monkeypatch):
+    cdist = torch.cdist
+    monkeypatch.setattr('torch.cdist', lambda a, b: 1.01 * cdist(a, b))
+    with pytest.raises(RuntimeError, match='4 nearest of 300, 130 queries: cdist and '):
+        run('points', *TINY_CLOUDS)
 
 
 def test_mixer(run, monkeypatch):
