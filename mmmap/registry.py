@@ -5,6 +5,7 @@ These are mmengine's root registries. A child registry (mmpretrain, mmseg, mmdet
 """
 
 from mmengine.registry import (
+    DATA_SAMPLERS,
     DATASETS,
     EVALUATOR,
     HOOKS,
@@ -20,6 +21,7 @@ from mmengine.registry import (
 
 __all__ = [
     'DATASETS',
+    'DATA_SAMPLERS',
     'EVALUATOR',
     'HOOKS',
     'LOOPS',

@@ -1,5 +1,6 @@
 from .few_shot import FewShotFold
 from .modelnet import ModelNet40, ModelNetFewShot
+from .samplers import InTurnBatchSampler
 from .scanobjectnn import ScanObjectNN
 from .scenes import S3DISScenes, ScanNetScenes, SceneDataset
 from .shapenet import ShapeNet55, ShapeNetPart
@@ -27,6 +28,7 @@ from .transforms import (
 
 __all__ = [
     'FewShotFold',
+    'InTurnBatchSampler',
     'LoadImageChecked',
     'LoadRandomResizedCrop',
     'LoadScene',

@@ -51,6 +51,8 @@ def _kind(path: Path) -> str:
         return 'strategy'
     if 'pointmap' in path.parts:
         return 'points'
+    if cfg.model.type == 'JointMAP':
+        return 'joint'
     return 'classifier' if is_classifier(cfg) else 'pretraining'
 
 
@@ -63,7 +65,9 @@ DETECTION = [path for path in FILES if KINDS[path] == 'detection']
 OF_MMPRETRAIN = [path for path in FILES if KINDS[path] not in DENSE.values()]
 # Clouds have no patches, pixels or sizes of images.
 POINTS = [path for path in OF_MMPRETRAIN if KINDS[path] == 'points']
-CONFIGS = [path for path in OF_MMPRETRAIN if KINDS[path] != 'points']
+# Joint pretraining has two backbones.
+JOINT = [path for path in OF_MMPRETRAIN if KINDS[path] == 'joint']
+CONFIGS = [path for path in OF_MMPRETRAIN if KINDS[path] not in ('points', 'joint')]
 # Those with a strategy are others once more, with the same model.
 STRATEGY = [path for path in CONFIGS if KINDS[path] == 'strategy']
 CLASSIFIERS = [path for path in CONFIGS if KINDS[path] == 'classifier']
@@ -86,8 +90,9 @@ def build_on_meta(cfg: Config) -> nn.Module:
 
 
 def backbone_of(cfg: Config) -> ConfigDict:
-    """The backbone of a config, also of what segments scenes by their crops."""
-    return cfg.model.get('segmentor', cfg.model).backbone
+    """The backbone of a config, also of what segments scenes by their crops; that of images in joint pretraining."""
+    owner = next((cfg.model[name] for name in ('segmentor', 'image') if name in cfg.model), cfg.model)
+    return owner.backbone
 
 
 def shorten(cfg: Config) -> Config:

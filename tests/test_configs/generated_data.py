@@ -1,6 +1,7 @@
 """Data sets of a few generated images, laid out as the configs expect them."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,13 @@ NUM_IMAGES = 24
 
 def _image(seed: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype='uint8')
+
+
+def ramps(seed: int, height: int, width: int) -> np.ndarray:
+    """An image that becomes brighter from top to bottom, as each of its patches does."""
+    colour = np.random.default_rng(seed).uniform(100, 250, 3)
+    rows = np.arange(height)[:, None, None] / height
+    return np.broadcast_to(rows * colour, (height, width, 3)).astype('uint8')
 
 
 def write_imagenet(root: Path) -> None:
@@ -34,12 +42,12 @@ def write_digits(root: Path) -> None:
                 Image.fromarray(_image(seed, 28, 28)).save(folder / f'{seed}.png')
 
 
-def write_cifar10(root: Path) -> None:
+def write_cifar10(root: Path, draw: Callable[[int, int, int], np.ndarray] = _image) -> None:
     """The Python version of CIFAR-10; the test has to skip the check of its hashes."""
     folder = root / 'cifar-10-batches-py'
     folder.mkdir(parents=True)
     for number, name in enumerate([*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch']):
-        data = np.stack([_image(10 * number + i, 32, 32).transpose(2, 0, 1).ravel() for i in range(NUM_IMAGES)])
+        data = np.stack([draw(10 * number + i, 32, 32).transpose(2, 0, 1).ravel() for i in range(NUM_IMAGES)])
         with open(folder / name, 'wb') as file:
             pickle.dump({'data': data, 'labels': [i % 10 for i in range(NUM_IMAGES)]}, file)
     names = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']

@@ -76,10 +76,15 @@ def test_data_and_hooks(cfg):
         built = HOOKS.build(hook)
         loaders += [getattr(built, name) for name in ('bank_dataloader', 'query_dataloader') if hasattr(built, name)]
     for loader in loaders:
-        assert DATASETS.get(loader.dataset.type)
-        assert DATA_SAMPLERS.get(loader.sampler.type)
-        for transform in loader.dataset.pipeline:
-            TRANSFORMS.build(transform)
+        for sampler in (loader.sampler, loader.get('batch_sampler')):
+            assert sampler is None or DATA_SAMPLERS.get(sampler.type)
+        # Those within another, too.
+        datasets = [part for part in find(loader.dataset, '') if 'pipeline' in part]
+        assert datasets and DATASETS.get(loader.dataset.type)
+        for dataset in datasets:
+            assert DATASETS.get(dataset.type)
+            for transform in dataset.pipeline:
+                TRANSFORMS.build(transform)
     for name in ('val', 'test'):
         # mmengine wants all three of them or none.
         present = [cfg.get(f'{name}_{part}') is not None for part in ('dataloader', 'cfg', 'evaluator')]

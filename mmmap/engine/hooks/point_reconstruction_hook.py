@@ -18,12 +18,15 @@ class PointReconstructionHook(ReconstructionHook):
 
     The clouds are the first of the run's first batch and the masks those first drawn for them. mmengine's local backend
     writes each picture as a PNG file under ``vis_data/vis_image``; the PLY files, ``NUMBER_input.ply``,
-    ``NUMBER_visible.ply`` and ``NUMBER_rebuilt.ply``, are in ``vis_data/points/epoch_N``.
+    ``NUMBER_visible.ply`` and ``NUMBER_rebuilt.ply``, are in ``vis_data/points/epoch_N``. Of a
+    :class:`~mmmap.models.selfsup.JointMAP` it draws the part of clouds, as ``points_reconstruction``.
 
     Args:
         interval (int): Epochs between two pictures; the last epoch has one too. Defaults to 10.
         num_clouds (int): Clouds in a picture. Defaults to 4.
     """
+
+    part = 'points'
 
     def __init__(self, interval: int = 10, num_clouds: int = 4) -> None:
         if num_clouds < 1:
@@ -34,4 +37,4 @@ class PointReconstructionHook(ReconstructionHook):
         epoch = runner.epoch + 1
         folder = Path(runner.log_dir) / 'vis_data' / 'points' / f'epoch_{epoch}'
         picture = save_point_reconstruction(reconstruction, inputs, folder)
-        runner.visualizer.add_image('reconstruction', picture, step=epoch)
+        runner.visualizer.add_image(self._title(runner), picture, step=epoch)

@@ -9,7 +9,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmmap.models.selfsup import Reconstruction
+from mmmap.models.selfsup import JointMAP, Reconstruction
+from mmmap.models.selfsup.joint_map import part_of
 from mmmap.registry import HOOKS
 from mmmap.visualization import draw_reconstruction
 
@@ -19,7 +20,8 @@ class ReconstructionHook(Hook):
     """Every few epochs, draw original, masked and rebuilt images into the visualizer.
 
     The images are the first of the run's first batch and the masks those first drawn for them, so that the pictures of
-    a run can be compared. mmengine's local backend writes each as a PNG file under ``vis_data/vis_image``.
+    a run can be compared. mmengine's local backend writes each as a PNG file under ``vis_data/vis_image``. Of a
+    :class:`~mmmap.models.selfsup.JointMAP` it draws the part of images, as ``image_reconstruction``.
 
     Args:
         interval (int): Epochs between two pictures; the last epoch has one too. Defaults to 10.
@@ -27,6 +29,8 @@ class ReconstructionHook(Hook):
     """
 
     priority = 'LOW'
+    #: What it draws of a JointMAP.
+    part = 'image'
 
     def __init__(self, interval: int = 10, num_images: int = 8) -> None:
         if interval < 1 or num_images < 1:
@@ -37,19 +41,35 @@ class ReconstructionHook(Hook):
         self._mask = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None) -> None:
-        """Keep the first images of the first batch."""
-        if self._batch is None and data_batch is not None:
+        """Keep the first images of the first batch, of a :class:`JointMAP` the first of its part."""
+        if self._batch is not None or data_batch is None:
+            return
+        if not self._is_joint(runner) or part_of(data_batch['inputs']) == self.part:
             self._batch = {name: values[: self.num_images] for name, values in data_batch.items()}
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Draw when due."""
+        if self._batch is None:
+            return
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
             self._draw(runner)
+
+    @staticmethod
+    def _whole_model(runner: Runner) -> nn.Module:
+        return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+    def _is_joint(self, runner: Runner) -> bool:
+        return isinstance(self._whole_model(runner), JointMAP)
+
+    def _title(self, runner: Runner) -> str:
+        return f'{self.part}_reconstruction' if self._is_joint(runner) else 'reconstruction'
 
     @master_only
     @torch.no_grad()
     def _draw(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = self._whole_model(runner)
+        if self._is_joint(runner):
+            model = getattr(model, self.part)
         training = model.training
         model.eval()
         inputs = model.data_preprocessor(self._batch, False)['inputs']
@@ -60,4 +80,4 @@ class ReconstructionHook(Hook):
 
     def _show(self, runner: Runner, model: nn.Module, reconstruction: Reconstruction, inputs: Tensor) -> None:
         picture = draw_reconstruction(reconstruction, inputs, model.data_preprocessor)
-        runner.visualizer.add_image('reconstruction', picture, step=runner.epoch + 1)
+        runner.visualizer.add_image(self._title(runner), picture, step=runner.epoch + 1)

@@ -19,6 +19,8 @@ MULTIPLIERS = ('lr_mult', 'decay_mult')
 # Biases, positions, learned tokens, and what Mamba's authors exempt. The mixers hold theirs as matrices, one row a
 # direction, so the number of dimensions does not tell them.
 _NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed(\.weight)?|register_tokens|(mask|cls|start)_token|A_log|D)$')
+# Where models have a backbone: what segments whole scenes wraps a segmentor, joint pretraining has two parts.
+_OWNERS = ('', 'segmentor.', 'image.', 'points.')
 # What FSDP, torch.compile and activation checkpointing put into the names of what they wrap.
 _WRAPPERS = re.compile(r'(?<![^.])(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.')
 
@@ -131,29 +133,34 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _depths(self, model: nn.Module) -> list[tuple[str, Tensor, int, int]]:
         """Name without wrappers, parameter, depth and number of depths of each parameter, frozen ones too."""
-        # What segments whole scenes wraps a segmentor.
-        inner = '' if hasattr(model, 'backbone') or not hasattr(model, 'segmentor') else 'segmentor.'
-        backbone = getattr(model.segmentor if inner else model, 'backbone', None)
-        if backbone is None:
+        backbones = {}
+        for owner in _OWNERS:
+            backbone = getattr(getattr(model, owner[:-1], None) if owner else model, 'backbone', None)
+            if backbone is None:
+                continue
+            if not hasattr(backbone, 'get_layer_depth'):
+                raise AttributeError(
+                    f'backbone of {type(model).__name__}: {type(backbone).__name__} has no attribute get_layer_depth, '
+                    'which tells the depth of a parameter'
+                )
+            backbones[f'{owner}backbone.'] = backbone
+        if not backbones:
             raise AttributeError(f'{type(model).__name__} has no attribute backbone, whose depths set learning rates')
-        if not hasattr(backbone, 'get_layer_depth'):
-            raise AttributeError(
-                f'backbone of {type(model).__name__}: {type(backbone).__name__} has no attribute get_layer_depth, '
-                'which tells the depth of a parameter'
-            )
         found, graded = [], False
         for wrapped, param in model.named_parameters():
             name = _WRAPPERS.sub('', wrapped)
             # Outside there is the one depth of full rate, whatever a backbone may say of names not its own.
             depth, num_depths = 0, 1
-            if name.startswith(f'{inner}backbone.'):
-                depth, num_depths = backbone.get_layer_depth(name, f'{inner}backbone.')
+            prefix = next((prefix for prefix in backbones if name.startswith(prefix)), None)
+            if prefix is not None:
+                depth, num_depths = backbones[prefix].get_layer_depth(name, prefix)
                 graded |= depth != num_depths - 1
             found.append((name, param, depth, num_depths))
         rate = self.paramwise_cfg['layer_decay_rate']
         if rate != 1 and not graded:
+            kinds = ' and '.join(type(backbone).__name__ for backbone in backbones.values())
             raise ValueError(
-                f'layer_decay_rate={rate} would change nothing: get_layer_depth of {type(backbone).__name__} '
+                f'layer_decay_rate={rate} would change nothing: get_layer_depth of {kinds} '
                 'gives every parameter of the backbone the last depth'
             )
         return found

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 from ..layers import (
+    CoordinatePositionEncoding,
     GridSerialization,
     GridWindows,
     HybridEncoder,
     LearnedPositionEmbedding,
     Tokens,
     grid_coords,
+    init_linears,
     register_order,
 )
 from ..layers.position_encoding import to_pair
@@ -30,6 +32,7 @@ ARCHS = {
 }
 ARCH_OPTIONS = ('num_registers', 'mlp_ratio', 'd_state', 'd_conv', 'expand')
 OUT_TYPES = ('registers', 'avg_featmap', 'featmap', 'raw')
+POS_EMBEDS = ('learned', 'coordinates')
 
 
 def resolve_arch(arch: str | dict) -> dict:
@@ -52,8 +55,8 @@ def resolve_arch(arch: str | dict) -> dict:
 class MAPHybrid(HybridBackbone):
     """Hybrid Mamba-Transformer backbone of MAP (CVPR 2025, arXiv 2410.00871).
 
-    A patch embedding with learned positions, then a :class:`HybridEncoder`. For classification, register tokens are
-    spread through the sequence as in Mamba-R (arXiv 2405.14858).
+    A patch embedding with positions, then a :class:`HybridEncoder`. For classification, register tokens are spread
+    through the sequence as in Mamba-R (arXiv 2405.14858).
 
     For dense tasks, ``out_type='featmap'`` gives maps of the patches at any image size that the patch size divides; the
     data preprocessor pads the others (``pad_size_divisor`` in mmdet, ``size_divisor`` in mmseg). Padding is not masked:
@@ -93,6 +96,9 @@ class MAPHybrid(HybridBackbone):
             :class:`~mmmap.models.layers.GridSerialization`. Defaults to 'row', as released.
         regions (str | dict, optional): Another such rule for the regions, so that the order of prediction is not that
             of the scans. None takes the serialization's. Defaults to None.
+        pos_embed (str): 'learned', a vector for each cell of a grid, as released, or 'coordinates', a
+            :class:`~mmmap.models.layers.CoordinatePositionEncoding` of the patches' centres, (row, column) from -1 to 1
+            as clouds have them, which a :class:`PointMAPHybrid` can share. Defaults to 'learned'.
         weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
         scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
@@ -119,6 +125,7 @@ class MAPHybrid(HybridBackbone):
         with_cp: bool | str = False,
         serialization: str | dict = 'row',
         regions: str | dict | None = None,
+        pos_embed: str = 'learned',
         weight_init: str = 'mamba',
         scan_backend: str = 'auto',
         init_cfg: dict | None = None,
@@ -128,6 +135,8 @@ class MAPHybrid(HybridBackbone):
         arch_registers = settings.pop('num_registers', 0)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
+        if pos_embed not in POS_EMBEDS:
+            raise ValueError(f'pos_embed={pos_embed!r}: must be one of {POS_EMBEDS}')
         if num_registers is None:
             num_registers = arch_registers if out_type == 'registers' else 0
         if num_registers < 0 or (out_type == 'registers' and num_registers == 0):
@@ -154,7 +163,13 @@ class MAPHybrid(HybridBackbone):
         fan_in = in_channels * patch_size**2
         nn.init.trunc_normal_(self.patch_embed.weight, std=fan_in**-0.5)
         nn.init.zeros_(self.patch_embed.bias)
-        self.pos_embed = LearnedPositionEmbedding(self.grid_of(*self.img_size), self.embed_dim)
+        grid = self.grid_of(*self.img_size)
+        if pos_embed == 'learned':
+            self.pos_embed = LearnedPositionEmbedding(grid, self.embed_dim)
+        else:
+            # As a PointMAPHybrid has it.
+            self.pos_embed = CoordinatePositionEncoding(self.embed_dim, nn.SiLU)
+            init_linears(self.pos_embed)
         if num_registers:
             self.register_tokens = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
             self.register_pos_embed = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
@@ -192,6 +207,14 @@ class MAPHybrid(HybridBackbone):
             )
         return height // self.patch_size, width // self.patch_size
 
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positions of the patches of a grid in raster order, shape (1, L, C)."""
+        if isinstance(self.pos_embed, LearnedPositionEmbedding):
+            return self.pos_embed(grid)
+        weight = self.patch_embed.weight
+        coords = 2 * grid_coords(grid, weight.device) - 1
+        return self.pos_embed(coords.to(weight.dtype))[None]
+
     def tokenize(self, inputs: Tensor) -> Tokens:
         """Embed the patches of a batch of images and add their positions.
 
@@ -213,7 +236,7 @@ class MAPHybrid(HybridBackbone):
         if inputs.ndim != 4 or inputs.shape[1] != self.in_channels:
             raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected (B, {self.in_channels}, H, W)')
         grid = self.grid_of(*inputs.shape[-2:])
-        embeddings = self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.pos_embed(grid)
+        embeddings = self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.positions(grid)
         return Tokens(
             embeddings,
             grid_coords(grid, inputs.device),

@@ -1,19 +1,20 @@
 """The head that turns decoded tokens into pixels and compares them with the image."""
 
+from collections.abc import Sequence
+
 import torch
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmmap.registry import MODELS
 
-from ..layers import init_linears
+from .reconstruction_head import ReconstructionHead, check_scales
 
 #: Added to a patch's variance before its root, as in MAE and the released MAP code.
 NORM_EPS = 1e-6
 
 
 @MODELS.register_module()
-class PixelReconstructionHead(BaseModule):
+class PixelReconstructionHead(ReconstructionHead):
     """Predicts the pixels of each patch; the loss is their mean squared or absolute error on the hidden patches.
 
     Args:
@@ -23,10 +24,13 @@ class PixelReconstructionHead(BaseModule):
         norm_pix (bool): Normalise each target patch by its mean and unbiased standard deviation over its pixels and
             channels (MAE, arXiv 2111.06377, section 4.1). Defaults to True.
         loss_type (str): 'l2', the squared error (MAP, MAE), or 'l1', the absolute one (SimMIM). Defaults to 'l2'.
+        scales (Sequence[tuple[int, float]]): Resolutions of the target, (factor, weight) each: its patches are averaged
+            over squares of factor x factor pixels, and a layer of its own predicts them; the loss is the mean of all by
+            their weights. Factor 1, the full resolution, must be among them. Defaults to ((1, 1.0),).
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If ``loss_type`` is unknown.
+        ValueError: If ``loss_type`` is unknown, or the scales are not as above; the message names what is wrong.
     """
 
     def __init__(
@@ -36,17 +40,17 @@ class PixelReconstructionHead(BaseModule):
         in_channels: int = 3,
         norm_pix: bool = True,
         loss_type: str = 'l2',
+        scales: Sequence[tuple[int, float]] = ((1, 1.0),),
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        weights = check_scales(scales, 'patch_size', patch_size)
+        super().__init__(in_dim, weights, [(patch_size // f) ** 2 * in_channels for f in weights], init_cfg)
         if loss_type not in ('l2', 'l1'):
             raise ValueError(f"loss_type={loss_type!r}: must be 'l2' or 'l1'")
         self.loss_type = loss_type
         self.patch_size = patch_size
         self.in_channels = in_channels
         self.norm_pix = norm_pix
-        self.proj = nn.Linear(in_dim, patch_size**2 * in_channels)
-        init_linears(self)
 
     def patchify(self, images: Tensor) -> Tensor:
         """Cut images (B, c, H, W) into patches (B, L, P) in raster order, each as (row, column, channel)."""
@@ -66,37 +70,46 @@ class PixelReconstructionHead(BaseModule):
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
         return mean, (variance + NORM_EPS).sqrt()
 
-    def target(self, images: Tensor) -> Tensor:
-        """What the prediction is compared with, shape (B, L, P), from images (B, c, H, W)."""
+    def target(self, images: Tensor, factor: int = 1) -> Tensor:
+        """What the prediction at a scale is compared with.
+
+        Args:
+            images (Tensor): Preprocessed images, shape (B, c, H, W).
+            factor (int): The scale. ``norm_pix`` comes before the average. Defaults to 1.
+
+        Returns:
+            Tensor: Patches in raster order, each as (row, column, channel), shape (B, L, P / factor ** 2).
+        """
         patches = self.patchify(images)
-        if not self.norm_pix:
+        if self.norm_pix:
+            mean, std = self._statistics(patches)
+            patches = (patches - mean) / std
+        if factor == 1:
             return patches
-        mean, std = self._statistics(patches)
-        return (patches - mean) / std
+        side = self.patch_size // factor
+        return patches.unflatten(-1, (side, factor, side, factor, -1)).mean(dim=(3, 5)).flatten(2)
 
     def to_images(self, pred: Tensor, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Predictions (B, L, P) as images (B, c, H, W), ``norm_pix`` undone with the statistics of ``images``."""
+        """Predictions as images (B, c, H, W), ``norm_pix`` undone with the statistics of ``images``.
+
+        Args:
+            pred (Tensor): Predictions at full resolution, shape (B, L, P).
+            images (Tensor): The preprocessed images that were predicted, shape (B, c, H, W).
+            grid (tuple[int, int]): Rows and columns of patches.
+        """
         if self.norm_pix:
             mean, std = self._statistics(self.patchify(images))
             pred = pred * std + mean
         return self.unpatchify(pred, grid)
 
-    def forward(self, decoded: Tensor) -> Tensor:
-        """Predicted patches (B, L, P) of decoded tokens (B, L, D)."""
-        return self.proj(decoded)
-
-    def loss(self, pred: Tensor, images: Tensor, mask: Tensor) -> Tensor:
-        """Mean error over the hidden patches of the batch.
+    def errors(self, pred: Tensor, targets: Tensor, factor: int) -> Tensor:
+        """Mean error of each patch at one scale, shape (B, L).
 
         Args:
-            pred (Tensor): Predicted patches, shape (B, L, P).
-            images (Tensor): Preprocessed images, shape (B, c, H, W).
-            mask (Tensor): True where hidden, shape (B, L).
-
-        Returns:
-            Tensor: A scalar, in at least float32.
+            pred (Tensor): Predicted patches, shape (B, L, P / factor ** 2).
+            targets (Tensor): Preprocessed images, shape (B, c, H, W).
+            factor (int): The scale.
         """
-        target = self.target(images)
+        target = self.target(targets, factor)
         error = pred.to(target.dtype) - target
-        error = (error.square() if self.loss_type == 'l2' else error.abs()).mean(dim=-1)
-        return (error * mask).sum() / mask.sum()
+        return (error.square() if self.loss_type == 'l2' else error.abs()).mean(dim=-1)

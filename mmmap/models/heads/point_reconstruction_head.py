@@ -1,64 +1,85 @@
 """The head that turns decoded tokens into points and compares them with the groups of the cloud."""
 
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from collections.abc import Sequence
 
+from torch import Tensor
+
+from mmmap.ops import farthest_point_sample, gather_points
 from mmmap.registry import MODELS
 
-from ..layers import init_linears
 from ..losses.chamfer import CHAMFER_TYPES, chamfer_loss
+from .reconstruction_head import ReconstructionHead, check_scales
 
 
 @MODELS.register_module()
-class PointReconstructionHead(BaseModule):
+class PointReconstructionHead(ReconstructionHead):
     """Predicts the points of each group around its centre; the loss is their Chamfer distance on the hidden groups.
 
     Args:
         in_dim (int): Width D of the decoded tokens. Defaults to 192.
         group_size (int): Points M of a group. Defaults to 32.
         loss_type (str): 'l2' or 'l1', see :func:`~mmmap.models.losses.chamfer.chamfer_loss`. Defaults to 'l2'.
+        scales (Sequence[tuple[int, float]]): Densities of the target, (factor, weight) each: of its points M / factor
+            that are far from each other are kept, and a layer of its own predicts so many; the loss is the mean of all
+            by their weights. Factor 1, all points, must be among them. Defaults to ((1, 1.0),).
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If ``loss_type`` is unknown.
+        ValueError: If ``loss_type`` is unknown, or the scales are not as above; the message names what is wrong.
     """
 
     def __init__(
-        self, in_dim: int = 192, group_size: int = 32, loss_type: str = 'l2', init_cfg: dict | None = None
+        self,
+        in_dim: int = 192,
+        group_size: int = 32,
+        loss_type: str = 'l2',
+        scales: Sequence[tuple[int, float]] = ((1, 1.0),),
+        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        weights = check_scales(scales, 'group_size', group_size)
+        super().__init__(in_dim, weights, [3 * (group_size // f) for f in weights], init_cfg)
         if loss_type not in CHAMFER_TYPES:
             raise ValueError(f'loss_type={loss_type!r}: must be one of {CHAMFER_TYPES}')
         self.loss_type = loss_type
         self.group_size = group_size
-        self.proj = nn.Linear(in_dim, 3 * group_size)
-        init_linears(self)
 
-    def forward(self, decoded: Tensor) -> Tensor:
-        """Predicted points (B, L, 3M), point by point, of decoded tokens (B, L, D)."""
-        return self.proj(decoded)
-
-    def to_points(self, pred: Tensor, centres: Tensor) -> Tensor:
-        """Predictions (B, L, 3M) as points (B, L, M, 3) in the frame of the centres (B, L, 3)."""
-        return pred.unflatten(-1, (-1, 3)) + centres[:, :, None]
-
-    def loss(self, pred: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
-        """Mean distance over the hidden groups of the batch.
+    def target(self, groups: Tensor, factor: int = 1) -> Tensor:
+        """What the prediction at a scale is compared with.
 
         Args:
-            pred (Tensor): Predicted points, shape (B, L, 3M).
             groups (Tensor): Points of the groups relative to their centres, then features, shape (B, L, M, 3 + F).
-            mask (Tensor): True where hidden, shape (B, L).
+            factor (int): The scale. Farthest points are sampled from the first on. Defaults to 1.
 
         Returns:
-            Tensor: A scalar, in at least float32.
+            Tensor: Points, shape (B, L, M / factor, 3).
 
         Raises:
             ValueError: If the groups are not of ``group_size`` points.
         """
         if groups.shape[2] != self.group_size:
             raise ValueError(f'group_size={self.group_size}: the groups are of {groups.shape[2]} points')
+        points = groups[..., :3]
+        if factor == 1:
+            return points
+        flat = points.flatten(0, 1)
+        kept = farthest_point_sample(flat, self.group_size // factor)
+        return gather_points(flat, kept).unflatten(0, points.shape[:2])
+
+    def to_points(self, pred: Tensor, centres: Tensor) -> Tensor:
+        """Predictions (B, L, 3M) as points (B, L, M, 3) in the frame of the centres (B, L, 3)."""
+        return pred.unflatten(-1, (-1, 3)) + centres[:, :, None]
+
+    def errors(self, pred: Tensor, targets: Tensor, factor: int) -> Tensor:
+        """Chamfer distance of each group at one scale, shape (B, L).
+
+        Args:
+            pred (Tensor): Predicted points, shape (B, L, 3M / factor).
+            targets (Tensor): The groups, see :meth:`target`.
+            factor (int): The scale.
+
+        Raises:
+            ValueError: If the groups are not of ``group_size`` points.
+        """
+        target = self.target(targets, factor)
         points = pred.unflatten(-1, (-1, 3)).flatten(0, 1)
-        distance = chamfer_loss(points, groups[..., :3].flatten(0, 1), self.loss_type)
-        hidden = mask.flatten()
-        return (distance * hidden).sum() / hidden.sum()
+        return chamfer_loss(points, target.flatten(0, 1), self.loss_type).view(pred.shape[:2])

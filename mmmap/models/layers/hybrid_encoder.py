@@ -129,6 +129,22 @@ class HybridEncoder(nn.Module):
         check_with_cp(with_cp)
         if not isinstance(local_neighbours, int) or local_neighbours < 0:
             raise ValueError(f'local_neighbours={local_neighbours!r}: must be a number of tokens, or 0 for none')
+        #: All that it was built with, by which two encoders can be compared.
+        self.settings = dict(
+            embed_dim=embed_dim,
+            layout=layout,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            d_state=d_state,
+            d_conv=d_conv,
+            expand=expand,
+            drop_path_rate=drop_path_rate,
+            norm_eps=norm_eps,
+            weight_init=weight_init,
+            with_cp=with_cp,
+            scan_backend=scan_backend,
+            local_neighbours=local_neighbours,
+        )
         self.local_neighbours = local_neighbours
         self.embed_dim = embed_dim
         self.layout = layout

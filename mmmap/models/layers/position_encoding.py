@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import MMLogger
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
@@ -68,11 +69,13 @@ class LearnedPositionEmbedding(nn.Module):
 class CoordinatePositionEncoding(nn.Module):
     """A vector for each place in space, by two linear layers on its coordinates (Point-MAE, arXiv 2203.06604).
 
+    One set of weights serves places on a plane too: the coordinates that they lack are 0.
+
     Args:
         embed_dim (int): Width C of the vectors.
         activation (type[nn.Module]): Between the layers: SiLU in the released PointMAP encoder, GELU in its decoder.
             Defaults to ``nn.GELU``.
-        num_dims (int): Dimensions D of space. Defaults to 3.
+        num_dims (int): Dimensions of space. Defaults to 3.
         hidden_dim (int): Width between the layers. Defaults to 128.
     """
 
@@ -85,5 +88,22 @@ class CoordinatePositionEncoding(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, coords: Tensor) -> Tensor:
-        """Vectors (..., C) of coordinates (..., D)."""
+        """Vectors of places.
+
+        Args:
+            coords (Tensor): Their coordinates, shape (..., D), D at most ``num_dims``.
+
+        Returns:
+            Tensor: Shape (..., C).
+
+        Raises:
+            ValueError: If the places have more dimensions than the space.
+        """
+        missing = self.fc1.in_features - coords.shape[-1]
+        if missing < 0:
+            raise ValueError(
+                f'coords of {coords.shape[-1]} dimensions: the encoding has num_dims={self.fc1.in_features}'
+            )
+        if missing:
+            coords = F.pad(coords, (0, missing))
         return self.fc2(self.act(self.fc1(coords)))

@@ -1,5 +1,6 @@
 from .ar import AR
 from .hybrid_simmim import HybridSimMIM
+from .joint_map import JointMAP
 from .map import MAP
 from .masking import BlockMasking, DiagonalMasking, RandomMasking, SequentialMasking
 from .token_pretraining import Reconstruction
@@ -10,6 +11,7 @@ __all__ = [
     'BlockMasking',
     'DiagonalMasking',
     'HybridSimMIM',
+    'JointMAP',
     'RandomMasking',
     'Reconstruction',
     'SequentialMasking',

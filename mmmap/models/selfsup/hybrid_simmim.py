@@ -16,7 +16,7 @@ class HybridSimMIM(MaskedPretraining):
     raw pixels, ``PixelReconstructionHead(loss_type='l1', norm_pix=False)``.
 
     Args:
-        backbone (dict | nn.Module): A backbone with ``tokenize``, ``encode`` and ``pos_embed``, such as
+        backbone (dict | nn.Module): A backbone with ``tokenize``, ``encode`` and ``positions``, such as
             :class:`MAPHybrid`.
         head (dict | nn.Module): Such as :class:`PixelReconstructionHead` with ``in_dim`` the backbone's width.
         masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``.
@@ -49,7 +49,7 @@ class HybridSimMIM(MaskedPretraining):
         """
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
-        hidden = self.mask_token + self.backbone.pos_embed(tokens.grid)
+        hidden = self.mask_token + self.backbone.positions(tokens.grid)
         x = torch.where(mask[..., None], hidden.to(tokens.embeddings.dtype), tokens.embeddings)
         if tokens.order is None:
             latent = in_raster_order = self.backbone.encode(x)

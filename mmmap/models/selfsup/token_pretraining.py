@@ -17,14 +17,12 @@ class Reconstruction:
 
     Attributes:
         latent (Tensor): Encoded tokens in the order of the scans, shape (B, L_encoded, C).
-        pred (Tensor): Predictions for all tokens, shape (B, L, P), in raster order for images and in sequence order for
-            points.
         mask (Tensor): True where the method predicts what it was not shown, shape (B, L).
         grid (tuple[int, int], optional): Rows and columns of the tokens; None for points.
     """
 
     latent: Tensor
-    pred: Tensor
+    _predicted: Tensor = field(repr=False)
     mask: Tensor
     grid: tuple[int, int] | None
     _targets: Tensor = field(repr=False)
@@ -32,10 +30,19 @@ class Reconstruction:
     _nothing_hidden: bool = field(default=False, repr=False)
     _coords: Tensor | None = field(default=None, repr=False)
 
+    @property
+    def pred(self) -> Tensor:
+        """Predictions at full resolution for all tokens, (B, L, P), in raster order (points: in sequence order)."""
+        return self._head.full_resolution(self._predicted)
+
+    def losses(self) -> dict[str, Tensor]:
+        """:meth:`loss` and, where the head has several scales, the mean error at each of them, ``scale_FACTOR``."""
+        mask = torch.ones_like(self.mask) if self._nothing_hidden else self.mask
+        return self._head.losses(self._predicted, self._targets, mask)
+
     def loss(self) -> Tensor:
         """The pretraining loss, a scalar: over the masked tokens, or over all where the method hides none."""
-        mask = torch.ones_like(self.mask) if self._nothing_hidden else self.mask
-        return self._head.loss(self.pred, self._targets, mask)
+        return self.losses()['loss']
 
     def images(self) -> Tensor:
         """The predictions as images in the scale of the inputs, shape (B, c, H, W).
@@ -122,9 +129,9 @@ class TokenPretraining(BaseSelfSupervisor):
             data_samples (list, optional): Not used.
 
         Returns:
-            dict[str, Tensor]: The scalar ``loss``.
+            dict[str, Tensor]: What :meth:`Reconstruction.losses` gives.
         """
-        return dict(loss=self.reconstruct(inputs).loss())
+        return self.reconstruct(inputs).losses()
 
 
 class MaskedPretraining(TokenPretraining):

@@ -224,6 +224,26 @@ def test_layer_decay_of_mmpretrain(build_map):
     assert groups['backbone.encoder.blocks.3.attn.qkv.weight']['weight_decay'] == 0.05
 
 
+def test_positions_made_of_coordinates(build_backbone):
+    model = build_backbone(pos_embed='coordinates', out_type='featmap', num_registers=0)
+    images = torch.randn(2, 3, 32, 64)
+    # The centres of two rows and four columns in a square around the origin, on the plane z = 0.
+    centres = [[row, column, 0] for row in (-0.5, 0.5) for column in (-0.75, -0.25, 0.25, 0.75)]
+    tokens = model.tokenize(images)
+    embedded = model.patch_embed(images).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(tokens.embeddings, embedded + model.pos_embed(torch.tensor(centres)))
+    # Another size, and none is stored.
+    (out,) = model(images)
+    out.sum().backward()
+    assert out.shape == (2, 32, 2, 4)
+    assert all(p.grad is not None for p in model.parameters())
+    assert {name for name in model.state_dict() if name.startswith('pos_embed')} == {
+        f'pos_embed.{layer}.{kind}' for layer in ('fc1', 'fc2') for kind in ('weight', 'bias')
+    }
+    assert model.get_layer_depth('backbone.pos_embed.fc1.weight', 'backbone.') == (0, 6)
+    assert model.half().tokenize(images.half()).embeddings.dtype == torch.half
+
+
 # Wrong input
 
 
@@ -233,6 +253,8 @@ def test_layer_decay_of_mmpretrain(build_map):
         (dict(num_register=12), TypeError, 'num_register'),
         (dict(arch='bas'), ValueError, "arch='bas'"),
         (dict(img_size=70), ValueError, '70x70'),
+        (dict(pos_embed='coordinate'), ValueError, "pos_embed='coordinate'"),
+        (dict(pos_embed='coordinates', img_size=70), ValueError, '70x70'),
         (dict(img_size=(64, 64, 3)), ValueError, 'img_size'),
         (dict(img_size=0), ValueError, 'img_size=0'),
         (dict(out_type='cls_token'), ValueError, "out_type='cls_token'"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmmap.models.layers import LearnedPositionEmbedding
+from mmmap.models.layers import CoordinatePositionEncoding, LearnedPositionEmbedding
 
 
 @pytest.mark.parametrize('name', ['8to14', '14to12', '14to24'])
@@ -77,3 +77,16 @@ def test_another_width_or_form_is_an_error(shape):
 def test_wrong_grids_are_named(grid):
     with pytest.raises(ValueError, match='grid='):
         LearnedPositionEmbedding(grid, 8)
+
+
+def test_one_encoding_serves_a_plane_and_space():
+    encoding = CoordinatePositionEncoding(8)
+    plane = torch.randn(2, 5, 2)
+    space = torch.cat([plane, torch.zeros(2, 5, 1)], dim=-1)
+    assert torch.equal(encoding(plane), encoding(space))
+    assert not torch.allclose(encoding(plane), encoding(space + torch.tensor([0, 0, 1.0])))
+    encoding(plane).sum().backward()
+    gradient = encoding.fc1.weight.grad.abs().sum(dim=0)
+    assert (gradient[:2] > 0).all() and gradient[2] == 0
+    with pytest.raises(ValueError, match='coords of 3 dimensions: the encoding has num_dims=2'):
+        CoordinatePositionEncoding(8, num_dims=2)(space)

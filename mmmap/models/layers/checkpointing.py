@@ -1,0 +1,39 @@
+"""Blocks whose inner activations are computed again in the backward pass, to save memory."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+# What takes long beside the memory of its outputs, by a part of the operator's name: scans, attention.
+_KEPT = ('mmmap.bidirectional_scan', 'mmmap.selective_scan', 'scaled_dot_product', 'flex_attention')
+
+
+def _policy(_context: object, operator: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
+    kept = any(part in str(operator) for part in _KEPT)
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def check_with_cp(with_cp: bool | str) -> None:
+    """Raise a ValueError that names the argument unless it is one that :func:`run_block` takes."""
+    if with_cp not in (False, True, 'selective'):
+        raise ValueError(f"with_cp={with_cp!r}: must be True, False or 'selective'")
+
+
+def run_block(block: nn.Module, with_cp: bool | str, *args: object) -> Tensor | tuple[Tensor, ...]:
+    """Call a block; in its backward pass it is computed once more if wanted.
+
+    Args:
+        block (nn.Module): What to call.
+        with_cp (bool | str): False keeps all that the backward pass needs. True keeps the block's inputs alone.
+            'selective' also keeps what scans and attention gave, and computes norms, projections, convolutions and MLPs
+            once more.
+        *args: For the block.
+    """
+    if not with_cp or not torch.is_grad_enabled():
+        return block(*args)
+    if with_cp == 'selective':
+        contexts = partial(create_selective_checkpoint_contexts, _policy)
+        return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
+    return checkpoint(block, *args, use_reentrant=False)
