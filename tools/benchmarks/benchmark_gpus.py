@@ -136,7 +136,8 @@ def main() -> None:
     for model in args.models:
         for gpus in args.gpus:
             rows.append(model | dict(gpus=gpus) | launch(model, gpus, args))
-            print(f'{model["model"]}, {model["wrapper"]}, {gpus}: {rows[-1]["images/s"]:.0f} images/s', flush=True)
+            speed, losses = rows[-1]['images/s'], rows[-1]['losses']
+            print(f'{model["model"]}, {model["wrapper"]}, {gpus}: {speed:.0f} images/s, losses {losses}', flush=True)
     compare(rows)
     print(format_table(rows, COLUMNS))
     write_report(args, dict(machine=machine, rows=rows), lambda figure: draw(rows, figure))

@@ -9,8 +9,10 @@ SMALL = ['--device', 'cpu', '--steps', 1, '--runs', 1, '--check-steps', 2, '--ch
 
 
 def test_two_processes_lose_what_one_does(run_tool, tiny_map, tmp_path, capsys):
+    config = tmp_path / 'dropping.py'
+    config.write_text(f'_base_ = {str(tiny_map)!r}\nmodel = dict(backbone=dict(drop_path_rate=0.9))\n')
     files = ['--json', tmp_path / 'x.json', '--plot', tmp_path / 'x.png']
-    run_tool('benchmarks/benchmark_gpus.py', *SMALL, '--gpus', 1, 2, '--models', f'{tiny_map}:fsdp:2', *files)
+    run_tool('benchmarks/benchmark_gpus.py', *SMALL, '--gpus', 1, 2, '--models', f'{config}:fsdp:2', *files)
     printed, rows = capsys.readouterr().out, json.loads(files[1].read_text())['rows']
     assert [row['gpus'] for row in rows] == [1, 2]
     assert rows[1]['losses'] == pytest.approx(rows[0]['losses'], rel=1e-5)

@@ -101,6 +101,7 @@ def test_scan_check(monkeypatch):
     summary = scan.summarise(rows)
     assert summary[0]['passed'] == 'NO' and summary[0]['worst'] == 'B at L = 7'
     assert scan.relative_error(torch.tensor([float('nan')]), torch.ones(1)) == float('inf')
+    assert scan.relative_error(torch.tensor([3e-8]), torch.zeros(1)) == pytest.approx(3e-8)
 
 
 def test_scan_with_flips_is_ours():

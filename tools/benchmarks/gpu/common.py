@@ -132,9 +132,10 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """Norm of the difference over the norm of what is exact; infinite where it is not a number."""
+    """Norm of the difference over the norm of what is exact, unless that is 0; infinite where it is not a number."""
     exact = exact.double()
-    error = ((found.double() - exact).norm() / exact.norm().clamp_min(1e-300)).item()
+    norm = exact.norm()
+    error = ((found.double() - exact).norm() / torch.where(norm > 0, norm, 1.0)).item()
     return error if error == error else float('inf')
 
 

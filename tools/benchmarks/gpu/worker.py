@@ -69,7 +69,7 @@ def shared_losses(spec: dict, device: torch.device) -> list[float]:
     cfg = model_config(spec['model'])
     generator = torch.Generator().manual_seed(spec['seed'])
     torch.manual_seed(spec['seed'])
-    model = MODELS.build(cfg.model).train()
+    model = MODELS.build(cfg.model).eval()  # Stochastic depth would draw other samples in each process.
     size, patch = model.backbone.img_size, model.backbone.patch_size
     tokens = (size[0] // patch) * (size[1] // patch)
     images = torch.randn(spec['check_batch'], model.backbone.in_channels, *size, generator=generator)
