@@ -40,12 +40,13 @@ def seed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def default_scope() -> Iterator[None]:
-    """No test's default scope outlives it: a run sets one for the whole process."""
-    before = dict(DefaultScope._instance_dict)
+def no_traces() -> Iterator[None]:
+    """No test's default scope and message hub outlive it: a run sets them for the whole process."""
+    before = [(cls, dict(cls._instance_dict)) for cls in (DefaultScope, MessageHub)]
     yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    for cls, instances in before:
+        cls._instance_dict.clear()
+        cls._instance_dict.update(instances)
 
 
 @pytest.fixture
