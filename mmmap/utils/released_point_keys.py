@@ -11,12 +11,12 @@ _STATE = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 #: Released names (as patterns), without ``MAE_encoder.``, and ours. ``<list i>`` is the place of a block of a
 #: released list in our one list, ``[0]`` and ``[1]`` are the directions of a parameter that holds both.
 _ENCODER_RULES = [
-    (rf'encoder\.first_conv\.1\.{_STATE}', r'backbone.group_embed.norm1.\1'),
-    (rf'encoder\.second_conv\.1\.{_STATE}', r'backbone.group_embed.norm2.\1'),
-    (r'encoder\.first_conv\.0\.(weight|bias)', r'backbone.group_embed.fc1.\1'),
-    (r'encoder\.first_conv\.3\.(weight|bias)', r'backbone.group_embed.fc2.\1'),
-    (r'encoder\.second_conv\.0\.(weight|bias)', r'backbone.group_embed.fc_group.\1'),
-    (r'encoder\.second_conv\.3\.(weight|bias)', r'backbone.group_embed.fc3.\1'),
+    (rf'encoder\.first_conv\.1\.{_STATE}', r'backbone.tokenizer.norm1.\1'),
+    (rf'encoder\.second_conv\.1\.{_STATE}', r'backbone.tokenizer.norm2.\1'),
+    (r'encoder\.first_conv\.0\.(weight|bias)', r'backbone.tokenizer.fc1.\1'),
+    (r'encoder\.first_conv\.3\.(weight|bias)', r'backbone.tokenizer.fc2.\1'),
+    (r'encoder\.second_conv\.0\.(weight|bias)', r'backbone.tokenizer.fc_group.\1'),
+    (r'encoder\.second_conv\.3\.(weight|bias)', r'backbone.tokenizer.fc3.\1'),
     (r'pos_embed\.0\.(weight|bias)', r'backbone.pos_embed.fc1.\1'),
     (r'pos_embed\.2\.(weight|bias)', r'backbone.pos_embed.fc2.\1'),
     (r'blocks\.(blocks\w*)\.(\d+)\.norm1\.(weight|bias)', r'<\1 \2>.local.norm.\3'),
@@ -120,9 +120,9 @@ def _values(name: str, value: Tensor) -> dict[str, Tensor]:
         return {name: value.flatten()}
     if 'mixer.conv_weight' in name:
         return {name: value.squeeze(1)}  # The depthwise convolution's one input channel.
-    if name == 'backbone.group_embed.fc_group.weight':
+    if name == 'backbone.tokenizer.fc_group.weight':
         group, point = value.squeeze(-1).chunk(2, dim=1)
         return {name: group.clone(), name.replace('fc_group', 'fc_point'): point.clone()}
-    if value.ndim == 3 and 'token' not in name and 'cls_' not in name:
+    if value.ndim == 3 and '_token' not in name and 'cls_' not in name:
         value = torch.squeeze(value, -1)  # A convolution over single points.
     return {name: value}

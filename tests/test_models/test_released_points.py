@@ -67,7 +67,7 @@ def test_groups(released):
     centres, groups = group_points(released.points, config['num_group'], config['group_size'])
     assert np.array_equal(centres.numpy(), released.values['in/center'])
     assert np.array_equal(groups.numpy(), released.values['in/neighborhood'])
-    centres, groups = released.model.backbone.group(released.points)
+    centres, groups = released.model.backbone.tokenizer.group(released.points)
     assert np.array_equal(centres.numpy(), released.values['in/center'])
 
 

@@ -12,15 +12,12 @@ from mmmap.registry import MODELS
 
 from ..layers import (
     CoordinatePositionEncoding,
-    GroupEmbedding,
     HybridEncoder,
-    PointSerialization,
+    PointTokenizer,
     ReleasedPointEncoder,
     Tokens,
-    group_points,
     init_linears,
 )
-from ..layers.point_grouping import smallest_point
 from .hybrid import HybridBackbone, resolve_arch
 
 #: 'small' is the released size.
@@ -99,7 +96,7 @@ class PointMAPHybrid(HybridBackbone):
 
     archs = POINT_ARCHS
     encode_with = ('coords',)
-    embedding_names = ('group_embed', 'pos_embed', 'cls_token', 'cls_pos_embed')
+    embedding_names = ('tokenizer', 'pos_embed', 'cls_token', 'cls_pos_embed')
 
     def __init__(
         self,
@@ -124,27 +121,10 @@ class PointMAPHybrid(HybridBackbone):
         settings = resolve_arch(arch, POINT_ARCHS, ARCH_OPTIONS)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
-        for name, value, least in (
-            ('num_groups', num_groups, 1),
-            ('group_size', group_size, 1),
-            ('in_channels', in_channels, 3),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f'{name}={value!r}: must be an integer of at least {least}')
-        if region_size is None:
-            region_size = default_region_size(num_groups)
-        if not isinstance(region_size, int) or region_size < 1 or num_groups % region_size:
-            raise ValueError(f'region_size={region_size!r}: must divide num_groups={num_groups}')
         self.out_type = out_type
-        self.num_groups = num_groups
-        self.group_size = group_size
         self.in_channels = in_channels
-        self.region_size = region_size
         self.embed_dim = settings['embed_dim']
         self.released = released
-        if serialization is None and not released:
-            serialization = 'hilbert'
-        self.serialization = None if serialization is None else PointSerialization(serialization)
         if released is None:
             build = HybridEncoder
         else:
@@ -159,9 +139,18 @@ class PointMAPHybrid(HybridBackbone):
             local_neighbours=local_neighbours,
         )
         self._set_encoder(encoder, out_indices, frozen_stages)
-        self.group_embed = GroupEmbedding(in_channels, self.embed_dim)
+        if serialization is None and not released:
+            serialization = 'hilbert'
+        self.tokenizer = PointTokenizer(
+            in_channels, self.embed_dim, num_groups, group_size, serialization, bool(released)
+        )
+        if region_size is None:
+            region_size = default_region_size(num_groups)
+        if not isinstance(region_size, int) or region_size < 1 or num_groups % region_size:
+            raise ValueError(f'region_size={region_size!r}: must divide num_groups={num_groups}')
+        self.region_size = region_size
         self.pos_embed = CoordinatePositionEncoding(self.embed_dim, nn.SiLU)
-        init_linears(self.group_embed)
+        init_linears(self.tokenizer)
         init_linears(self.pos_embed)
         if out_type == 'cls_max_mean':
             self.cls_token = nn.Parameter(torch.empty(1, 1, self.embed_dim))
@@ -170,39 +159,6 @@ class PointMAPHybrid(HybridBackbone):
             nn.init.trunc_normal_(self.cls_pos_embed, std=0.02)
         self._freeze_unused()
         self._freeze()
-
-    def _check_inputs(self, inputs: Tensor) -> None:
-        expected = f'(B, N, {self.in_channels})'
-        if not isinstance(inputs, Tensor):
-            raise TypeError(f'inputs are a {type(inputs).__name__}, not a tensor {expected}: clouds of one size stack')
-        if inputs.ndim != 3 or inputs.shape[2] != self.in_channels:
-            raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected {expected}')
-        for name in ('num_groups', 'group_size'):
-            if inputs.shape[1] < getattr(self, name):
-                raise ValueError(f'{name}={getattr(self, name)}: the clouds have {inputs.shape[1]} points only')
-
-    def group(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut clouds into groups in the order of the sequence.
-
-        Args:
-            inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
-
-        Returns:
-            tuple[Tensor, Tensor]: Centres (B, G, 3) and groups (B, G, M, in_channels), see
-            :func:`~mmmap.models.layers.group_points`.
-
-        Raises:
-            TypeError: If the inputs are not one tensor.
-            ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
-        """
-        self._check_inputs(inputs)
-        start = 0 if self.released else smallest_point(inputs[..., :3])
-        centres, groups = group_points(inputs, self.num_groups, self.group_size, start, bool(self.released))
-        if self.serialization is None:
-            return centres, groups
-        order = self.serialization.order(centres)
-        clouds = torch.arange(len(order), device=order.device)[:, None]
-        return centres[clouds, order], groups[clouds, order]
 
     def tokenize(self, inputs: Tensor) -> Tokens:
         """Embed the groups of a batch of clouds and add their positions.
@@ -214,15 +170,15 @@ class PointMAPHybrid(HybridBackbone):
             Tokens: The tokens in the order in which the encoder reads them, their regions and their groups.
 
         Raises:
-            TypeError: See :meth:`group`.
-            ValueError: See :meth:`group`.
+            TypeError: See :meth:`~mmmap.models.layers.PointTokenizer.group`.
+            ValueError: See :meth:`~mmmap.models.layers.PointTokenizer.group`.
         """
-        return self.embed(*self.group(inputs))
+        return self.embed(*self.tokenizer.group(inputs))
 
     def embed(self, centres: Tensor, groups: Tensor) -> Tokens:
         """Tokens of the centres (B, G, 3) and groups (B, G, M, in_channels)."""
         regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
-        embeddings, positions = self.group_embed(groups), self.pos_embed(centres)
+        embeddings, positions = self.tokenizer(groups), self.pos_embed(centres)
         if self.released:
             return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups, positions=positions)
         return Tokens(embeddings + positions, centres, regions, None, self.region_size, groups=groups)

@@ -2,7 +2,7 @@ from .grid_windows import GridWindows
 from .hybrid_encoder import HybridEncoder, MambaBlock
 from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
-from .point_grouping import GroupEmbedding, group_points
+from .point_grouping import PointTokenizer, group_points
 from .position_encoding import CoordinatePositionEncoding, LearnedPositionEmbedding
 from .released_point_encoder import ReleasedPointEncoder
 from .serialization import GridSerialization, PointSerialization, Tokens, grid_coords, register_order
@@ -14,13 +14,13 @@ __all__ = [
     'DecoderBlock',
     'GridSerialization',
     'GridWindows',
-    'GroupEmbedding',
     'HybridEncoder',
     'LearnedPositionEmbedding',
     'LocalAggregation',
     'MambaBlock',
     'MambaMixer',
     'PointSerialization',
+    'PointTokenizer',
     'ReleasedPointEncoder',
     'Tokens',
     'TransformerBlock',

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from mmmap.ops import farthest_point_sample, gather_points, knn
 
+from .serialization import PointSerialization
+
 #: Widths of the shared layers: of the first two, and of what group and point are joined in.
 HIDDEN_DIMS = (128, 256, 512)
 
@@ -54,19 +56,49 @@ def group_points(
     return centres, groups - offset[:, :, None]
 
 
-class GroupEmbedding(nn.Module):
-    """A token for each group by a small PointNet (arXiv 1612.00593), as in Point-MAE (arXiv 2203.06604).
+class PointTokenizer(nn.Module):
+    """Cuts clouds into groups and makes a token of each by a small PointNet, as in Point-MAE (arXiv 2203.06604).
 
-    Two layers on each point, the maximum over the group, two layers on each point beside that maximum, and the maximum
-    again. In training, batch norms share their statistics among the points of a batch.
+    The PointNet (arXiv 1612.00593) has two layers on each point, the maximum over the group, two layers on each point
+    beside that maximum, and the maximum again. In training, batch norms share their statistics among the points of a
+    batch.
 
     Args:
-        in_channels (int): Coordinates and features 3 + F of a point.
+        in_channels (int): Coordinates and features (colours, normals, intensity ...) 3 + F of a point.
         embed_dim (int): Token width C.
+        num_groups (int): Groups G.
+        group_size (int): Points M of a group.
+        serialization (str | dict, optional): The order of the groups, see :class:`PointSerialization`. None is that in
+            which their centres are picked. Defaults to None.
+        released (bool): As the released PointMAP code: the first centre is the first point instead of the one that
+            comes first by its coordinates, and no centre is at the origin. Defaults to False.
+
+    Raises:
+        ValueError: If a number is too small, or the serialization unknown.
     """
 
-    def __init__(self, in_channels: int, embed_dim: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dim: int,
+        num_groups: int,
+        group_size: int,
+        serialization: str | dict | None = None,
+        released: bool = False,
+    ) -> None:
         super().__init__()
+        for name, value, least in (
+            ('num_groups', num_groups, 1),
+            ('group_size', group_size, 1),
+            ('in_channels', in_channels, 3),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f'{name}={value!r}: must be an integer of at least {least}')
+        self.in_channels = in_channels
+        self.num_groups = num_groups
+        self.group_size = group_size
+        self.serialization = None if serialization is None else PointSerialization(serialization)
+        self.released = released
         first, second, joint = HIDDEN_DIMS
         self.fc1 = nn.Linear(in_channels, first)
         self.norm1 = nn.BatchNorm1d(first)
@@ -76,6 +108,38 @@ class GroupEmbedding(nn.Module):
         self.fc_point = nn.Linear(second, joint, bias=False)
         self.norm2 = nn.BatchNorm1d(joint)
         self.fc3 = nn.Linear(joint, embed_dim)
+
+    def _check(self, points: Tensor) -> None:
+        expected = f'(B, N, {self.in_channels})'
+        if not isinstance(points, Tensor):
+            raise TypeError(f'inputs are a {type(points).__name__}, not a tensor {expected}: clouds of one size stack')
+        if points.ndim != 3 or points.shape[2] != self.in_channels:
+            raise ValueError(f'inputs of shape {tuple(points.shape)}: expected {expected}')
+        for name in ('num_groups', 'group_size'):
+            if points.shape[1] < getattr(self, name):
+                raise ValueError(f'{name}={getattr(self, name)}: the clouds have {points.shape[1]} points only')
+
+    def group(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut clouds into groups in the order of the sequence.
+
+        Args:
+            points (Tensor): Coordinates, then features, shape (B, N, in_channels).
+
+        Returns:
+            tuple[Tensor, Tensor]: Centres (B, G, 3) and groups (B, G, M, in_channels), see :func:`group_points`.
+
+        Raises:
+            TypeError: If the points are not one tensor.
+            ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
+        """
+        self._check(points)
+        start = 0 if self.released else smallest_point(points[..., :3])
+        centres, groups = group_points(points, self.num_groups, self.group_size, start, self.released)
+        if self.serialization is None:
+            return centres, groups
+        order = self.serialization.order(centres)
+        clouds = torch.arange(len(order), device=order.device)[:, None]
+        return centres[clouds, order], groups[clouds, order]
 
     def forward(self, groups: Tensor) -> Tensor:
         """Tokens (B, G, C) of groups (B, G, M, 3 + F)."""

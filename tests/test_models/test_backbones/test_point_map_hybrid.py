@@ -74,7 +74,7 @@ def test_layer_depths_and_frozen_stages():
         expected = 5 if name.startswith('encoder.norm') else int(name.split('.')[2]) + 1 if first == 'encoder' else 0
         assert depth == expected
     model.train()
-    assert not model.group_embed.training
+    assert not model.tokenizer.training
     trained = {depths[name][0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {3, 4, 5}
 

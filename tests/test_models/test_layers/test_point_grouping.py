@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from mmmap.models.layers import GroupEmbedding, group_points
+from mmmap.models.layers import PointTokenizer, group_points
 from mmmap.models.layers.point_grouping import smallest_point
 
 
@@ -26,7 +26,7 @@ def test_groups_are_the_points_nearest_to_the_centres():
 
 
 def test_a_token_is_that_of_a_small_pointnet():
-    embedding = GroupEmbedding(4, 8)
+    embedding = PointTokenizer(4, 8, num_groups=3, group_size=5)
     for norm in (embedding.norm1, embedding.norm2):
         norm.running_mean.uniform_(-1, 1)
         norm.running_var.uniform_(0.5, 2)

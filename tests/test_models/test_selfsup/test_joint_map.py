@@ -147,7 +147,7 @@ def test_layer_decay_knows_both_parts_and_no_parameter_twice():
     rates = {name: group['lr'] for group in groups for name in group['param_names']}
     assert sum(len(group['params']) for group in groups) == len(rates)
     assert set(rates) == {name for name, _ in model.named_parameters()}
-    assert rates['image.backbone.patch_embed.weight'] == rates['points.backbone.group_embed.fc1.weight'] == 0.5**5
+    assert rates['image.backbone.patch_embed.weight'] == rates['points.backbone.tokenizer.fc1.weight'] == 0.5**5
     assert rates['image.backbone.pos_embed.fc1.weight'] == 0.5**5
     assert rates['image.backbone.encoder.blocks.3.attn.qkv.weight'] == 0.5
     assert rates['points.neck.embed.weight'] == rates['image.head.proj.weight'] == 1

@@ -69,7 +69,7 @@ def test_the_stored_config_rebuilds_a_pretrained_model(files, pretrained, scope)
         model = build(files.dst)
     assert isinstance(model, MAP)
     backbone = model.backbone
-    assert (backbone.released, backbone.num_groups, backbone.group_size) == ('v2', 16, 8)
+    assert (backbone.released, backbone.tokenizer.num_groups, backbone.tokenizer.group_size) == ('v2', 16, 8)
     assert (backbone.encoder.layout, backbone.encoder.local_neighbours) == ('MMMT', 8)
     assert [block.attn.num_heads for block in model.neck.blocks] == [6] * 4
     assert model.head.loss_type == 'l1'
@@ -85,7 +85,7 @@ def test_the_stored_config_rebuilds_a_classifier(files, classifier, scope):
         model = build(files.dst)
     assert isinstance(model, ImageClassifier)
     backbone = model.backbone
-    assert (backbone.released, backbone.num_groups, backbone.group_size) == ('v4', 64, 16)
+    assert (backbone.released, backbone.tokenizer.num_groups, backbone.tokenizer.group_size) == ('v4', 64, 16)
     assert backbone.encoder.local_neighbours == 4
     assert model(torch.randn(2, 100, 3), mode='tensor').shape == (2, 7)
 
@@ -137,7 +137,7 @@ def test_an_unknown_key_is_named(files, pretrained, key):
     [
         ('mask_token', 'neck.mask_token'),
         ('MAE_encoder.encoder.first_conv.0.weight', 'MAE_encoder.encoder.first_conv.0.weight'),
-        ('MAE_encoder.encoder.first_conv.1.running_var', 'backbone.group_embed.norm1.running_var'),
+        ('MAE_encoder.encoder.first_conv.1.running_var', 'backbone.tokenizer.norm1.running_var'),
         ('MAE_encoder.blocks.blocks.0.mixer.A_log', 'MAE_encoder.blocks.blocks.0.mixer.A_log'),
         ('MAE_encoder.blocks.blocks.1.mixer.D_b', 'backbone.encoder.blocks.1.mixer.D[1] missing'),
         ('MAE_encoder.blocks.blocks_vit.0.mixer.mlp.fc1.weight', 'blocks_vit.0.mixer.mlp.fc1.weight'),
@@ -176,7 +176,7 @@ def test_command_line(files, pretrained, monkeypatch, capsys):
     )
     assert converter.main() == 0
     model = build(files.dst)
-    assert (model.backbone.released, model.backbone.num_groups, model.head.loss_type) == ('v2', 25, 'l1')
+    assert (model.backbone.released, model.backbone.tokenizer.num_groups, model.head.loss_type) == ('v2', 25, 'l1')
     monkeypatch.setattr(sys, 'argv', ['x', files.src, files.dst, '--group-size', '9'])
     assert converter.main() == 1
     (line,) = capsys.readouterr().err.splitlines()
