@@ -41,12 +41,16 @@ def seed() -> None:
 
 @pytest.fixture(autouse=True)
 def no_traces() -> Iterator[None]:
-    """No test's default scope and message hub outlive it: a run sets them for the whole process."""
-    before = [(cls, dict(cls._instance_dict)) for cls in (DefaultScope, MessageHub)]
+    """Each test starts and ends without a default scope and a message hub: a run, one of a module's fixture too, sets
+    them for the whole process."""
+
+    def clear() -> None:
+        for cls in (DefaultScope, MessageHub):
+            cls._instance_dict.clear()
+
+    clear()
     yield
-    for cls, instances in before:
-        cls._instance_dict.clear()
-        cls._instance_dict.update(instances)
+    clear()
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ class _StepGenerators:
         self._call = self._call + 1 if iteration == self._iteration else 0
         self._iteration = iteration
         key = (hub.get_info('seed') or 0, iteration, self._call)
-        return self._seeded(torch.device('cpu'), *key), self._seeded(device, *key, 1 + get_rank())
+        # What only counts shapes and work draws nothing, and has no generators.
+        own = None if device.type == 'meta' else self._seeded(device, *key, 1 + get_rank())
+        return self._seeded(torch.device('cpu'), *key), own
 
     @staticmethod
     def _seeded(device: torch.device, *key: int) -> torch.Generator:

@@ -14,10 +14,9 @@ from mmmap.registry import MODELS
 STRATEGIES = (RandomMasking, SequentialMasking, DiagonalMasking)
 
 
-def tokens(batch: int = 3, grid: tuple[int, int] = (4, 4)) -> Tokens:
-    return Tokens(
-        torch.zeros(batch, grid[0] * grid[1], 2), grid_coords(grid), GridSerialization('row').regions(grid), grid
-    )
+def tokens(batch: int = 3, grid: tuple[int, int] = (4, 4), device: str = 'cpu') -> Tokens:
+    embeddings = torch.zeros(batch, grid[0] * grid[1], 2, device=device)
+    return Tokens(embeddings, grid_coords(grid).to(device), GridSerialization('row').regions(grid), grid)
 
 
 @pytest.fixture
@@ -173,6 +172,13 @@ def test_a_run_leaves_the_default_generator_alone(message_hub):
     state = torch.get_rng_state()
     RandomMasking((0.3, 0.7))(tokens())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize('strategy', STRATEGIES)
+def test_within_a_run_shapes_can_be_counted(message_hub, strategy):
+    """Counting a model's work on the meta device must also work where a run has set its iteration."""
+    mask, num_masked = strategy(0.5)(tokens(device='meta'))
+    assert (mask.device.type, mask.shape, num_masked) == ('meta', (3, 16), 8)
 
 
 def test_outside_a_run_the_default_generator_decides(message_hub):
