@@ -66,13 +66,13 @@ class _Scan:
         self.around, self.kernels, self.gradients = triton_layout, triton_scan, triton_scan_backward
         self.both = isinstance(inputs, BidirectionalInputs)
         if self.both:
-            u, delta, A, B, C, D, z, bias, softplus = inputs
+            u, delta, A, B, C, D, _, bias, softplus = inputs
             reverse = False
             B, C = B.unsqueeze(2), C.unsqueeze(2)
         else:
-            u, delta, A, B, C, D, z, bias, softplus, reverse = inputs
+            u, delta, A, B, C, D, _, bias, softplus, reverse = inputs
             u, delta, B, C = (x.unsqueeze(1) for x in (u, delta, B, C))
-        self.u, self.delta, self.B, self.C, self.z = u, delta, B, C, z
+        self.u, self.delta, self.B, self.C = u, delta, B, C
         self.A, self.D, self.bias = _plain(A), _plain(D), _plain(bias)
         self.batch, self.directions, self.channels, self.length = u.shape
         self.groups, self.states = B.shape[2:4]
@@ -106,26 +106,28 @@ class _Scan:
         sizes = (self.length, self.channels, group, blocks, self.chunks, size, self.reverse, self.rows, 1)
         return (programs, segments), sizes, blocks
 
-    def pack(self, steps_last: bool) -> tuple[Tensor, Tensor]:
-        """The weights as the kernels read them."""
+    def by_chunks(self, *shape: int) -> Tensor:
+        """Empty memory for the weights that go in and out, those of a chunk and state side by side."""
+        return self.empty(*shape, self.rows, self.groups, self.chunks, self.states, 2, self.tuning.chunk)
+
+    def pack(self, B: Tensor, C: Tensor, chunk: int) -> None:
+        """Put the weights into ``B`` and ``C`` as the kernels read them, for ``chunk`` see :func:`pack_kernel`."""
         steps = self.chunks * self.tuning.chunk
-        shape = (self.states, steps) if steps_last else (steps, self.padded)
-        B, C = (self.empty(self.rows, self.groups, *shape) for _ in range(2))
         with _guard(self.u):
             self.around.pack_kernel[self.spans(steps)](
                 self.B, self.C, B, C, *self.B.stride(), *self.C.stride(), self.length, steps, self.groups, self.reverse,
-                STEPS_LAST=steps_last, **self.weight_options,
+                T=chunk, **self.weight_options,
             )  # fmt: skip
-        return B, C
 
-    def unpack(self, part_B: Tensor, part_C: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of partial gradients ``(blocks, rows, groups, states, steps)``, like the weights."""
-        steps, blocks = part_B.shape[-1], part_B.shape[0]
+    def unpack(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of partial gradients, of shape ``(blocks, *by_chunks().shape)``, like the weights."""
+        part_B, part_C = parts.unbind(-2)
         dB, dC = torch.empty_like(self.B), torch.empty_like(self.C)
+        steps = self.chunks * self.tuning.chunk
         with _guard(self.u):
             self.around.unpack_kernel[self.spans(steps)](
                 part_B, part_C, dB, dC, *dB.stride(), *dC.stride(), self.length, steps, self.groups, self.reverse,
-                blocks, part_B[0].numel(), **self.weight_options,
+                len(parts), parts[0].numel(), T=self.tuning.chunk, **self.weight_options,
             )  # fmt: skip
         return dB, dC
 
@@ -157,7 +159,8 @@ class _Scan:
         """Fill ``out``, laid out like ``u``; the last states and the kept ones."""
         block = self.tuning.forward
         grid, sizes, _ = self.plan(block)
-        B, C = self.pack(steps_last=False)
+        B, C = (self.empty(self.rows, self.groups, self.chunks * self.tuning.chunk, self.padded) for _ in range(2))
+        self.pack(B, C, 0)
         last = self.empty(self.rows, self.channels, self.states) if want_last else None
         saved = self.u.new_empty(self.saved_shape(self.u, self.B) if save else 0, dtype=self.saved_dtype)
         with _guard(self.u):
@@ -173,18 +176,18 @@ class _Scan:
         return last, saved
 
     def backward(
-        self, dout: Tensor, dlast: Tensor | None, saved: Tensor, want_dz: bool, scale: float
+        self, dout: Tensor, z: Tensor | None, dlast: Tensor | None, saved: Tensor, want_dz: bool, scale: float
     ) -> tuple[Tensor | None, ...]:
         """Gradients of u, delta, A, B, C, D, z (if wanted) and bias; shapes with directions and groups."""
-        u, delta, z, rows = self.u, self.delta, self.z, self.rows
+        u, delta, rows = self.u, self.delta, self.rows
         block = self.tuning.backward
         grid, sizes, blocks = self.plan(block)
         segments = grid[1]
         du, ddelta = (torch.empty_like(x) for x in (u, delta))
         dz = torch.empty_like(z) if want_dz else None
         dA = self.empty(segments, rows, self.states, self.channels)
-        B, C = self.pack(steps_last=True)
-        part_B, part_C = (self.empty(blocks, *x.shape) for x in (B, C))
+        weights, parts = self.by_chunks(), self.by_chunks(blocks)
+        self.pack(*weights.unbind(-2), self.tuning.chunk)
         dD, dbias = (None if x is None else self.empty(segments, rows, self.channels) for x in (self.D, self.bias))
         with _guard(u):
             if segments > 1:
@@ -196,15 +199,15 @@ class _Scan:
                 if dlast is not None:
                     carry[0].copy_(dlast.transpose(1, 2))
             self.gradients.backward_kernel[grid](
-                dout, u, delta, self.A, B, C, self.D, z, self.bias, saved, carry,
-                du, ddelta, dA, part_B, part_C, dD, dz, dbias,
+                dout, u, delta, self.A, weights, self.D, z, self.bias, saved, carry,
+                du, ddelta, dA, parts, dD, dz, dbias,
                 *dout.stride(), *u.stride(), *delta.stride(), *_strides(z, 3),
                 *du.stride(), *ddelta.stride(), *_strides(dz, 3), *sizes,
                 scale, HAS_D=self.D is not None, HAS_Z=z is not None, HAS_DZ=want_dz,
                 HAS_CARRY=segments > 1 or dlast is not None, **block.launch(), **self.options,
             )  # fmt: skip
         dA = self._over_batch(dA).transpose(1, 2)
-        return du, ddelta, dA, *self.unpack(part_B, part_C), self._over_batch(dD), dz, self._over_batch(dbias)
+        return du, ddelta, dA, *self.unpack(parts), self._over_batch(dD), dz, self._over_batch(dbias)
 
     def _over_batch(self, x: Tensor | None) -> Tensor | None:
         """Sum partial sums ``(segments, rows, ...)`` to ``(directions, ...)``."""
@@ -264,7 +267,9 @@ class TritonBackend(TorchBackend):
     @override
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
         scan = _Scan(inputs)
-        du, ddelta, dA, dB, dC, dD, dz, dbias = scan.backward(dout, dlast, saved, inputs.z is not None, 1.0)
+        du, ddelta, dA, dB, dC, dD, dz, dbias = scan.backward(
+            dout, inputs.z, dlast, saved, want_dz=inputs.z is not None, scale=1.0
+        )
         du, ddelta, dB, dC = (x.squeeze(1) for x in (du, ddelta, dB, dC))
         return du, ddelta, _like(dA, inputs.A), dB, dC, _like(dD, inputs.D), dz, _like(dbias, inputs.delta_bias)
 
@@ -291,16 +296,16 @@ class TritonBackend(TorchBackend):
     @override
     def bidirectional_backward(self, dout: Tensor, states: Tensor, y: Tensor, inputs: BidirectionalInputs) -> ScanGrads:
         scan = _Scan(inputs)
-        z, dz = inputs.z, None
-        du, ddelta, dA, dB, dC, dD, _, dbias = scan.backward(dout, None, states, want_dz=False, scale=0.5)
+        z, dz, dy, scale = inputs.z, None, dout, 0.5
         if z is not None:
-            dz = torch.empty_like(z)
+            dz, dy, scale = torch.empty_like(z), torch.empty_like(dout), 1.0
             tiles, tile = _elementwise(z)
             with _guard(z):
                 scan.around.gate_backward_kernel[(tiles,)](
-                    dout, y, z, dz, *dout.stride(), *y.stride(), *z.stride(), *dz.stride(), scan.length, scan.channels,
-                    CT=scan.options['CT'], **tile,
+                    dout, y, z, dz, dy, *dout.stride(), *y.stride(), *z.stride(), *dz.stride(), *dy.stride(),
+                    scan.length, scan.channels, CT=scan.options['CT'], **tile,
                 )  # fmt: skip
+        du, ddelta, dA, dB, dC, dD, _, dbias = scan.backward(dy, None, None, states, want_dz=False, scale=scale)
         dB, dC = dB.squeeze(2), dC.squeeze(2)
         return du, ddelta, _like(dA, inputs.A), dB, dC, _like(dD, inputs.D), dz, _like(dbias, inputs.delta_bias)
 

@@ -29,21 +29,32 @@ def _weights(
     return offset, (step < length) & (state < N), set_, step, state
 
 
+@triton.jit
+def _by_chunks(set_, step, state, steps, N: tl.constexpr, T: tl.constexpr):
+    """Offsets in (set, chunk, state, 2, step of the chunk)."""
+    return ((set_ * (steps // T) + step // T) * N + state) * 2 * T + step % T
+
+
 @triton.jit(do_not_specialize=PLAIN)
 def pack_kernel(
     B, C, packed_B, packed_C, B_b, B_r, B_g, B_n, B_l, C_b, C_r, C_g, C_n, C_l, length, steps, groups, reverse,
-    STEPS_LAST: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr,
+    T: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr,
     CT: tl.constexpr,
 ):  # fmt: skip
     """Weights as the recurrence meets them, with zeros after the end: every thread reads all of them, so this pays.
 
-    (row, group, state, step), or (row, group, step, state) with states up to a power of 2.
+    (row, group, step, state) with states up to a power of 2; (row, group, chunk, state, 2, step of the chunk) if there
+    are ``T`` steps in a chunk, for both weights of a state and chunk to lie side by side.
     """
     here, real, set_, step, state = _weights(
         length, steps, groups, reverse, B_b, B_r, B_g, B_n, B_l, DIRECTIONS, N, NP, BL
     )
-    into = (set_ * N + state) * steps + step if STEPS_LAST else (set_ * steps + step) * NP + state
-    exists = (step < steps) & (state < N) if STEPS_LAST else (step < steps) & (state < NP)
+    if T:
+        into = _by_chunks(set_, step, state, steps, N, T)
+        exists = (step < steps) & (state < N)
+    else:
+        into = (set_ * steps + step) * NP + state
+        exists = (step < steps) & (state < NP)
     tl.store(packed_B + into, tl.load(B + here, mask=real, other=0).to(CT), mask=exists)
     here, _, _, _, _ = _weights(length, steps, groups, reverse, C_b, C_r, C_g, C_n, C_l, DIRECTIONS, N, NP, BL)
     tl.store(packed_C + into, tl.load(C + here, mask=real, other=0).to(CT), mask=exists)
@@ -53,13 +64,13 @@ def pack_kernel(
 def unpack_kernel(
     part_B, part_C, dB, dC, dB_b, dB_r, dB_g, dB_n, dB_l, dC_b, dC_r, dC_g, dC_n, dC_l,
     length, steps, groups, reverse, blocks, size,
-    DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr, CT: tl.constexpr,
+    T: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
     """Sums of the ``blocks`` parts, ``size`` elements each, of the weights' gradients, put where they belong."""
     here, real, set_, step, state = _weights(
         length, steps, groups, reverse, dB_b, dB_r, dB_g, dB_n, dB_l, DIRECTIONS, N, NP, BL
     )
-    part = (set_ * N + state) * steps + step
+    part = _by_chunks(set_, step, state, steps, N, T)
     sum_B, sum_C = tl.zeros((BL, NP), CT), tl.zeros((BL, NP), CT)
     for _ in range(blocks):
         sum_B += tl.load(part_B + part, mask=real, other=0)
@@ -103,14 +114,15 @@ def gate_forward_kernel(
 
 @triton.jit
 def gate_backward_kernel(
-    dout, total, z, dz, dout_b, dout_d, dout_l, total_b, total_d, total_l, z_b, z_d, z_l, dz_b, dz_d, dz_l,
-    length, channels, BL: tl.constexpr, BD: tl.constexpr, CT: tl.constexpr,
+    dout, total, z, dz, dy, dout_b, dout_d, dout_l, total_b, total_d, total_l, z_b, z_d, z_l, dz_b, dz_d, dz_l,
+    dy_b, dy_d, dy_l, length, channels, BL: tl.constexpr, BD: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the gate."""
+    """Gradients of the gate and of each direction's output."""
     batch, t, d, mask = _plane(length, channels, BL, BD)
     gate = tl.load(z + batch * z_b + t * z_l + d * z_d, mask=mask, other=0).to(CT)
     value = tl.load(total + batch * total_b + t * total_l + d * total_d, mask=mask, other=0).to(CT)
-    dy = tl.load(dout + batch * dout_b + t * dout_l + d * dout_d, mask=mask, other=0).to(CT)
+    half = 0.5 * tl.load(dout + batch * dout_b + t * dout_l + d * dout_d, mask=mask, other=0).to(CT)
     sigmoid = logistic(gate)
-    value *= 0.5 * dy * sigmoid * (1 + gate * (1 - sigmoid))
+    value *= half * sigmoid * (1 + gate * (1 - sigmoid))
     tl.store(dz + batch * dz_b + t * dz_l + d * dz_d, value.to(dz.dtype.element_ty), mask=mask)
+    tl.store(dy + batch * dy_b + t * dy_l + d * dy_d, (half * gate * sigmoid).to(dy.dtype.element_ty), mask=mask)

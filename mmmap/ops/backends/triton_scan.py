@@ -8,6 +8,8 @@ pointer arithmetic alone: step ``t`` of the recurrence is position ``t`` or ``le
 * Backward: chunk after chunk from the last to the first, state by state. A thread holds all steps of a chunk of its
   channels in registers: the states are computed again forwards, then their gradients backwards. What a thread keeps
   from one chunk to the next goes through memory that it alone writes and reads.
+* Loads take hundreds of cycles and few threads fit beside each other, so that both load ahead of use: the forward pass
+  by steps, the backward pass the inputs of a chunk together and what belongs to a state one state ahead.
 * Segments of long sequences run side by side: a first pass finds what each segment adds to the state (or to its
   gradient), a second one chains these, and the kernels above start from there.
 
@@ -49,6 +51,7 @@ def forward_kernel(
     rates = scaled_rates(tl.load(A + weights[:, None] * N + (n * unit)[None, :], mask=states, other=0), CT)
     if HAS_D:
         skip = tl.load(D + weights, mask=here, other=0).to(CT)
+    shift = tl.zeros((BD,), CT)
     if HAS_BIAS:
         shift = tl.load(bias + weights, mask=here, other=0).to(CT)
 
@@ -70,36 +73,53 @@ def forward_kernel(
     else:
         h = tl.zeros((BD, NP), CT)
 
-    # What comes from far away is loaded one step ahead of its use.
-    t = (sign * first * T).to(tl.int64)
-    next_u = tl.load(u + t * u_l + lane * u_d, mask=here, other=0)
-    next_delta = tl.load(delta + t * delta_l + lane * delta_d, mask=here, other=0)
+    # What comes from far away is loaded two steps ahead of its use, and the step size computed one step ahead.
+    at = (sign * first * T).to(tl.int64)
+    u += at * u_l + lane * u_d
+    delta += at * delta_l + lane * delta_d
+    out += at * out_l + lane * out_d
+    u_l, delta_l, out_l = sign * u_l, sign * delta_l, sign * out_l
+    next_u = tl.load(u, mask=here, other=0)
+    next_dt = step_size(tl.load(delta, mask=here, other=0).to(CT) + shift, SOFTPLUS, CT)
+    second = here & (first * T + 1 < length)
+    u += u_l
+    delta += delta_l
+    later_u = tl.load(u, mask=second, other=0)
+    later_raw = tl.load(delta, mask=second, other=0)
     if HAS_Z:
-        next_z = tl.load(z + t * z_l + lane * z_d, mask=here, other=0)
+        z += at * z_l + lane * z_d
+        z_l = sign * z_l
+        next_z = tl.load(z, mask=here, other=0).to(CT)
+    next_in = tl.load(B + first * T * NP + n)
+    next_out = tl.load(C + first * T * NP + n)
     for chunk in range(first, end):
         if SAVE:
             border = (row * (chunks - 1) + chunk - 1) * N * channels
             tl.store(saved + border + cell, h.to(saved.dtype.element_ty), mask=states & (chunk > 0))
         for step in range(chunk * T, tl.minimum(chunk * T + T, length)):
-            t = (sign * step).to(tl.int64)
-            weight_in = tl.load(B + step * NP + n)
-            weight_out = tl.load(C + step * NP + n)
-            x, raw = next_u.to(CT), next_delta.to(CT)
-            ahead = here & (step + 1 < length)
-            next_u = tl.load(u + (t + sign) * u_l + lane * u_d, mask=ahead, other=0)
-            next_delta = tl.load(delta + (t + sign) * delta_l + lane * delta_d, mask=ahead, other=0)
-            if HAS_BIAS:
-                raw += shift
-            dt = step_size(raw, SOFTPLUS, CT)
-            h = exponential(dt[:, None] * rates, CT) * h + (dt * x)[:, None] * weight_in[None, :]
+            weight_in, weight_out = next_in, next_out
+            after = tl.minimum(step + 1, length - 1) * NP
+            next_in = tl.load(B + after + n)
+            next_out = tl.load(C + after + n)
+            ahead = here & (step + 2 < length)
+            u += u_l
+            delta += delta_l
+            x, dt = next_u.to(CT), next_dt
+            next_dt = step_size(later_raw.to(CT) + shift, SOFTPLUS, CT)
+            next_u = later_u
+            later_u = tl.load(u, mask=ahead, other=0)
+            later_raw = tl.load(delta, mask=ahead, other=0)
+            h = tl.fma(exponential(dt[:, None] * rates, CT), h, (dt * x)[:, None] * weight_in[None, :])
             y = tl.sum(h * weight_out[None, :], axis=1)
             if HAS_D:
                 y += skip * x
             if HAS_Z:
-                gate = next_z.to(CT)
-                next_z = tl.load(z + (t + sign) * z_l + lane * z_d, mask=ahead, other=0)
+                gate = next_z
+                z += z_l
+                next_z = tl.load(z, mask=here & (step + 1 < length), other=0).to(CT)
                 y *= gate * logistic(gate)
-            tl.store(out + t * out_l + lane * out_d, y.to(out.dtype.element_ty), mask=here)
+            tl.store(out, y.to(out.dtype.element_ty), mask=here)
+            out += out_l
     if LAST:
         # (row, channel, state)
         into = last + row * channels * N + (channel + lane)[:, None] * N + (n * unit)[None, :]

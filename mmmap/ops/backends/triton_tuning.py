@@ -45,7 +45,7 @@ class Tuning:
 
 # By the longest sequence that an entry serves.
 _TABLE: tuple[tuple[float, Tuning], ...] = (
-    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=168))),
+    (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=255))),
 )
 # Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
 _PROGRAMS_PER_PROCESSOR = 32
