@@ -47,7 +47,7 @@ def test_in_the_interpreter():
         '-W',
         'ignore',
         '-k',
-        'not (interpreter or listing or reasons or number or old or broken)',
+        'not (interpreter or listing or reasons or number or old or broken or compiled)',
         __file__,
     ]
     result = subprocess.run(command, env={**os.environ, 'TRITON_INTERPRET': '1'}, capture_output=True, text=True)
@@ -403,3 +403,37 @@ def test_listing_the_backend_does_not_import_the_kernels():
     )
     package = Path(triton_tuning.__file__).parents[2]
     subprocess.run([sys.executable, '-c', code, str(package)], check=True)
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason='the interpreter compiles nothing')
+def test_compiled_forward_pass_needs_no_exchange_between_threads():
+    """A thread holds all states of its channels, whatever the compiler's version prefers; else all takes far longer."""
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from mmmap.ops.backends.triton_scan import forward_kernel
+
+    if not triton.__version__.startswith(('3.6.', '3.7.')):
+        pytest.skip(f'how to compile without a GPU is known of triton 3.6 and 3.7, not {triton.__version__}')
+    options = dict(DIRECTIONS=2, N=16, NP=16, T=16, BD=32, HAS_D=True, HAS_Z=False, HAS_BIAS=True, SOFTPLUS=True)
+    options |= dict(SAVE=True, LAST=False, SEGMENTED=False, CT=tl.float32, z=None, last=None, start=None)
+    options |= dict(u_d=1, delta_d=1, out_d=1)
+    sequences, weights = ('u', 'delta', 'out', 'saved'), ('A', 'B', 'C', 'D', 'bias')
+    names = forward_kernel.arg_names
+    types = {name: 'constexpr' if name in options else 'i32' for name in names}
+    types |= dict.fromkeys(sequences, '*bf16') | dict.fromkeys(weights, '*fp32')
+    aligned = [name for name in names if name in (*sequences, *weights, 'channels', 'group_channels')]
+    source = ASTSource(
+        forward_kernel,
+        types,
+        {(names.index(name),): value for name, value in options.items()},
+        {(names.index(name),): [['tt.divisibility', 16]] for name in aligned},
+    )
+    block = triton_tuning.tuning_for(98).forward
+    assert block.channels == options['BD']
+    code = compile(source, target=GPUTarget('cuda', 90, 32), options=dict(num_warps=block.warps)).asm['ptx']
+    assert code.count('ex2.approx') >= 16
+    assert 'shfl' not in code

@@ -73,7 +73,7 @@ class _Scan:
             u, delta, A, B, C, D, _, bias, softplus, reverse = inputs
             u, delta, B, C = (x.unsqueeze(1) for x in (u, delta, B, C))
         self.u, self.delta, self.B, self.C = u, delta, B, C
-        self.A, self.D, self.bias = _plain(A), _plain(D), _plain(bias)
+        self.A, self.D, self.bias = A.mT.contiguous(), _plain(D), _plain(bias)
         self.batch, self.directions, self.channels, self.length = u.shape
         self.groups, self.states = B.shape[2:4]
         self.rows = self.batch * self.directions

@@ -14,8 +14,8 @@ pointer arithmetic alone: step ``t`` of the recurrence is position ``t`` or ``le
   gradient), a second one chains these, and the kernels above start from there.
 
 Neighbouring threads have neighbouring channels. The argument ``unit`` is 1, which the compiler does not know: it hides
-that channels start at aligned addresses and that states lie side by side. Else a thread would get neighbouring
-channels, to load them at once, and only part of the states.
+that channels start at aligned addresses. Else a thread would get neighbouring channels, to load them at once. That
+channels lie side by side, in ``A`` (direction, state, channel) too, keeps all states of a channel in one thread.
 
 ``row`` numbers batch elements and directions, batch first. All sums are in ``CT``, float32 or float64.
 """
@@ -46,9 +46,10 @@ def forward_kernel(
     )
     lane, n = tl.arange(0, BD) + (unit - 1), tl.arange(0, NP)
     here = inner * BD + lane < group_channels
-    states = here[:, None] & (n < N)[None, :]
+    states = (n < N)[:, None] & here[None, :]
     weights = direction * channels + channel + lane
-    rates = scaled_rates(tl.load(A + weights[:, None] * N + (n * unit)[None, :], mask=states, other=0), CT)
+    cell = n[:, None] * channels + channel + lane[None, :]
+    rates = scaled_rates(tl.load(A + direction * N * channels + cell, mask=states, other=0), CT)
     if HAS_D:
         skip = tl.load(D + weights, mask=here, other=0).to(CT)
     shift = tl.zeros((BD,), CT)
@@ -67,11 +68,10 @@ def forward_kernel(
 
     first = tl.program_id(1) * segment_chunks
     end = tl.minimum(first + segment_chunks, chunks)
-    cell = n[None, :] * channels + channel + lane[:, None]
     if SEGMENTED:
         h = tl.load(start + (tl.program_id(1) * rows + row) * N * channels + cell, mask=states, other=0)
     else:
-        h = tl.zeros((BD, NP), CT)
+        h = tl.zeros((NP, BD), CT)
 
     # What comes from far away is loaded two steps ahead of its use, and the step size computed one step ahead.
     at = (sign * first * T).to(tl.int64)
@@ -109,8 +109,8 @@ def forward_kernel(
             next_u = later_u
             later_u = tl.load(u, mask=ahead, other=0)
             later_raw = tl.load(delta, mask=ahead, other=0)
-            h = tl.fma(exponential(dt[:, None] * rates, CT), h, (dt * x)[:, None] * weight_in[None, :])
-            y = tl.sum(h * weight_out[None, :], axis=1)
+            h = tl.fma(exponential(dt[None, :] * rates, CT), h, (dt * x)[None, :] * weight_in[:, None])
+            y = tl.sum(h * weight_out[:, None], axis=0)
             if HAS_D:
                 y += skip * x
             if HAS_Z:
@@ -122,7 +122,7 @@ def forward_kernel(
             out += out_l
     if LAST:
         # (row, channel, state)
-        into = last + row * channels * N + (channel + lane)[:, None] * N + (n * unit)[None, :]
+        into = last + row * channels * N + (n * unit)[:, None] + (channel + lane)[None, :] * N
         tl.store(into, h, mask=states & (end == chunks))
 
 
@@ -146,9 +146,10 @@ def segment_kernel(
     )
     lane, n = tl.arange(0, BD) + (unit - 1), tl.arange(0, NP)
     here = inner * BD + lane < group_channels
-    states = here[:, None] & (n < N)[None, :]
+    states = (n < N)[:, None] & here[None, :]
     weights = direction * channels + channel + lane
-    rates = scaled_rates(tl.load(A + weights[:, None] * N + (n * unit)[None, :], mask=states, other=0), CT)
+    cell = n[:, None] * channels + channel + lane[None, :]
+    rates = scaled_rates(tl.load(A + direction * N * channels + cell, mask=states, other=0), CT)
     if HAS_BIAS:
         shift = tl.load(bias + weights, mask=here, other=0).to(CT)
 
@@ -161,7 +162,7 @@ def segment_kernel(
 
     first = tl.program_id(1) * segment_chunks * T
     end = tl.minimum(first + segment_chunks * T, length)
-    h = tl.zeros((BD, NP), CT)
+    h = tl.zeros((NP, BD), CT)
     sum_dt = tl.zeros((BD,), CT)
     for index in range(first, end):
         step = first + end - 1 - index if BACKWARD else index
@@ -176,13 +177,13 @@ def segment_kernel(
         if HAS_Z:
             gate = tl.load(z + t * z_l + lane * z_d, mask=here, other=0).to(CT)
             value *= gate * logistic(gate)
-        decay = exponential(dt[:, None] * rates, CT)
+        decay = exponential(dt[None, :] * rates, CT)
         if BACKWARD:
-            h = decay * (h + (scale * value)[:, None] * factor[None, :])
+            h = decay * (h + (scale * value)[None, :] * factor[:, None])
         else:
-            h = decay * h + (dt * value)[:, None] * factor[None, :]
+            h = decay * h + (dt * value)[None, :] * factor[:, None]
     place = tl.program_id(1) * rows + row
-    tl.store(state + place * N * channels + n[None, :] * channels + channel + lane[:, None], h, mask=states)
+    tl.store(state + place * N * channels + cell, h, mask=states)
     tl.store(total + place * channels + channel + lane, sum_dt, mask=here)
 
 
@@ -196,17 +197,17 @@ def chain_kernel(
     row = tl.program_id(1).to(tl.int64)
     lane, n = tl.program_id(0) * BD + tl.arange(0, BD), tl.arange(0, NP)
     here = lane < channels
-    states = here[:, None] & (n < N)[None, :]
-    weights = (row % DIRECTIONS) * channels + lane
-    rates = scaled_rates(tl.load(A + weights[:, None] * N + n[None, :], mask=states, other=0), CT)
+    states = (n < N)[:, None] & here[None, :]
+    cell = n[:, None] * channels + lane[None, :]
+    rates = scaled_rates(tl.load(A + (row % DIRECTIONS) * N * channels + cell, mask=states, other=0), CT)
     if HAS_INITIAL:
-        h = tl.load(initial + (row * channels + lane[:, None]) * N + n[None, :], mask=states, other=0).to(CT)
+        h = tl.load(initial + n[:, None] + (row * channels + lane[None, :]) * N, mask=states, other=0).to(CT)
     else:
-        h = tl.zeros((BD, NP), CT)
+        h = tl.zeros((NP, BD), CT)
     for index in range(segments):
         place = (segments - 1 - index if BACKWARD else index) * rows + row
-        into = state + place * N * channels + n[None, :] * channels + lane[:, None]
+        into = state + place * N * channels + cell
         added = tl.load(into, mask=states, other=0)
         sum_dt = tl.load(total + place * channels + lane, mask=here, other=0)
         tl.store(into, h, mask=states)
-        h = added + exponential(sum_dt[:, None] * rates, CT) * h
+        h = added + exponential(sum_dt[None, :] * rates, CT) * h

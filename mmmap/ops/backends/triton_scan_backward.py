@@ -140,7 +140,7 @@ def backward_kernel(
     carry_at = carry + (place * N - channel * (N - 1))
     carry = carry_at + lane
     dA += place * N - channel * (N - 1) + lane
-    A += own * N
+    A += direction * N * channels + channel + lane
 
     first = tl.program_id(1) * segment_chunks
     end = tl.minimum(first + segment_chunks, chunks)
@@ -210,7 +210,7 @@ def backward_kernel(
             # What comes from far away must not be in the way of the weights.
             tl.debug_barrier()
             ahead = tl.minimum(n + 1, N - 1)
-            next_rate = tl.load(A + ahead, mask=here, other=0).to(CT)
+            next_rate = tl.load(A + ahead * channels, mask=here, other=0).to(CT)
             next_h = tl.load(border + ahead * channels, mask=earlier, other=0).to(CT)
             next_w = tl.load(carry + ahead * channels, mask=here, other=0)
             next_dA = tl.load(dA + ahead * channels, mask=here, other=0)
