@@ -64,8 +64,7 @@ class _Scan:
         from mmmap.ops.backends import triton_layout, triton_scan, triton_scan_backward
 
         self.around, self.kernels, self.gradients = triton_layout, triton_scan, triton_scan_backward
-        self.both = isinstance(inputs, BidirectionalInputs)
-        if self.both:
+        if isinstance(inputs, BidirectionalInputs):
             u, delta, A, B, C, D, _, bias, softplus = inputs
             reverse = False
             B, C = B.unsqueeze(2), C.unsqueeze(2)

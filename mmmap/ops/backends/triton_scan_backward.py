@@ -16,7 +16,7 @@ def _sum_channels(values, T: tl.constexpr, BD: tl.constexpr):
     Lanes halve their work at each level: of every two vectors, a lane goes on with one and hands over the other one.
     This takes ``T`` exchanges instead of five for each vector.
     """
-    W: tl.constexpr = min(BD, 32)
+    W: tl.constexpr = BD if BD < 32 else 32
     lane = tl.arange(0, W)
     for level in tl.static_range(5):
         merged = ()
@@ -28,7 +28,7 @@ def _sum_channels(values, T: tl.constexpr, BD: tl.constexpr):
         if W >> level > 1:
             bit = W >> (level + 1)
             odd = (lane & bit) != 0
-            for k in tl.static_range(max(T >> (level + 1), 1)):
+            for k in tl.static_range(T >> (level + 1) if T >> (level + 1) else 1):
                 if T >> level > 1:
                     mine = tl.where(odd, values[2 * k + 1], values[2 * k])
                     other = tl.where(odd, values[2 * k], values[2 * k + 1])
@@ -77,7 +77,7 @@ def _load_weights(at, T: tl.constexpr, CT: tl.constexpr):
 @triton.jit
 def _summed(T: tl.constexpr, BD: tl.constexpr):
     """For each lane, the vector whose sum it gets from :func:`_sum_channels`, and whether it is the first such lane."""
-    W: tl.constexpr = min(BD, 32)
+    W: tl.constexpr = BD if BD < 32 else 32
     lane = tl.arange(0, W)
     index = lane * 0
     for level in tl.static_range(5):
@@ -144,20 +144,20 @@ def backward_kernel(
 
     first = tl.program_id(1) * segment_chunks
     end = tl.minimum(first + segment_chunks, chunks)
-    # From the last step of the last chunk backwards; chunk after chunk the same way.
-    u_l, delta_l, dout_l, du_l, ddelta_l = sign * u_l, sign * delta_l, sign * dout_l, sign * du_l, sign * ddelta_l
+    # From here on pointers are at step 0, and strides go from step to step.
     origin = origin.to(tl.int64)
-    u += origin * u_l * sign
-    delta += origin * delta_l * sign
-    dout += origin * dout_l * sign
-    du += origin * du_l * sign
-    ddelta += origin * ddelta_l * sign
+    u += origin * u_l
+    delta += origin * delta_l
+    dout += origin * dout_l
+    du += origin * du_l
+    ddelta += origin * ddelta_l
+    u_l, delta_l, dout_l, du_l, ddelta_l = sign * u_l, sign * delta_l, sign * dout_l, sign * du_l, sign * ddelta_l
     if HAS_Z:
+        z += origin * z_l
         z_l = sign * z_l
-        z += origin * z_l * sign
     if HAS_DZ:
+        dz += origin * dz_l
         dz_l = sign * dz_l
-        dz += origin * dz_l * sign
     for n in range(N):  # What the first chunk goes on from.
         if not HAS_CARRY:
             tl.store(carry + n * channels, tl.zeros((BD,), CT), mask=here)
