@@ -10,7 +10,15 @@ from mmmap.ops.backends import REFERENCE, get_backend, resolve
 from mmmap.ops.backends.base import BidirectionalInputs, compute_dtype, stacked_like
 from mmmap.ops.backends.reference import causal_conv1d_reference, selective_scan_reference
 from mmmap.ops.causal_conv1d import causal_conv1d_backward_flops, causal_conv1d_flops
-from mmmap.ops.library import LIBRARY, check_floating, check_same_device, check_shape, refuse_double_backward
+from mmmap.ops.library import (
+    LIBRARY,
+    check_floating,
+    check_same_device,
+    check_shape,
+    refuse_double_backward,
+    register,
+    register_autograd,
+)
 from mmmap.ops.selective_scan import selective_scan_backward_flops, selective_scan_flops
 
 _SCAN = (
@@ -240,14 +248,9 @@ for _name, _implementation, _fake in (
     ('bidirectional_conv1d', _conv_forward, _conv_forward_fake),
     ('bidirectional_conv1d_backward', _conv_backward, _conv_backward_fake),
 ):
-    LIBRARY.impl(_name, _implementation, 'CompositeExplicitAutograd')
-    torch.library.register_fake(f'mmmap::{_name}', _fake, lib=LIBRARY)
-torch.library.register_autograd(
-    'mmmap::bidirectional_scan', _scan_autograd, setup_context=_scan_setup_context, lib=LIBRARY
-)
-torch.library.register_autograd(
-    'mmmap::bidirectional_conv1d', _conv_autograd, setup_context=_conv_setup_context, lib=LIBRARY
-)
+    register(_name, _implementation, _fake)
+register_autograd('bidirectional_scan', _scan_autograd, _scan_setup_context)
+register_autograd('bidirectional_conv1d', _conv_autograd, _conv_setup_context)
 refuse_double_backward('bidirectional_scan_backward')
 refuse_double_backward('bidirectional_conv1d_backward')
 

@@ -8,7 +8,15 @@ from torch.utils.flop_counter import register_flop_formula
 
 from mmmap.ops.backends import REFERENCE, get_backend, resolve
 from mmmap.ops.backends.reference import causal_conv1d_reference
-from mmmap.ops.library import LIBRARY, check_floating, check_same_device, check_shape, refuse_double_backward
+from mmmap.ops.library import (
+    LIBRARY,
+    check_floating,
+    check_same_device,
+    check_shape,
+    refuse_double_backward,
+    register,
+    register_autograd,
+)
 
 _INPUTS = 'Tensor x, Tensor weight, Tensor? bias, bool silu, bool reverse, str backend'
 LIBRARY.define(f'causal_conv1d({_INPUTS}) -> Tensor')
@@ -98,11 +106,9 @@ def _autograd(ctx, dout):
     return dx, dweight, None if bias is None else dbias, None, None, None
 
 
-LIBRARY.impl('causal_conv1d', _forward, 'CompositeExplicitAutograd')
-LIBRARY.impl('causal_conv1d_backward', _backward, 'CompositeExplicitAutograd')
-torch.library.register_fake('mmmap::causal_conv1d', _forward_fake, lib=LIBRARY)
-torch.library.register_fake('mmmap::causal_conv1d_backward', _backward_fake, lib=LIBRARY)
-torch.library.register_autograd('mmmap::causal_conv1d', _autograd, setup_context=_setup_context, lib=LIBRARY)
+register('causal_conv1d', _forward, _forward_fake)
+register('causal_conv1d_backward', _backward, _backward_fake)
+register_autograd('causal_conv1d', _autograd, _setup_context)
 refuse_double_backward('causal_conv1d_backward')
 
 

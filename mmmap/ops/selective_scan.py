@@ -9,7 +9,15 @@ from torch.utils.flop_counter import register_flop_formula
 from mmmap.ops.backends import REFERENCE, get_backend, resolve
 from mmmap.ops.backends.base import ScanInputs, compute_dtype
 from mmmap.ops.backends.reference import selective_scan_reference
-from mmmap.ops.library import LIBRARY, check_floating, check_same_device, check_shape, refuse_double_backward
+from mmmap.ops.library import (
+    LIBRARY,
+    check_floating,
+    check_same_device,
+    check_shape,
+    refuse_double_backward,
+    register,
+    register_autograd,
+)
 
 _INPUTS = 'Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias'
 LIBRARY.define(
@@ -161,11 +169,9 @@ def _autograd(ctx, dout, dlast, _):
     return (*grads, None, None, None, None)
 
 
-LIBRARY.impl('selective_scan', _forward, 'CompositeExplicitAutograd')
-LIBRARY.impl('selective_scan_backward', _backward, 'CompositeExplicitAutograd')
-torch.library.register_fake('mmmap::selective_scan', _forward_fake, lib=LIBRARY)
-torch.library.register_fake('mmmap::selective_scan_backward', _backward_fake, lib=LIBRARY)
-torch.library.register_autograd('mmmap::selective_scan', _autograd, setup_context=_setup_context, lib=LIBRARY)
+register('selective_scan', _forward, _forward_fake)
+register('selective_scan_backward', _backward, _backward_fake)
+register_autograd('selective_scan', _autograd, _setup_context)
 refuse_double_backward('selective_scan_backward')
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from scan_cases import assert_close, scan_inputs
 
+from mmmap.ops.backends import triton as triton_backend
 from mmmap.ops.backends import triton_tuning
 from mmmap.ops.backends.base import BidirectionalInputs, ScanInputs
 from mmmap.ops.backends.reference import causal_conv1d_reference, selective_scan_reference
@@ -361,8 +362,16 @@ def test_number_of_segments(programs, chunks, processors, expected, monkeypatch)
     assert (segments - 1) * size < chunks <= segments * size
 
 
+@pytest.fixture
+def looks_again():
+    """The package is looked at anew, in the test and after it."""
+    triton_backend._package_problem.cache_clear()
+    yield
+    triton_backend._package_problem.cache_clear()
+
+
 @needs_triton
-def test_an_old_triton_is_named(monkeypatch):
+def test_an_old_triton_is_named(looks_again, monkeypatch):
     monkeypatch.setattr('triton.__version__', '3.2.0')
     assert 'triton 3.2.0 is too old' in BACKEND.unavailable()
 
@@ -383,13 +392,14 @@ def test_a_broken_triton_is_a_reason(tmp_path):
     assert printed == 'triton cannot be imported (no driver)\n'
 
 
-def test_reasons(monkeypatch):
+def test_reasons(looks_again, monkeypatch):
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     if importlib.util.find_spec('triton') is not None:
         assert 'no CUDA device' in BACKEND.unavailable()
     assert BACKEND.unsupported('cuda', torch.float64) is None
     assert 'cpu' in BACKEND.unsupported('cpu', torch.float32)
+    triton_backend._package_problem.cache_clear()
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     assert 'not installed' in BACKEND.unavailable()
 

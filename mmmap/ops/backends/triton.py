@@ -7,6 +7,7 @@ CUDA graph. With ``TRITON_INTERPRET=1`` in the environment they run on the CPU, 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +32,21 @@ from mmmap.ops.backends.triton_tuning import Block, segments_for, tuning_for
 _LOWEST_TRITON = '3.3'
 # Wider convolutions run in plain torch: their kernels would be unrolled too far.
 _MOST_TAPS = 8
+
+
+@functools.cache  # Asked at each call of an operator.
+def _package_problem() -> str | None:
+    """Why the installed Triton cannot be used, or None."""
+    if importlib.util.find_spec('triton') is None:
+        return 'triton is not installed (torch for CUDA brings it)'
+    try:
+        import triton
+    except Exception as error:  # A broken installation raises whatever it likes.
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f'triton cannot be imported ({first_line})'
+    if TorchVersion(triton.__version__) < _LOWEST_TRITON:
+        return f'triton {triton.__version__} is too old, the kernels need {_LOWEST_TRITON} (torch 2.7 brings it)'
+    return None
 
 
 def _interpreted() -> bool:
@@ -230,15 +246,8 @@ class TritonBackend(TorchBackend):
 
     @override
     def unavailable(self) -> str | None:
-        if importlib.util.find_spec('triton') is None:
-            return 'triton is not installed (torch for CUDA brings it)'
-        try:
-            import triton
-        except Exception as error:  # A broken installation raises whatever it likes.
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            return f'triton cannot be imported ({first_line})'
-        if TorchVersion(triton.__version__) < _LOWEST_TRITON:
-            return f'triton {triton.__version__} is too old, the kernels need {_LOWEST_TRITON} (torch 2.7 brings it)'
+        if (reason := _package_problem()) is not None:
+            return reason
         if not torch.cuda.is_available() and not _interpreted():
             return 'torch sees no CUDA device to run triton kernels on'
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import LIBRARY, refuse_double_backward
+from mmmap.ops.library import LIBRARY, refuse_double_backward, register, register_autograd
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, common_type, resolve
 
@@ -73,9 +73,7 @@ def _autograd(ctx, grad_a, _index_a, grad_b, _index_b):
     return (*grads, None)
 
 
-LIBRARY.impl('chamfer', _forward, 'CompositeExplicitAutograd')
-LIBRARY.impl('chamfer_backward', _backward, 'CompositeExplicitAutograd')
-torch.library.register_fake('mmmap::chamfer', _forward_fake, lib=LIBRARY)
-torch.library.register_fake('mmmap::chamfer_backward', _backward_fake, lib=LIBRARY)
-torch.library.register_autograd('mmmap::chamfer', _autograd, setup_context=_setup_context, lib=LIBRARY)
+register('chamfer', _forward, _forward_fake)
+register('chamfer_backward', _backward, _backward_fake)
+register_autograd('chamfer', _autograd, _setup_context)
 refuse_double_backward('chamfer_backward')

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from mmmap.ops.backends.base import compute_dtype
-from mmmap.ops.library import LIBRARY, check_floating, check_same_device, refuse_double_backward
+from mmmap.ops.library import (
+    LIBRARY,
+    check_floating,
+    check_same_device,
+    refuse_double_backward,
+    register,
+    register_autograd,
+)
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, resolve
 from mmmap.ops.points.neighbours import knn
@@ -122,9 +129,7 @@ def _autograd(ctx, dout):
     return grad, None, None, None
 
 
-LIBRARY.impl('interpolate', _forward, 'CompositeExplicitAutograd')
-LIBRARY.impl('interpolate_backward', _backward, 'CompositeExplicitAutograd')
-torch.library.register_fake('mmmap::interpolate', _forward_fake, lib=LIBRARY)
-torch.library.register_fake('mmmap::interpolate_backward', _backward_fake, lib=LIBRARY)
-torch.library.register_autograd('mmmap::interpolate', _autograd, setup_context=_setup_context, lib=LIBRARY)
+register('interpolate', _forward, _forward_fake)
+register('interpolate_backward', _backward, _backward_fake)
+register_autograd('interpolate', _autograd, _setup_context)
 refuse_double_backward('interpolate_backward')

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import LIBRARY
+from mmmap.ops.library import LIBRARY, register
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
 
@@ -88,7 +88,5 @@ def _ball_query_fake(query, points, radius, k, backend):
     return query.new_empty((*query.shape[:2], k), dtype=torch.int64)
 
 
-LIBRARY.impl('knn', _knn, 'CompositeExplicitAutograd')
-LIBRARY.impl('ball_query', _ball_query, 'CompositeExplicitAutograd')
-torch.library.register_fake('mmmap::knn', _knn_fake, lib=LIBRARY)
-torch.library.register_fake('mmmap::ball_query', _ball_query_fake, lib=LIBRARY)
+register('knn', _knn, _knn_fake)
+register('ball_query', _ball_query, _ball_query_fake)

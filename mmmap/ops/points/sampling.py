@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import LIBRARY, check_shape
+from mmmap.ops.library import LIBRARY, check_shape, register
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
 
@@ -76,5 +76,4 @@ def _forward_fake(points, num_samples, start, skip_origin, backend):
     return start.new_empty((points.shape[0], num_samples))
 
 
-LIBRARY.impl(_NAME, _forward, 'CompositeExplicitAutograd')
-torch.library.register_fake(f'mmmap::{_NAME}', _forward_fake, lib=LIBRARY)
+register(_NAME, _forward, _forward_fake)
