@@ -4,7 +4,16 @@ import argparse
 
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.launch import add_common_options, build_runner, enable_amp, load_config, require_fit, set_resume
+from mmmap.engine.hooks.compile_hook import COMPILE_MODES
+from mmmap.engine.launch import (
+    add_common_options,
+    build_runner,
+    enable_amp,
+    enable_compile,
+    load_config,
+    require_fit,
+    set_resume,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +30,13 @@ def parse_args() -> argparse.Namespace:
         help='continue from this checkpoint, or without a value from the last whole one of the work directory',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--compile',
+        nargs='?',
+        const='default',
+        choices=list(COMPILE_MODES),
+        help="compile encoder and decoder by torch.compile, in this mode; 'reduce-overhead' is for small models",
+    )
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
     )
@@ -41,6 +57,8 @@ def main() -> None:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         if args.amp:
             enable_amp(cfg)
+        if args.compile:
+            enable_compile(cfg, args.compile)
         if args.auto_scale_lr:
             if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
                 raise UserError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')

@@ -127,6 +127,17 @@ def enable_amp(cfg: Config) -> None:
     wrapper.setdefault('loss_scale', 1.0 if use_bfloat16 else 'dynamic')
 
 
+def enable_compile(cfg: Config, mode: str) -> None:
+    """Let a run compile its encoders and decoders, in place.
+
+    Args:
+        cfg (Config): The config of a run.
+        mode (str): As of :class:`CompileHook`, which a config may have already: its mode is changed then.
+    """
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) != 'CompileHook']
+    cfg.custom_hooks = [*hooks, dict(type='CompileHook', mode=mode)]
+
+
 def set_resume(cfg: Config, resume: str) -> list[str]:
     """Make a run go on from a checkpoint, in place.
 

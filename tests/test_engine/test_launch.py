@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmmap.engine import launch
 from mmmap.engine.errors import UserError
-from mmmap.engine.launch import add_common_options, enable_amp, load_config, set_resume
+from mmmap.engine.launch import add_common_options, enable_amp, enable_compile, load_config, set_resume
 
 
 def _load(tmp_path, text, *options):
@@ -76,3 +76,12 @@ def test_resume_keeps_load_from_when_there_is_nothing_to_resume(tmp_path):
     assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'iter_5.pth'))
     with pytest.raises(UserError, match='not found'):
         set_resume(cfg, str(tmp_path / 'iter_6.pth'))
+
+
+def test_compile_joins_the_hooks_once():
+    cfg = Config(dict(custom_hooks=[dict(type='KNNHook'), dict(type='mmmap.CompileHook', backend='eager')]))
+    enable_compile(cfg, 'reduce-overhead')
+    assert cfg.custom_hooks == [dict(type='KNNHook'), dict(type='CompileHook', mode='reduce-overhead')]
+    cfg = Config(dict(custom_hooks=None))
+    enable_compile(cfg, 'default')
+    assert cfg.custom_hooks == [dict(type='CompileHook', mode='default')]

@@ -58,6 +58,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--runs', type=int, default=3, help='timed runs, of which the median counts')
     parser.add_argument('--milliseconds', type=int, default=60, help='spent on timing a scan (default: %(default)s)')
     parser.add_argument('--no-compile', dest='compile', action='store_false', help='leave torch.compile out')
+    parser.add_argument('--ways', nargs='+', choices=step.ALL_WAYS, metavar='WAY', help='of the table of step')
     parser.add_argument('--no-largest', dest='largest', action='store_false', help='leave the largest batch out')
     parser.add_argument('--stability-steps', type=int, default=2000)
     parser.add_argument('--stability-batch', type=int, default=64)

@@ -6,7 +6,7 @@ optim_wrapper = dict(
     # bfloat16 has float32's range: no loss scaling needed.
     loss_scale=dict(enabled=False),
     # The rate of mmseg's config for MAE's base size.
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     constructor='LayerDecayOptimWrapperConstructor',
     # That config's 0.65 for each of ViT-B's 12 blocks leaves the embedding 0.65 ** 13 of the rate; this leaves the same
     # to a backbone of 32 blocks.

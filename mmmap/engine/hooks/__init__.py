@@ -1,5 +1,6 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .checkpoint_fit_hook import CheckpointFitHook
+from .compile_hook import CompileHook
 from .knn_hook import KNNHook
 from .point_reconstruction_hook import PointReconstructionHook
 from .point_seg_visualization_hook import PointSegVisualizationHook
@@ -8,6 +9,7 @@ from .reconstruction_hook import ReconstructionHook
 __all__ = [
     'AtomicCheckpointHook',
     'CheckpointFitHook',
+    'CompileHook',
     'KNNHook',
     'PointReconstructionHook',
     'PointSegVisualizationHook',

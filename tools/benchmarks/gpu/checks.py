@@ -123,6 +123,8 @@ def folder_images(folder: str, size: tuple[int, int], device: torch.device) -> T
 def stability(args: argparse.Namespace, report: dict, device: torch.device) -> None:
     """Many steps in bfloat16 at the learning rate of the config; no loss and no weight may be NaN or infinite.
 
+    Compiled, and on a GPU replayed as CUDA graphs, unless that is switched off.
+
     The learning rate is the one that the config has for its batch of 2,048, not scaled down to the batch of this run,
     after a warm-up over the first tenth of the steps: harder than the recipe.
     """
@@ -134,7 +136,7 @@ def stability(args: argparse.Namespace, report: dict, device: torch.device) -> N
     optimizer = _optimizer(model, cfg, device)
     rate = cfg.optim_wrapper.optimizer.lr
     if args.compile:
-        compile_parts(model)
+        compile_parts(model, 'reduce-overhead' if device.type == 'cuda' else 'default')
     losses = torch.zeros(args.stability_steps, device=device)
     batch = min(args.stability_batch, len(images))
     synchronize(device)
@@ -145,6 +147,7 @@ def stability(args: argparse.Namespace, report: dict, device: torch.device) -> N
         for group in optimizer.param_groups:
             group['lr'] = rate * factor
         chosen = torch.randint(len(images), (batch,), device=device)
+        torch.compiler.cudagraph_mark_step_begin()
         with optimizer.optim_context(model):
             loss = model.loss(images[chosen])['loss']
         optimizer.update_params(loss)

@@ -30,7 +30,10 @@ from .released_way import WAYS, Kernels, ReleasedWay, mamba_kernels, plain_kerne
 EAGER, COMPILED = 'mmmap, eager', 'mmmap, compiled'
 # Checkpointed as with_cp='selective' does.
 LEAN, LEAN_COMPILED = 'mmmap, eager, selective', 'mmmap, compiled, selective'
+# Compiled as mode='reduce-overhead' does.
+GRAPHS = 'mmmap, compiled, CUDA graphs'
 RELEASED = {way: f'released way, {way}' for way in WAYS}
+ALL_WAYS = (EAGER, LEAN, COMPILED, LEAN_COMPILED, GRAPHS, *RELEASED.values())
 COLUMNS = {
     'model': '',
     'way': '',
@@ -44,10 +47,10 @@ COLUMNS = {
 }
 
 
-def compile_parts(model: nn.Module) -> None:
-    """Compile encoder and decoder, each as one graph."""
-    model.backbone.encoder.compile(fullgraph=True)
-    model.neck.compile(fullgraph=True)
+def compile_parts(model: nn.Module, mode: str = 'default') -> None:
+    """Compile encoder and decoder, each as one graph, in a mode of ``torch.compile``."""
+    model.backbone.encoder.compile(fullgraph=True, mode=mode)
+    model.neck.compile(fullgraph=True, mode=mode)
 
 
 def make_step(
@@ -57,6 +60,7 @@ def make_step(
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.05, fused=True)
 
     def step() -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(device.type, torch.bfloat16):
             value = loss()
         value.backward()
@@ -145,7 +149,8 @@ def time_model(
     Args:
         name: Of the model, for the table.
         cfg: With ``model``.
-        args: With ``batch_size``, ``seed``, ``steps``, ``runs``, ``compile`` and ``largest``.
+        args: With ``batch_size``, ``seed``, ``steps``, ``runs``, ``compile``,
+            ``largest`` and ``ways``.
         device: Where to run.
         kernels: What the released way computes with; None leaves it out.
 
@@ -153,14 +158,14 @@ def time_model(
         list[dict]: A row for each way and batch, with ``failed`` instead of figures where it did not run.
     """
 
-    def ours(compiled: bool, selective: bool = False) -> Callable[[int], Callable[[], Tensor]]:
+    def ours(compiled: str | None = None, selective: bool = False) -> Callable[[int], Callable[[], Tensor]]:
         def make(batch: int) -> Callable[[], Tensor]:
             model = build_model(cfg, device, args.seed)
             if selective:
                 model.backbone.encoder.with_cp = 'selective'
             images = random_images(model, batch, device)
             if compiled:
-                compile_parts(model)
+                compile_parts(model, compiled)
             return make_step(list(model.parameters()), lambda: model.loss(images)['loss'], device, read_loss=False)
 
         return make
@@ -177,16 +182,20 @@ def time_model(
         return make
 
     parameters, flops = count_work(cfg)
-    ways = {EAGER: ours(False), LEAN: ours(False, True)}
+    ways = {EAGER: ours(), LEAN: ours(selective=True)}
     if args.compile:
-        ways |= {COMPILED: ours(True), LEAN_COMPILED: ours(True, True)}
+        ways |= {COMPILED: ours('default'), LEAN_COMPILED: ours('default', True)}
+        if device.type == 'cuda':
+            ways[GRAPHS] = ours('reduce-overhead')
     if kernels is not None:
         ways |= {RELEASED[way]: theirs(way) for way in WAYS}
+    if args.ways:
+        ways = {way: make for way, make in ways.items() if way in args.ways}
     rows: list[dict] = []
     for way, make in ways.items():
         head = dict(model=name, way=way)
         row = _try(head, lambda make=make: measure(make, args.batch_size, args.steps, args.runs, device), rows)
-        if row and way in (COMPILED, LEAN_COMPILED):
+        if row and way in (COMPILED, LEAN_COMPILED, GRAPHS):
             row['compile s'] = row['first_step']
         # Of the released ways, 'inner' is the one that needs less memory.
         if row and args.largest and way in (EAGER, RELEASED['inner']) and 'peak_bytes' in row:
@@ -220,7 +229,7 @@ def compare(rows: list[dict]) -> list[dict]:
     lines = []
     for model, ways in by_model.items():
         theirs = [ways[name] for name in RELEASED.values() if name in ways]
-        for name in (EAGER, LEAN, COMPILED, LEAN_COMPILED):
+        for name in (EAGER, LEAN, COMPILED, LEAN_COMPILED, GRAPHS):
             if name in ways and theirs:
                 line = {'model': model, 'way': name, 'batch': ways[name]['batch']}
                 line['images/s, x'] = ways[name]['images/s'] / max(row['images/s'] for row in theirs)
