@@ -5,7 +5,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmap.models.layers import HybridEncoder
+from mmmap.models.layers import HybridEncoder, ReleasedPointEncoder
+from mmmap.models.necks import ReleasedPointDecoder
 from mmmap.models.necks.token_decoder import TokenDecoder
 from mmmap.registry import HOOKS
 
@@ -15,9 +16,13 @@ from ..errors import UserError
 COMPILE_MODES = {'default': False, 'reduce-overhead': True, 'max-autotune-no-cudagraphs': False, 'max-autotune': True}
 
 
+#: What takes the time of a step and is a graph as a whole.
+COMPILED = (HybridEncoder, ReleasedPointEncoder, TokenDecoder, ReleasedPointDecoder)
+
+
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile each hybrid encoder and each decoder of tokens by ``torch.compile`` before a training starts.
+    """Compile each encoder of tokens and each decoder by ``torch.compile`` before a training starts.
 
     They are compiled in place: names of weights, checkpoints and the rest of the model are as without it. The first
     steps take a minute or two, and so do the first of another number of tokens and the first of an evaluation.
@@ -54,11 +59,12 @@ class CompileHook(Hook):
             )
         compiled = []
         for name, module in runner.model.named_modules():
-            if isinstance(module, HybridEncoder | TokenDecoder):
+            if isinstance(module, COMPILED):
                 module.compile(backend=self.backend, mode=self.mode)
                 compiled.append(name)
         if not compiled:
-            raise UserError(f'CompileHook: {_kind(runner.model)} has no hybrid encoder and no decoder of tokens')
+            kinds = ', '.join(kind.__name__ for kind in COMPILED)
+            raise UserError(f'CompileHook: {_kind(runner.model)} has nothing that it compiles: {kinds}')
         runner.logger.info(f'Compiled ({self.mode}): {", ".join(compiled)}. The first steps take a minute or two.')
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, mode: str = 'train') -> None:
