@@ -60,6 +60,28 @@ void conv_forward(const Conv& c, const Work& w) {
   }
 }
 
+// dx of a chunk, and what it adds to the gradients of weight and bias.
+template <class Real, int K>
+MMMAP_INLINE void conv_gradients(int64_t steps, int64_t taps, const V<Real>* x, const V<Real>* dy, const V<Real>* weight,
+                                 V<Real>* dx, V<Real>* dweight, V<Real>& dbias) {
+  const int64_t count = K ? K : taps;
+  V<Real> sums[K ? K : 1];
+  for (int64_t k = 0; k < K; ++k) sums[k] = V<Real>{};
+  for (int64_t t = 0; t < steps; ++t) {
+    V<Real> sum = weight[count - 1] * dy[t];
+    for (int64_t k = 1; k < count; ++k) sum += weight[count - 1 - k] * dy[t + k];
+    dx[t] = sum;
+    dbias += dy[t];
+    for (int64_t k = 0; k < K; ++k) sums[k] += dy[t] * x[t + k];
+  }
+  for (int64_t k = 0; k < K; ++k) dweight[k] += sums[k];
+  for (int64_t k = 0; !K && k < count; ++k) {
+    V<Real> sum{};
+    for (int64_t t = 0; t < steps; ++t) sum += dy[t] * x[t + k];
+    dweight[k] += sum;
+  }
+}
+
 // Step t of x meets the outputs t .. t + taps - 1, so a chunk of dx needs taps - 1 further steps of dy; their part in
 // the gradients of weight and bias belongs to the next chunk.
 template <class Real>
@@ -91,17 +113,10 @@ void conv_backward(const Conv& c, const Work& w) {
 
         V<Real>* dweight = static_cast<V<Real>*>(c.dweight) + (w.worker * c.blocks + block) * c.taps;
         V<Real> sum_bias{};
-        for (int64_t t = 0; t < steps; ++t) {
-          V<Real> sum{};
-          for (int64_t k = 0; k < c.taps; ++k) sum += weight[past - k] * dy[t + k];
-          dx[t] = sum;
-          sum_bias += dy[t];
-        }
-        for (int64_t k = 0; k < c.taps; ++k) {
-          V<Real> sum{};
-          for (int64_t t = 0; t < steps; ++t) sum += dy[t] * x[t + k];
-          dweight[k] += sum;
-        }
+        if (c.taps == 4)
+          conv_gradients<Real, 4>(steps, c.taps, x, dy, weight, dx, dweight, sum_bias);
+        else
+          conv_gradients<Real, 0>(steps, c.taps, x, dy, weight, dx, dweight, sum_bias);
         static_cast<V<Real>*>(c.dbias)[w.worker * c.blocks + block] += sum_bias;
         if (c.dx_base.data) {
           load_tile<Real>(c.dx_base, seg.b, block * Vec<Real>::lanes, count, start, steps, y);
