@@ -132,7 +132,7 @@ def enable_compile(cfg: Config, mode: str) -> None:
 
     Args:
         cfg (Config): The config of a run.
-        mode (str): As of :class:`CompileHook`, which a config may have already: its mode is changed then.
+        mode (str): As of :class:`CompileHook`. The new hook replaces one that the config has already.
     """
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) != 'CompileHook']
     cfg.custom_hooks = [*hooks, dict(type='CompileHook', mode=mode)]

@@ -14,8 +14,6 @@ from ..errors import UserError
 
 #: Modes of ``torch.compile``, and whether they replay CUDA graphs.
 COMPILE_MODES = {'default': False, 'reduce-overhead': True, 'max-autotune-no-cudagraphs': False, 'max-autotune': True}
-
-
 #: What takes the time of a step and is a graph as a whole.
 COMPILED = (HybridEncoder, ReleasedPointEncoder, TokenDecoder, ReleasedPointDecoder)
 

@@ -31,19 +31,12 @@ def _forget_run() -> None:
 
 
 def _optimizer(model: nn.Module, cfg: Config, device: torch.device) -> OptimWrapper:
-    """That of the config, but one fused step for all parameters of equal settings: mmengine makes a group of each."""
+    """That of the config, in float32 on a CPU."""
     settings = dict(cfg.optim_wrapper)
     if device.type != 'cuda':  # AmpOptimWrapper refuses to run there.
         settings = {key: value for key, value in settings.items() if key not in ('dtype', 'loss_scale')}
         settings['type'] = 'OptimWrapper'
-    wrapper = build_optim_wrapper(model, settings)
-    merged: dict[float, list[Tensor]] = {}
-    for group in wrapper.optimizer.param_groups:
-        merged.setdefault(group['weight_decay'], []).extend(group['params'])
-    groups = [dict(params=params, weight_decay=decay) for decay, params in merged.items()]
-    options = {key: value for key, value in settings['optimizer'].items() if key != 'type'} | dict(fused=True)
-    wrapper.optimizer = type(wrapper.optimizer)(groups, **options)
-    return wrapper
+    return build_optim_wrapper(model, settings)
 
 
 def sync(args: argparse.Namespace, report: dict, device: torch.device) -> None:

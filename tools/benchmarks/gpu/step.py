@@ -149,8 +149,7 @@ def time_model(
     Args:
         name: Of the model, for the table.
         cfg: With ``model``.
-        args: With ``batch_size``, ``seed``, ``steps``, ``runs``, ``compile``,
-            ``largest`` and ``ways``.
+        args: With ``batch_size``, ``seed``, ``steps``, ``runs``, ``compile``, ``largest`` and ``ways``.
         device: Where to run.
         kernels: What the released way computes with; None leaves it out.
 
@@ -190,6 +189,8 @@ def time_model(
     if kernels is not None:
         ways |= {RELEASED[way]: theirs(way) for way in WAYS}
     if args.ways:
+        if missing := [way for way in args.ways if way not in ways]:
+            raise ValueError(f'--ways: {", ".join(missing)} cannot run here')
         ways = {way: make for way, make in ways.items() if way in args.ways}
     rows: list[dict] = []
     for way, make in ways.items():
