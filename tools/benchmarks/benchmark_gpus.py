@@ -1,6 +1,7 @@
 """Time the pretraining step on one and on several GPUs, and compare their losses.
 
-    python tools/benchmarks/benchmark_gpus.py [--gpus 1 2 4 8] [--models tiny:ddp:256 ...] [--json FILE] [--plot FILE]
+    python tools/benchmarks/benchmark_gpus.py [--gpus 1 2 4 8] [--models tiny:ddp:256 ...] [--compile [MODE]]
+        [--json FILE] [--plot FILE]
 
 Every GPU has a batch of its own (the work grows with the GPUs), in bfloat16 with fused AdamW. Before it is timed, each
 model takes a few steps in float32 on one batch that the GPUs share; its losses are those of one GPU, but for rounding.
@@ -21,6 +22,7 @@ import torch
 from gpu.common import NAMES, format_table
 from matplotlib.figure import Figure
 
+from mmmap.engine.hooks.compile_hook import COMPILE_MODES
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
 
 WORKER = Path(__file__).parent / 'gpu/worker.py'
@@ -59,6 +61,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--check-batch', type=int, default=16, help='images that all GPUs share (default: %(default)s)')
     parser.add_argument('--check-steps', type=int, default=4, help='(default: %(default)s)')
     parser.add_argument('--tolerance', type=float, default=1e-4, help='of a loss, relative (default: %(default)s)')
+    parser.add_argument('--compile', nargs='?', const='default', choices=list(COMPILE_MODES), metavar='MODE',
+                        help='as of tools/train.py (default: eager)')  # fmt: skip
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)
@@ -89,7 +93,7 @@ def launch(model: dict, gpus: int, args: argparse.Namespace) -> dict:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    names = ('steps', 'runs', 'check_batch', 'check_steps', 'device', 'seed')
+    names = ('steps', 'runs', 'check_batch', 'check_steps', 'compile', 'device', 'seed')
     spec = model | {name: getattr(args, name) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / 'result.json'

@@ -1,5 +1,8 @@
 """A hook that compiles what takes the time of a training step."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -18,12 +21,38 @@ COMPILE_MODES = {'default': False, 'reduce-overhead': True, 'max-autotune-no-cud
 COMPILED = (HybridEncoder, ReleasedPointEncoder, TokenDecoder, ReleasedPointDecoder)
 
 
+def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'inductor') -> list[str]:
+    """Compile each encoder of tokens and each decoder in place, for calls of which gradients are taken.
+
+    Other calls, those of evaluations, are as before. They would be compiled too, for minutes, and their numbers of
+    images and tokens would make torch take these for variable in a training as well.
+
+    Args:
+        model (nn.Module): Holds them, and may be wrapped.
+        mode (str): As of ``torch.compile``. Defaults to 'default'.
+        backend (str): As of ``torch.compile``. Defaults to 'inductor'.
+
+    Returns:
+        list[str]: Their names in the model.
+    """
+    parts = {name: module for name, module in model.named_modules() if isinstance(module, COMPILED)}
+    for module in parts.values():
+        module.compile(backend=backend, mode=mode)
+        # What compile() leaves, because copies of a module (averages of weights) do without it.
+        module._compiled_call_impl = partial(_call, module, module._compiled_call_impl)
+    return list(parts)
+
+
+def _call(module: nn.Module, compiled: Callable, *args: object, **kwargs: object) -> object:
+    return (compiled if torch.is_grad_enabled() else module._call_impl)(*args, **kwargs)
+
+
 @HOOKS.register_module()
 class CompileHook(Hook):
     """Compile each encoder of tokens and each decoder by ``torch.compile`` before a training starts.
 
-    They are compiled in place: names of weights, checkpoints and the rest of the model are as without it. The first
-    steps take a minute or two, and so do the first of another number of tokens and the first of an evaluation.
+    They are compiled in place: names of weights, checkpoints and the rest of the model are as without it, and so are
+    evaluations. The first steps take a minute or two, and so do the first of another number of tokens.
 
     Args:
         mode (str): As of ``torch.compile``. 'reduce-overhead' also replays CUDA graphs, which is for small models or
@@ -55,11 +84,7 @@ class CompileHook(Hook):
                 f'CompileHook: mode {self.mode!r} overwrites the gradients of the step before, which '
                 "optim_wrapper.accumulative_counts adds to: set it to 1, or use mode 'default'"
             )
-        compiled = []
-        for name, module in runner.model.named_modules():
-            if isinstance(module, COMPILED):
-                module.compile(backend=self.backend, mode=self.mode)
-                compiled.append(name)
+        compiled = compile_parts(runner.model, self.mode, self.backend)
         if not compiled:
             kinds = ', '.join(kind.__name__ for kind in COMPILED)
             raise UserError(f'CompileHook: {_kind(runner.model)} has nothing that it compiles: {kinds}')

@@ -1,5 +1,7 @@
 """CompileHook on a small run under mmengine's Runner; 'aot_eager' traces as the real backend and compiles nothing."""
 
+import copy
+
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -96,6 +98,21 @@ def test_encoder_and_decoder_are_one_graph_each(tmp_path, traced):
     operators = [[str(node.target) for node in graph.graph.nodes if node.op == 'call_function'] for graph in graphs]
     assert len(graphs) == 2
     assert sum(name.startswith('mmmap.bidirectional_scan') for name in operators[0]) == 1
+
+
+def test_evaluations_and_copies_are_not_compiled(tmp_path, traced):
+    graphs, backend = traced
+    run = runner(tmp_path, [CompileHook(backend=backend)])
+    run.call_hook('before_train')
+    average = copy.deepcopy(run.model)
+    images = torch.randn(3, 3, 16, 16)
+    with torch.no_grad():
+        run.model.backbone(images)
+    average.backbone(images)[0].sum().backward()
+    assert not graphs
+    run.model.backbone(images)[0].sum().backward()
+    assert len(graphs) == 1
+    assert average.backbone.encoder._compiled_call_impl is None
 
 
 def test_no_such_mode():

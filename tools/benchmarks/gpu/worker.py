@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from gpu.common import NAMES, ROOT, load_config, peak_bytes, random_images, seconds_of_steps
+from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.strategies import wrap_blocks
 from mmmap.registry import MODELS
 
@@ -39,14 +40,18 @@ def model_config(name: str) -> Config:
     return load_config(name)
 
 
-def wrap(model: nn.Module, wrapper: str, device: torch.device) -> nn.Module:
-    """What mmengine's runner makes of it with the configs' settings."""
+def wrap(model: nn.Module, spec: dict, device: torch.device) -> nn.Module:
+    """What mmengine's runner makes of it with the configs' settings, compiled if the spec asks for it."""
     from mmengine.model import MMDistributedDataParallel, MMFullyShardedDataParallel
 
-    if wrapper == 'fsdp':
-        return MMFullyShardedDataParallel(model, auto_wrap_policy=wrap_blocks, device_id=device)
-    ids = [device.index] if device.type == 'cuda' else None
-    return MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, find_unused_parameters=False)
+    if spec['wrapper'] == 'fsdp':
+        model = MMFullyShardedDataParallel(model, auto_wrap_policy=wrap_blocks, device_id=device)
+    else:
+        ids = [device.index] if device.type == 'cuda' else None
+        model = MMDistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, find_unused_parameters=False)
+    if spec['compile']:
+        compile_parts(model, spec['compile'])
+    return model
 
 
 def make_step(model: nn.Module, images: Tensor, device: torch.device, half: bool) -> Callable[[], Tensor]:
@@ -54,6 +59,7 @@ def make_step(model: nn.Module, images: Tensor, device: torch.device, half: bool
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
 
     def step() -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss = model(images, mode='loss')['loss']
         loss.backward()
@@ -77,7 +83,7 @@ def shared_losses(spec: dict, device: torch.device) -> list[float]:
     rank, world = dist.get_rank(), dist.get_world_size()
     images, mask = (part.chunk(world)[rank].to(device) for part in (images, order < tokens // 2))
     model.masking = GivenMasking(mask)
-    step = make_step(wrap(model.to(device), spec['wrapper'], device), images, device, half=False)
+    step = make_step(wrap(model.to(device), spec, device), images, device, half=False)
     losses = []
     for _ in range(spec['check_steps']):
         loss = step()
@@ -92,7 +98,7 @@ def speed(spec: dict, device: torch.device) -> dict:
     model = MODELS.build(model_config(spec['model']).model).train().to(device)
     images = random_images(model, spec['batch'], device)
     with peak_bytes(device) as peak:
-        step = make_step(wrap(model, spec['wrapper'], device), images, device, half=True)
+        step = make_step(wrap(model, spec, device), images, device, half=True)
         seconds_of_steps(step, device, 1, 3)
         dist.barrier()
         seconds = seconds_of_steps(step, device, spec['steps'], spec['runs'])
@@ -111,6 +117,7 @@ def main() -> None:
         torch.cuda.set_device(device)
     dist.init_process_group('nccl' if cuda else 'gloo', device_id=device if cuda else None)
     losses = shared_losses(spec, device)
+    torch.compiler.reset()  # Or the batch, another one now, would be compiled as a variable.
     gc.collect()
     if cuda:
         torch.cuda.empty_cache()
