@@ -2,7 +2,7 @@
 #   make demo    pretrain a small hybrid backbone on real digits and report
 #   make test    install what segmentation and detection need too, then run the tests
 #   make env | lint | docs | clean
-# Variables: PYTHON (3.10-3.12), VENV, JOBS (parallel compilations), ARGS (more arguments for pytest or the demo).
+# Variables: PYTHON (3.10-3.12), VENV, JOBS (compilations and tests in parallel), ARGS (more arguments for pytest or the demo).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,7 +31,7 @@ demo: $(STAMPS)/package
 	$(BIN)/python $(DEMO) $(ARGS)
 
 test: $(STAMPS)/full
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 env: $(STAMPS)/package
 full: $(STAMPS)/full
