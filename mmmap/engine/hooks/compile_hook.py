@@ -1,12 +1,11 @@
 """A hook that compiles what takes the time of a training step."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from mmmap.models.layers import HybridEncoder, ReleasedPointEncoder
 from mmmap.models.necks import ReleasedPointDecoder
@@ -21,11 +20,28 @@ COMPILE_MODES = {'default': False, 'reduce-overhead': True, 'max-autotune-no-cud
 COMPILED = (HybridEncoder, ReleasedPointEncoder, TokenDecoder, ReleasedPointDecoder)
 
 
-def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'inductor') -> list[str]:
-    """Compile each encoder of tokens and each decoder in place, for calls of which gradients are taken.
+class _Compiled:
+    """A compiled module, called where gradients are taken of as many samples as in its first such call.
 
-    Other calls, those of evaluations, are as before. They would be compiled too, for minutes, and their numbers of
-    images and tokens would make torch take these for variable in a training as well.
+    Evaluations and the last, smaller batch of an epoch run as before. They would be compiled, too, for a minute, and
+    torch would take the number of samples for a variable from then on, which makes the other calls slower.
+    """
+
+    def __init__(self, module: nn.Module, compiled: Callable) -> None:
+        self.module = module
+        self.compiled = compiled
+        self.batch_size: int | None = None
+
+    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> object:
+        if torch.is_grad_enabled():
+            self.batch_size = self.batch_size or len(x)
+            if len(x) == self.batch_size:
+                return self.compiled(x, *args, **kwargs)
+        return self.module._call_impl(x, *args, **kwargs)
+
+
+def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'inductor') -> list[str]:
+    """Compile each encoder of tokens and each decoder in place, for the full batches of a training.
 
     Args:
         model (nn.Module): Holds them, and may be wrapped.
@@ -39,12 +55,8 @@ def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'induc
     for module in parts.values():
         module.compile(backend=backend, mode=mode)
         # What compile() leaves, because copies of a module (averages of weights) do without it.
-        module._compiled_call_impl = partial(_call, module, module._compiled_call_impl)
+        module._compiled_call_impl = _Compiled(module, module._compiled_call_impl)
     return list(parts)
-
-
-def _call(module: nn.Module, compiled: Callable, *args: object, **kwargs: object) -> object:
-    return (compiled if torch.is_grad_enabled() else module._call_impl)(*args, **kwargs)
 
 
 @HOOKS.register_module()
@@ -52,7 +64,8 @@ class CompileHook(Hook):
     """Compile each encoder of tokens and each decoder by ``torch.compile`` before a training starts.
 
     They are compiled in place: names of weights, checkpoints and the rest of the model are as without it, and so are
-    evaluations. The first steps take a minute or two, and so do the first of another number of tokens.
+    evaluations and batches of another size than the first. The first steps take a minute or two, and so do the first
+    of another number of tokens.
 
     Args:
         mode (str): As of ``torch.compile``. 'reduce-overhead' also replays CUDA graphs, which is for small models or

@@ -100,7 +100,7 @@ def test_encoder_and_decoder_are_one_graph_each(tmp_path, traced):
     assert sum(name.startswith('mmmap.bidirectional_scan') for name in operators[0]) == 1
 
 
-def test_evaluations_and_copies_are_not_compiled(tmp_path, traced):
+def test_evaluations_smaller_batches_and_copies_are_not_compiled(tmp_path, traced):
     graphs, backend = traced
     run = runner(tmp_path, [CompileHook(backend=backend)])
     run.call_hook('before_train')
@@ -111,6 +111,7 @@ def test_evaluations_and_copies_are_not_compiled(tmp_path, traced):
     average.backbone(images)[0].sum().backward()
     assert not graphs
     run.model.backbone(images)[0].sum().backward()
+    run.model.backbone(images[:2])[0].sum().backward()
     assert len(graphs) == 1
     assert average.backbone.encoder._compiled_call_impl is None
 
