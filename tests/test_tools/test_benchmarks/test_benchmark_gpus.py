@@ -38,6 +38,7 @@ def test_other_losses_end_with_an_error(run_tool, tiny_map, capsys):
         (['--models', 'tiny:ddp:0'], 'the batch must be positive'),
         (['--gpus', '3'], '--check-batch 4: not a multiple of --gpus 3'),
         (['--steps', '0'], '--steps 0: must be positive'),
+        (['--compile', 'fastest'], "invalid choice: 'fastest'"),
     ],
 )
 def test_arguments_are_checked(run_tool, capsys, arguments, said):
