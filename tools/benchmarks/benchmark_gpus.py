@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--check-batch', type=int, default=16, help='images that all GPUs share (default: %(default)s)')
     parser.add_argument('--check-steps', type=int, default=4, help='(default: %(default)s)')
     parser.add_argument('--tolerance', type=float, default=1e-4, help='of a loss, relative (default: %(default)s)')
-    parser.add_argument('--compile', nargs='?', const='default', choices=list(COMPILE_MODES), metavar='MODE',
+    parser.add_argument('--compile', nargs='?', const='default', choices=list(COMPILE_MODES),
                         help='as of tools/train.py (default: eager)')  # fmt: skip
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
     parser.add_argument('--seed', type=int, default=0)

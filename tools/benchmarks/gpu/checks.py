@@ -13,8 +13,9 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from PIL import Image
 from torch import Tensor, nn
 
+from mmmap.engine.hooks.compile_hook import compile_parts
+
 from .common import build_model, format_table, free_memory, load_config, one_line, random_images, synchronize
-from .step import compile_parts
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.JPEG')
 MOST_IMAGES = 4096  # Of a folder, kept in memory.

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.registry import MODELS
 
 from .common import (
@@ -45,12 +46,6 @@ COLUMNS = {
     'of matrix rate': '.1%',
     'compile s': '.0f',
 }
-
-
-def compile_parts(model: nn.Module, mode: str = 'default') -> None:
-    """Compile encoder and decoder, each as one graph, in a mode of ``torch.compile``."""
-    model.backbone.encoder.compile(fullgraph=True, mode=mode)
-    model.neck.compile(fullgraph=True, mode=mode)
 
 
 def make_step(
