@@ -1,0 +1,31 @@
+"""Find values that are not numbers among the tensors of a model or a checkpoint."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def first_non_finite(tensors: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str | None:
+    """Name the first tensor that holds a NaN or an infinity.
+
+    Args:
+        tensors (Mapping[str, Any] | Iterable[tuple[str, Any]]): Tensors by name. Other values, and tensors of
+            integers, are passed over.
+
+    Returns:
+        str | None: The name; None if every number is finite.
+    """
+    pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
+    named = [(name, value) for name, value in pairs if isinstance(value, Tensor) and value.is_floating_point()]
+    # One answer a tensor, read at once: the host waits for an accelerator once for each kind of device.
+    answers = [torch.isfinite(value.detach()).all() for _, value in named]
+    by_device: dict[torch.device, list[int]] = {}
+    for index, answer in enumerate(answers):
+        by_device.setdefault(answer.device, []).append(index)
+    bad = []
+    for indices in by_device.values():
+        finite = torch.stack([answers[index] for index in indices]).tolist()
+        bad += [index for index, good in zip(indices, finite, strict=True) if not good]
+    return named[min(bad)][0] if bad else None
