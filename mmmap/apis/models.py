@@ -1,6 +1,7 @@
 """Models and images for tools that run without a Runner."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,8 +13,31 @@ from torch import Tensor, nn
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError
 from mmmap.registry import MODELS
-from mmmap.utils.compat import load_local_checkpoint
 from mmmap.utils.point_files import read_cloud
+from mmmap.utils.safe_load import load_checkpoint as load_safely
+
+#: What the model of a converted checkpoint is made of. Others are not built: a file of others names what it likes.
+STORED_TYPES = frozenset(
+    {
+        'BN1d',
+        'MAP',
+        'MAPHybrid',
+        'PixelReconstructionHead',
+        'PointDataPreprocessor',
+        'PointMAPHybrid',
+        'PointReconstructionHead',
+        'RandomMasking',
+        'RegionCausalDecoder',
+        'RegisterNeck',
+        'ReleasedPointDecoder',
+        'mmpretrain.ClsDataPreprocessor',
+        'mmpretrain.CrossEntropyLoss',
+        'mmpretrain.ImageClassifier',
+        'mmpretrain.LinearClsHead',
+        'mmpretrain.SelfSupDataPreprocessor',
+        'mmpretrain.StackedLinearClsHead',
+    }
+)
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -41,13 +65,30 @@ def stored_model(checkpoint: str) -> nn.Module:
         checkpoint (str): A checkpoint.
 
     Raises:
-        UserError: If the file is missing or cut off, or stores no config.
+        UserError: If the file is missing or damaged, or stores no config, or one of other parts than a converted
+            checkpoint has.
     """
     check_checkpoint_file(checkpoint)
-    meta = load_local_checkpoint(checkpoint, 'cpu').get('meta', {})
-    if 'model_cfg' not in meta:
+    meta = load_safely(checkpoint).get('meta') or {}
+    if not isinstance(meta.get('model_cfg'), dict):
         raise UserError(f'{checkpoint} stores no model config: give one with --config')
+    for kind in _types(meta['model_cfg']):
+        if not isinstance(kind, str) or kind not in STORED_TYPES:
+            raise UserError(f'{checkpoint} stores a config with type={kind!r}, not of a converted model: use --config')
     return MODELS.build({'_scope_': 'mmpretrain', **meta['model_cfg']})
+
+
+def _types(cfg: Any) -> Iterator[Any]:
+    """Yield every type, scope and file that a config names."""
+    if isinstance(cfg, dict):
+        # A base, a scope or an initialisation could lead to others.
+        yield from (
+            value for key, value in cfg.items() if key in ('type', '_scope_', 'init_cfg', 'pretrained') and value
+        )
+        cfg = list(cfg.values())
+    if isinstance(cfg, (list, tuple)):
+        for part in cfg:
+            yield from _types(part)
 
 
 def load_model(model: nn.Module, checkpoint: str) -> nn.Module:

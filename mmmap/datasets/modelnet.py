@@ -5,7 +5,8 @@ from typing import ClassVar
 import numpy as np
 
 from mmmap.registry import DATASETS
-from mmmap.utils.point_files import read_pickled_arrays, read_table
+from mmmap.utils.point_files import read_table
+from mmmap.utils.safe_load import unpickle
 
 from .shapes import ShapeDataset, read_lines
 
@@ -114,7 +115,7 @@ class ModelNetFewShot(ShapeDataset):
     """The few-shot folds of ModelNet40 that the field shares, as pickles (Sharma and Kaul, NeurIPS 2020).
 
     It reads ``{way}way_{shot}shot/{fold}.pkl``: a dict with 'train' and 'test', each a list of (points, label, ...).
-    Labels count from 0 in each fold. Nothing but arrays is unpickled. Other folds: :class:`FewShotFold`.
+    Labels count from 0 in each fold. Nothing but data is unpickled. Other folds: :class:`FewShotFold`.
 
     Args:
         way (int): Classes of a fold: 5 or 10 in the release.
@@ -126,7 +127,8 @@ class ModelNetFewShot(ShapeDataset):
 
     Raises:
         FileNotFoundError: If the folder is missing.
-        ValueError: If there is no such split, or the fold is missing, damaged or another.
+        ValueError: If there is no such split, or the fold is missing or another.
+        UserError: If it is damaged, or holds more than plain values and arrays.
     """
 
     def __init__(
@@ -150,7 +152,9 @@ class ModelNetFewShot(ShapeDataset):
             list[dict]: ``index``, ``lidar_path`` and ``gt_label`` of each.
         """
         path = self._root() / f'{self.way}way_{self.shot}shot' / f'{self.fold}.pkl'
-        content = read_pickled_arrays(path)
+        if not path.is_file():
+            raise ValueError(f'{path} is missing')
+        content = unpickle(path)
         try:
             shapes = {
                 split: [(np.asarray(shape[0]), int(shape[1])) for shape in content[split]]

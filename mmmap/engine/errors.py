@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 from mmengine.config import Config
 
+from ..utils.errors import UserError
+
 # Set to anything but 0 to see the traceback of every error.
 TRACEBACK_VARIABLE = 'MMMAP_TRACEBACK'
+
+__all__ = ['TRACEBACK_VARIABLE', 'UserError', 'explain', 'missing_data', 'one_line_errors']
+
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
-class UserError(Exception):
-    """A mistake in what the user asked for; its message says what, where and what to do, and needs no traceback."""
 
 
 def _data_paths(dataset: dict, field: str) -> Iterator[tuple[str, str]]:

@@ -6,19 +6,13 @@ Each function repairs one thing, does nothing where that thing is healthy, and m
 
 import importlib
 import importlib.util
-import pickle
-import re
 import sys
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
-from packaging.version import Version
 
 # Held for the life of the process: a library object that is collected takes its schemas with it.
 _TORCHVISION_SCHEMAS: list[torch.library.Library] = []
@@ -133,72 +127,13 @@ def name_installed_distributions() -> dict[str, str]:
     return changed
 
 
-def _get_statistic(owner: type, name: str) -> Any:
-    # Stands in for getattr, which a crafted pickle could use to reach anything.
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise ValueError(f'a checkpoint may not look up {name!r} on {owner!r}')
-    return getattr(owner, name)
-
-
-def load_local_checkpoint(filename: str, map_location: Any = None) -> dict:
-    """Load a checkpoint of mmengine's with ``weights_only=True``.
-
-    Besides tensors such a file holds the logged scalars: numpy values in ``HistoryBuffer`` objects. Exactly what these
-    need is allowed; anything else in the pickle is an error, so nothing in it can run.
-
-    Args:
-        filename (str): A local file.
-        map_location (Any, optional): As for :func:`torch.load`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        RuntimeError: If the file holds other objects; one line that names the first.
-    """
-    path = Path(filename).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'{filename} can not be found.')
-    core = np._core if hasattr(np, '_core') else np.core
-    allowed = [
-        np.ndarray,
-        np.dtype,
-        core.multiarray._reconstruct,
-        core.multiarray.scalar,
-        *{type(np.dtype(code)) for code in '?bhilqBHILQefd'},
-        HistoryBuffer,
-        (_get_statistic, 'builtins.getattr'),
-    ]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        blocked = re.search(r'GLOBAL (\S+)', str(error))
-        culprit = f'holds {blocked[1]}, which is not allowed' if blocked else 'cannot be loaded safely'
-        raise RuntimeError(
-            f'{filename} {culprit}: if you trust the file, save its state_dict alone with torch.save'
-        ) from error
-
-
-def make_checkpoints_loadable() -> bool:
-    """Let mmengine releases that call ``torch.load`` bare read their own checkpoints.
-
-    Since torch 2.6 a bare call refuses all but tensors, and mmengine 0.10.7 and earlier cannot resume. Releases that
-    handle it (they have ``_safe_torch_load``) keep their loader.
-
-    Returns:
-        bool: True if the loader of local checkpoints was replaced.
-    """
-    from mmengine.runner import checkpoint
-
-    if hasattr(checkpoint, '_safe_torch_load') or Version(torch.__version__) < Version('2.6'):
-        return False
-    checkpoint.CheckpointLoader.register_scheme(prefixes='', loader=load_local_checkpoint, force=True)
-    return True
-
-
 def apply() -> None:
     """Run every cure, in the order in which the imports need them."""
     make_torchvision_importable()
     name_installed_distributions()
     switch_off_broken_multimodal()
+    # Here, as the other cures are also needed where the rest of the package cannot be imported.
+    from . import safe_mmengine
+
+    safe_mmengine.install()
     import_mmpretrain_alone()
-    make_checkpoints_loadable()

@@ -1,26 +1,11 @@
-"""Files of clouds: tables in text, read once and kept as arrays, and pickles of arrays."""
+"""Files of clouds: tables in text, read once and kept as arrays."""
 
 import os
-import pickle
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
 from .scenes import read_scene
-
-#: What a pickle of arrays needs; the names of numpy's modules before and since version 2.
-_ARRAY_PARTS = {
-    *(
-        (f'{package}.{name}', function)
-        for package in ('numpy.core', 'numpy._core')
-        for name, function in (('multiarray', '_reconstruct'), ('multiarray', 'scalar'), ('numeric', '_frombuffer'))
-    ),
-    ('numpy', 'ndarray'),
-    ('numpy', 'dtype'),
-    # Bytes in pickles that Python 2 could read.
-    ('_codecs', 'encode'),
-}
 
 
 def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> np.ndarray:
@@ -105,35 +90,3 @@ def read_cloud(path: str | Path) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] < 3 or not len(points) or points.dtype.kind not in 'fiu':
         raise ValueError(f'{path} is no cloud: its array is {points.dtype} {points.shape}, not numbers (N, 3 + F)')
     return points.astype(np.float32)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles plain Python values and numpy's arrays; anything else could run code of the file."""
-
-    def __init__(self, file: BinaryIO, path: str | Path) -> None:
-        # Pickles of Python 2 hold the bytes of arrays as strings.
-        super().__init__(file, encoding='latin1')
-        self.path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAY_PARTS:
-            raise ValueError(f'{self.path} is not read: it holds {module}.{name}, which is no array')
-        return super().find_class(module, name)
-
-
-def read_pickled_arrays(path: str | Path) -> Any:
-    """Read a pickle of Python's containers, numbers, strings and numpy's arrays, and nothing that could do harm.
-
-    Args:
-        path (str | Path): The file.
-
-    Raises:
-        ValueError: If it is missing or damaged, or holds anything else; one line that names it.
-    """
-    try:
-        with open(path, 'rb') as file:
-            return _ArrayUnpickler(file, path).load()
-    except FileNotFoundError:
-        raise ValueError(f'{path} is missing') from None
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError) as error:
-        raise ValueError(f'{path} is cut off or no pickle ({error})') from None

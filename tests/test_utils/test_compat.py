@@ -1,14 +1,9 @@
-import pickle
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.logging import HistoryBuffer
 from mmpretrain.utils import dependency
 
 from mmmap.utils import compat
@@ -74,47 +69,3 @@ def test_distribution_names_follow_what_is_installed(monkeypatch):
     assert compat.name_installed_distributions() == {'mmseg': 'onedl-mmsegmentation'}
     assert MODULE2PACKAGE['mmseg'] == 'onedl-mmsegmentation'
     assert MODULE2PACKAGE['mmdet'] == MODULE2PACKAGE['mmpretrain'] == 'before'
-
-
-def test_local_loader_reads_what_mmengine_saves(tmp_path):
-    buffer = HistoryBuffer([1.0, 3.0], [1, 1])
-    content = {'state_dict': {'weight': torch.ones(2)}, 'message_hub': {'loss': buffer, 'best': np.float64(0.5)}}
-    torch.save(content, tmp_path / 'epoch_1.pth')
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
-    loaded = compat.load_local_checkpoint(str(tmp_path / 'epoch_1.pth'), 'cpu')
-    assert loaded['message_hub']['loss'].statistics('mean') == 2.0
-    assert loaded['message_hub']['best'] == 0.5
-
-
-class _Attack:
-    def __init__(self, function, *args):
-        self.call = function, args
-
-    def __reduce__(self):
-        return self.call
-
-
-def test_local_loader_runs_nothing(tmp_path):
-    marker = tmp_path / 'was_run'
-    torch.save({'state_dict': _Attack(Path.touch, marker)}, tmp_path / 'touch.pth')
-    torch.save({'state_dict': _Attack(getattr, HistoryBuffer, '__init__')}, tmp_path / 'getattr.pth')
-    with pytest.raises(RuntimeError, match=r'touch\.pth holds \S+, which is not allowed'):
-        compat.load_local_checkpoint(str(tmp_path / 'touch.pth'))
-    assert not marker.exists()
-    with pytest.raises((RuntimeError, ValueError), match=r'__init__|cannot be loaded safely'):
-        compat.load_local_checkpoint(str(tmp_path / 'getattr.pth'))
-    with pytest.raises(FileNotFoundError, match='nowhere'):
-        compat.load_local_checkpoint('nowhere.pth')
-
-
-def test_loader_is_replaced_only_where_mmengine_lacks_one(monkeypatch):
-    from mmengine.runner import checkpoint
-
-    monkeypatch.setattr(checkpoint.CheckpointLoader, '_schemes', dict(checkpoint.CheckpointLoader._schemes))
-    monkeypatch.setattr(checkpoint, '_safe_torch_load', torch.load, raising=False)
-    assert not compat.make_checkpoints_loadable()
-    monkeypatch.delattr(checkpoint, '_safe_torch_load')
-    assert compat.make_checkpoints_loadable() == (torch.__version__ >= '2.6')
-    loader = checkpoint.CheckpointLoader._get_checkpoint_loader('work_dirs/epoch_1.pth')
-    assert loader is compat.load_local_checkpoint

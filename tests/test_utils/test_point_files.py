@@ -1,9 +1,7 @@
-import pickle
-
 import numpy as np
 import pytest
 
-from mmmap.utils.point_files import read_array, read_pickled_arrays, read_table
+from mmmap.utils.point_files import read_array, read_table
 
 TABLE = np.arange(12, dtype='float32').reshape(4, 3) / 8
 
@@ -55,34 +53,3 @@ def test_arrays_that_are_none(tmp_path):
         read_table(tmp_path / 'chair.txt', 3)
     with pytest.raises(ValueError, match=r'desk.npy is missing'):
         read_array(tmp_path / 'desk.npy')
-
-
-@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
-def test_pickled_arrays(tmp_path, protocol):
-    content = {'train': [(TABLE, 3, np.int64(4), 'a name')], 'test': []}
-    (tmp_path / '0.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
-    read = read_pickled_arrays(tmp_path / '0.pkl')
-    assert np.array_equal(read['train'][0][0], TABLE)
-    assert read['train'][0][1:] == (3, 4, 'a name') and read['test'] == []
-
-
-class Harm:
-    def __reduce__(self):
-        return print, ('harm',)
-
-
-def test_pickles_that_are_none(tmp_path, capsys):
-    path = tmp_path / '0.pkl'
-    path.write_bytes(pickle.dumps([TABLE, Harm()]))
-    with pytest.raises(ValueError, match=r'0.pkl is not read: it holds builtins.print, which is no array'):
-        read_pickled_arrays(path)
-    assert capsys.readouterr().out == ''
-    # Arrays of objects are pickles within the pickle.
-    path.write_bytes(pickle.dumps(np.array([Harm()], object)))
-    with pytest.raises(ValueError, match=r'builtins.print'):
-        read_pickled_arrays(path)
-    path.write_bytes(pickle.dumps([TABLE])[:-20])
-    with pytest.raises(ValueError, match=r'0.pkl is cut off'):
-        read_pickled_arrays(path)
-    with pytest.raises(ValueError, match=r'1.pkl is missing'):
-        read_pickled_arrays(tmp_path / '1.pkl')

@@ -12,7 +12,6 @@ from pathlib import Path
 import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
 
 # isort: split
-import mmengine
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmpretrain.evaluation import ConfusionMatrix
@@ -23,6 +22,7 @@ from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
 from mmmap.registry import DATASETS
+from mmmap.utils.safe_load import unpickle
 
 #: Up to so many classes the counts are written into the picture.
 READABLE = 20
@@ -43,7 +43,7 @@ def read_predictions(cfg: Config, path: str) -> tuple[Tensor, list[str] | None]:
     """Confusion matrix of stored predictions, and the names of the classes if the data set is there and has some."""
     if not Path(path).is_file():
         raise UserError(f'predictions not found: {path}')
-    predictions = mmengine.load(path)
+    predictions = unpickle(path)
     if not predictions or not all(isinstance(p, dict) and {'gt_label', 'pred_score'} <= set(p) for p in predictions):
         raise UserError(f'{path}: not predictions of a classifier as tools/test.py --out writes them')
     matrix = Evaluator(ConfusionMatrix()).offline_evaluate(predictions, None)['confusion_matrix/result']

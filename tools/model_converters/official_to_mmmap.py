@@ -8,48 +8,20 @@ the model that ``ckpt['state_dict']`` loads into, strictly.
 import argparse
 import copy
 import os
-import pathlib
-import re
 import sys
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmmap import __version__
 from mmmap.models.layers.released_point_encoder import RELEASED_TYPES
 from mmmap.registry import MODELS
+from mmmap.utils.errors import UserError
 from mmmap.utils.released_checkpoint import infer_model_cfg
 from mmmap.utils.released_keys import TASKS, convert_state_dict, find_task
 from mmmap.utils.released_point_checkpoint import infer_point_model_cfg
 from mmmap.utils.released_point_keys import convert_point_state_dict, find_point_task
-
-# numpy 2 moved its core.
-_CORE = np._core if hasattr(np, '_core') else np.core
-
-#: What a training checkpoint of the released code holds beside tensors: its command line and numpy numbers.
-SAFE_GLOBALS = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    pathlib.PurePosixPath,
-    np.ndarray,
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in ('float16', 'float32', 'float64', 'int32', 'int64', 'bool')},
-    (_CORE.multiarray.scalar, 'numpy.core.multiarray.scalar'),
-    (_CORE.multiarray.scalar, 'numpy._core.multiarray.scalar'),
-    (_CORE.multiarray._reconstruct, 'numpy.core.multiarray._reconstruct'),
-    (_CORE.multiarray._reconstruct, 'numpy._core.multiarray._reconstruct'),
-]
-
-
-def _reason(error: Exception) -> str:
-    """Why a file could not be read, in one line."""
-    text = str(error)
-    # torch's own text advises to load such a file unsafely, and names the culprit last.
-    if found := re.search(r'GLOBAL\s+(\S+)', text):
-        return f'it holds {found[1]}, which a released checkpoint does not; nothing of it was run'
-    text = ' '.join(text.rpartition('WeightsUnpickler error:')[2].split())
-    return f'cut off or damaged, or no checkpoint at all ({type(error).__name__}: {text[:200]})'
+from mmmap.utils.safe_load import load
 
 
 def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
@@ -67,12 +39,9 @@ def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
         ValueError: If the file cannot be read safely, or lacks what was asked for.
     """
     try:
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f'{path}: no such file') from None
-    except Exception as e:  # A damaged pickle raises nearly anything.
-        raise ValueError(f'{path}: not a checkpoint that can be read safely: {_reason(e)}') from None
+        checkpoint = load(path, map_location='cpu')
+    except (UserError, OSError) as error:
+        raise ValueError(str(error)) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path}: holds a {type(checkpoint).__name__}, not a dict')
     if ema or 'model' in checkpoint or 'base_model' in checkpoint:

@@ -7,10 +7,10 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 
 from mmmap.engine.checkpoint import AtomicLocalBackend
+from mmmap.utils.safe_load import load
 from mmmap.visualization.curves import read_scalars
 
 _METRICS = {'finetune': 'accuracy/top1', 'linear': 'accuracy/top1'}
@@ -153,7 +153,7 @@ def collect(stage: Stage) -> dict:
         return stage.facts | dict(accuracy=float(found[-1]))
     if not stage.checkpoint.is_file():
         raise StageError(f'{stage.name}: ended without {stage.checkpoint} (log: {stage.log_file})')
-    iterations = torch.load(stage.checkpoint, map_location='cpu', weights_only=False, mmap=True)['meta']['iter']
+    iterations = load(stage.checkpoint, 'cpu', mmap=True)['meta']['iter']
     scalars = read_scalars(stage.work_dir)
     result = stage.facts | dict(epochs=stage.epochs, iterations=iterations, accuracy=None, accuracies=[])
     per_epoch = iterations / stage.epochs

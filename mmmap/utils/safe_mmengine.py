@@ -1,0 +1,128 @@
+"""Make every way in which mmengine loads a file of others go through :mod:`mmmap.utils.safe_load`.
+
+mmengine offers no place to put a loader into all its schemes (local, http, s3, torchvision, ...), and from release to
+release they end in other calls: ``torch.load``, ``load_url``, ``_safe_torch_load``, the last of which falls back to
+running what it could not load safely. So the names by which its one module of loaders knows these are replaced.
+"""
+
+import contextvars
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from mmengine import fileio
+from mmengine.fileio.handlers import PickleHandler
+from mmengine.infer import BaseInferencer
+from mmengine.runner import CheckpointLoader, checkpoint
+
+from . import safe_load
+from .checkpoint_content import check_content
+from .errors import RefusedFileError
+
+# The file that was asked for, while a scheme of mmengine downloads or looks up what to load.
+_ASKED: contextvars.ContextVar[str | None] = contextvars.ContextVar('asked', default=None)
+
+
+class _TorchThatLoadsSafely(types.ModuleType):
+    """All of torch, but for its ``load``."""
+
+    def __init__(self) -> None:
+        super().__init__('torch')
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(f: Any, map_location: Any = None, *_args: Any, **kwargs: Any) -> Any:
+        """Stand in for :func:`torch.load`."""
+        kwargs = {key: value for key, value in kwargs.items() if key == 'mmap'}
+        return safe_load.load(f, map_location, name=_ASKED.get(), **kwargs)
+
+
+def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for ``torch.hub.load_state_dict_from_url``, which unpickles all that it downloads."""
+    with safe_load.allowing(_ASKED.get() or url) as options:
+        return torch.hub.load_state_dict_from_url(url, model_dir, map_location, *args, **{**kwargs, **options})
+
+
+@contextmanager
+def _asked_for(name: str) -> Iterator[None]:
+    token = _ASKED.set(name)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def _check_all_schemes() -> None:
+    original = CheckpointLoader.load_checkpoint.__func__
+
+    @wraps(original)
+    def load_checkpoint(cls: type, filename: str, map_location: Any = None, logger: Any = 'current') -> dict:
+        name = str(filename)
+        with _asked_for(name):
+            content = original(cls, name, map_location, logger)
+        return content if safe_load.is_trusted(name) else check_content(content, name)
+
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+def _refuse_configs_of_checkpoints() -> None:
+    original = BaseInferencer._init_model
+
+    @wraps(original)
+    def _init_model(self: BaseInferencer, cfg: Any, weights: str | None, device: str = 'cpu') -> Any:
+        # mmengine would run the text of the config that the checkpoint stores.
+        if not cfg and weights is not None and not safe_load.is_trusted(weights):
+            raise RefusedFileError(
+                f'{weights} stores its config as Python code, which is not run: name the config (model=CONFIG_FILE). '
+                f'If you trust the file: {safe_load.TRUST_VARIABLE}={weights}'
+            )
+        return original(self, cfg, weights, device)
+
+    BaseInferencer._init_model = _init_model
+
+
+class SafePickleHandler(PickleHandler):
+    """mmengine's handler of ``.pkl`` files, for :func:`mmengine.load`: annotations, predictions, results."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        """Read a pickle of plain values, arrays and tensors.
+
+        Args:
+            file (Any): An open file.
+            **kwargs (Any): Arguments of :func:`pickle.load`; text of Python 2 is always read as Latin-1.
+        """
+        # mmengine.load hands over bytes; only its frame knows the name of their file, which the message needs.
+        named = sys._getframe(1).f_locals.get('file')
+        return safe_load.unpickle(file, name=named if isinstance(named, str) else getattr(file, 'name', None))
+
+
+def _use_in(module: types.ModuleType) -> None:
+    replaced = {'torch': _TorchThatLoadsSafely(), '_safe_torch_load': _TorchThatLoadsSafely.load, 'load_url': _load_url}
+    for name, value in replaced.items():
+        if hasattr(module, name):
+            setattr(module, name, value)
+
+
+def install() -> bool:
+    """Replace mmengine's loading, and DeepSpeed's where it is installed, by ours.
+
+    Returns:
+        bool: True if it was done by this call, False if by an earlier one.
+    """
+    if isinstance(checkpoint.torch, _TorchThatLoadsSafely):
+        return False
+    _use_in(checkpoint)
+    _check_all_schemes()
+    _refuse_configs_of_checkpoints()
+    fileio.register_handler(['pickle', 'pkl'])(SafePickleHandler)
+    # mmengine's strategies import DeepSpeed wherever it is there.
+    if 'deepspeed' in sys.modules:
+        _use_in(importlib.import_module('deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine'))
+    return True

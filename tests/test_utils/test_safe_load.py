@@ -1,0 +1,197 @@
+import argparse
+import pickle
+from pathlib import Path
+
+import mmengine
+import numpy as np
+import pytest
+import torch
+from evil_files import Call, evil_checkpoint, evil_pickle, payloads
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+
+from mmmap.utils import safe_load
+from mmmap.utils.errors import DamagedFileError, RefusedFileError, UserError
+from mmmap.utils.safe_load import load, load_checkpoint, unpickle
+
+KINDS = tuple(payloads(Path()))
+
+
+def test_the_payloads_work(tmp_path):
+    for kind in KINDS:
+        try:
+            torch.load(evil_checkpoint(tmp_path / 'evil.pth', tmp_path / kind, kind), weights_only=False)
+        except TypeError:
+            assert kind == 'open'  # An open file is no tensor.
+        assert (tmp_path / kind).is_file()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('legacy', [False, True])
+def test_nothing_in_a_checkpoint_is_run(tmp_path, kind, legacy):
+    path = evil_checkpoint(tmp_path / 'evil.pth', tmp_path / 'marker', kind, legacy)
+    with pytest.raises(RefusedFileError, match=r'evil\.pth holds \S+, .*MMMAP_TRUST_CHECKPOINT=\S+evil\.pth') as error:
+        load(path)
+    assert '\n' not in str(error.value) and 'weights_only' not in str(error.value)
+    assert not (tmp_path / 'marker').exists()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
+def test_nothing_in_a_pickle_is_run(tmp_path, kind, protocol):
+    path = evil_pickle(tmp_path / 'evil.pkl', tmp_path / 'marker', kind, protocol)
+    for read in (unpickle, mmengine.load, lambda path: mmengine.load(Path(path))):
+        with pytest.raises(RefusedFileError, match=r'evil\.pkl holds \S+,'):
+            read(path)
+    assert not (tmp_path / 'marker').exists()
+    # Nor in a tensor, whose storage is a pickle within the pickle.
+    storage = Path(evil_checkpoint(tmp_path / 'evil.pth', tmp_path / 'marker', kind, True)).read_bytes()
+    inner = Call(torch.storage._load_from_bytes, storage)
+    Path(path).write_bytes(pickle.dumps([inner], protocol=protocol))
+    with pytest.raises(RefusedFileError):
+        unpickle(path)
+    assert not (tmp_path / 'marker').exists()
+
+
+def test_what_other_packages_allow_does_not_count(tmp_path):
+    path = evil_checkpoint(tmp_path / 'evil.pth', tmp_path / 'marker')
+    torch.serialization.add_safe_globals([open])
+    try:
+        with pytest.raises(RefusedFileError):
+            load(path)
+        assert open in torch.serialization.get_safe_globals()
+    finally:
+        torch.serialization.clear_safe_globals()
+    assert not (tmp_path / 'marker').exists()
+
+
+CONTENT = dict(
+    state_dict=dict(weight=torch.ones(2), mask=torch.full((3, 3), -torch.inf).triu(1)),
+    message_hub=dict(loss=HistoryBuffer([1.0, 3.0], [1, 1]), best=np.float64(0.5), off=np.bool_(False)),
+    meta=dict(
+        dataset_meta=dict(classes=('cat', 'dog'), palette=[(1, 2, 3)], names=np.array(['a', 'bc']), ids={1, 2}),
+        colours=np.arange(6, dtype=np.uint8).reshape(2, 3),
+        seen=ConfigDict(a=dict(b=1)),
+        big_endian=np.arange(3, dtype='>i4'),
+        args=argparse.Namespace(lr=1, out=Path('out')),
+    ),
+    optimizer=dict(state={0: dict(step=torch.tensor(2.0))}, param_groups=[dict(betas=(0.9, 0.99), params=[0])]),
+)
+
+
+@pytest.mark.parametrize('form', ['archive', 'legacy', 'pickle'])
+def test_what_checkpoints_and_predictions_hold(tmp_path, form):
+    path = tmp_path / 'good'
+    if form == 'pickle':
+        mmengine.dump(CONTENT, path, file_format='pkl')
+        loaded = unpickle(path)
+    else:
+        torch.save(CONTENT, path, _use_new_zipfile_serialization=form == 'archive')
+        loaded = load_checkpoint(path)
+    assert type(loaded['message_hub']['loss']) is HistoryBuffer
+    assert loaded['message_hub']['loss'].statistics('mean') == 2.0
+    assert loaded['meta']['dataset_meta']['names'].tolist() == ['a', 'bc']
+    assert loaded['meta']['big_endian'].tolist() == [0, 1, 2]
+    assert loaded['meta']['seen'].a.b == 1 and str(loaded['meta']['args'].out) == 'out'
+    assert torch.equal(loaded['state_dict']['mask'], CONTENT['state_dict']['mask'])
+
+
+def test_names_of_numpy_before_its_second_version(tmp_path):
+    content = pickle.dumps([np.arange(3), np.float32(1.5)], protocol=0).replace(b'numpy._core', b'numpy.core')
+    (tmp_path / 'old.pkl').write_bytes(content)
+    array, number = unpickle(tmp_path / 'old.pkl')
+    assert array.tolist() == [0, 1, 2] and number == 1.5
+
+
+def test_functions_that_a_file_puts_into_statistics_are_left_out(tmp_path):
+    buffer = HistoryBuffer([1.0], [1])
+    state = buffer.__getstate__() | dict(statistics_methods=dict(mean=torch.nn.Parameter))
+    torch.save(dict(hub=_Built(state)), tmp_path / 'evil.pth')
+    assert load(tmp_path / 'evil.pth')['hub'].statistics('mean') == 1.0
+    assert HistoryBuffer._statistics_methods['mean'] is not torch.nn.Parameter
+
+
+class _Built:
+    def __init__(self, state):
+        self.state = state
+
+    def __reduce__(self):
+        return HistoryBuffer, (), self.state
+
+
+@pytest.mark.parametrize('dtype', [object, [('a', 'i4')]])
+def test_arrays_of_objects_and_records_are_refused(tmp_path, dtype):
+    torch.save(dict(array=np.zeros(2, dtype)), tmp_path / 'array.pth')
+    with pytest.raises(RefusedFileError, match=r'holds numpy\.dtype'):
+        load(tmp_path / 'array.pth')
+
+
+def test_trust_is_for_one_file(tmp_path, monkeypatch, caplog):
+    for name in ('one', 'other'):
+        evil_checkpoint(tmp_path / f'{name}.pth', tmp_path / name)
+        evil_pickle(tmp_path / f'{name}.pkl', tmp_path / f'{name}_pickle')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(safe_load.TRUST_VARIABLE, str(tmp_path / 'one.pth'))
+    load('one.pth')
+    assert (tmp_path / 'one').exists()
+    with pytest.raises(RefusedFileError):
+        load('other.pth')
+    monkeypatch.setenv(safe_load.TRUST_VARIABLE, 'one.pkl')
+    mmengine.load(tmp_path / 'one.pkl')
+    assert (tmp_path / 'one_pickle').exists()
+    # The folder of all files is none of a checkpoint.
+    monkeypatch.setenv(safe_load.TRUST_VARIABLE, str(tmp_path))
+    with pytest.raises(RefusedFileError):
+        load('other.pth')
+    with pytest.raises(RefusedFileError):
+        unpickle('other.pkl')
+    assert not (tmp_path / 'other').exists() and not (tmp_path / 'other_pickle').exists()
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>not found</html>', b'\x80\x02}q\x00.', b'PK\x03\x04' + bytes(40)])
+def test_files_of_other_kinds(tmp_path, content):
+    (tmp_path / 'file.pth').write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r'file\.pth (is|cannot)') as error:
+        load(tmp_path / 'file.pth')
+    assert '\n' not in str(error.value)
+    with pytest.raises(FileNotFoundError, match='no such file'):
+        load(tmp_path / 'nothing.pth')
+    with pytest.raises(FileNotFoundError, match='a folder'):
+        load(tmp_path)
+    with pytest.raises(DamagedFileError, match=r'file\.pth cannot be loaded'):
+        (tmp_path / 'file.pth').write_bytes(pickle.dumps([CONTENT])[:-20])
+        unpickle(tmp_path / 'file.pth')
+
+
+@pytest.mark.parametrize(
+    ('content', 'culprit'),
+    [
+        ([1, 2], 'it holds a list'),
+        (torch.ones(2), 'it holds a Tensor'),
+        (dict(state_dict=[torch.ones(2)]), 'its state_dict is no dict'),
+        (dict(state_dict={1: torch.ones(2)}), 'its state_dict is no dict'),
+        (dict(state_dict=dict(a='text')), 'holds no tensor'),
+        (dict(state_dict=dict(a=torch.ones(2), b=torch.tensor([1.0, torch.nan]))), r'state_dict\.b is not finite'),
+        (dict(state_dict=dict(b=torch.tensor([0.5, torch.inf]))), r'state_dict\.b is not finite'),
+        (dict(state_dict=dict(b=torch.tensor([torch.inf, torch.inf]))), r'state_dict\.b is not finite'),
+        (dict(state_dict=dict(b=torch.tensor([1.0, torch.nan, -torch.inf]))), r'state_dict\.b is not finite'),
+        (dict(b=torch.tensor(torch.nan).half()), 'b is not finite'),
+        (dict(ema_state_dict=dict(b=torch.tensor(torch.nan))), r'ema_state_dict\.b'),
+        (dict(optimizer=dict(state={3: dict(exp_avg=torch.tensor([torch.nan]))})), r'optimizer\.state\.3\.exp_avg'),
+        (dict(optimizer=dict(generator=dict(state={0: [torch.tensor(torch.nan)]}))), r'optimizer\.generator'),
+    ],
+)
+def test_contents_that_are_none(tmp_path, content, culprit):
+    torch.save(content, tmp_path / 'bad.pth')
+    with pytest.raises(UserError, match=rf'bad\.pth is .*{culprit}') as error:
+        load_checkpoint(tmp_path / 'bad.pth')
+    assert '\n' not in str(error.value)
+
+
+def test_a_skipped_step_in_the_log_is_no_harm(tmp_path):
+    content = dict(
+        state_dict=dict(a=torch.ones(2), eight=torch.ones(2).to(torch.float8_e4m3fn), whole=torch.tensor([3])),
+        message_hub=dict(norm=HistoryBuffer([torch.nan], [1]), last=torch.tensor(torch.nan)),
+    )
+    torch.save(content, tmp_path / 'good.pth')
+    assert load_checkpoint(tmp_path / 'good.pth')['state_dict']['whole'] == 3
