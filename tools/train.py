@@ -1,9 +1,34 @@
 """Train or pretrain a model."""
 
 import argparse
+import os
+import signal
+import sys
+
+# What a scheduler sends. PreemptionHook takes them over when the training starts; until then there is nothing to save,
+# and a process that loads its packages or its data must not be taken for one that crashed.
+SCHEDULER_SIGNALS = [getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'SIGHUP') if hasattr(signal, name)]
+
+
+def _leave(number: int, frame: object) -> None:
+    os.write(2, f'{signal.Signals(number).name} before the training: nothing to save; start the same again.\n'.encode())
+    # As in mmmap.engine.preemption, which is not loaded yet.
+    marker = os.environ.get('MMMAP_PREEMPTED_FILE')
+    if marker:
+        with open(marker, 'w') as file:
+            file.write('preempted\n')
+    os._exit(0 if marker else 75)
+
+
+if __name__ == '__main__':
+    for _signal in SCHEDULER_SIGNALS:
+        # Ignored by nohup, or by dist_train.sh until here.
+        if _signal == signal.SIGUSR1 or signal.getsignal(_signal) is not signal.SIG_IGN:
+            signal.signal(_signal, _leave)
 
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.hooks import PreemptionHook
 from mmmap.engine.hooks.compile_hook import COMPILE_MODES
 from mmmap.engine.launch import (
     add_common_options,
@@ -14,6 +39,7 @@ from mmmap.engine.launch import (
     require_fit,
     set_resume,
 )
+from mmmap.engine.preemption import Preempted
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,6 +71,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _set_signals(handler: signal.Handlers) -> None:
+    for number in SCHEDULER_SIGNALS:
+        if signal.getsignal(number) is _leave:
+            signal.signal(number, handler)
+
+
 def main() -> None:
     """Run the tool."""
     args = parse_args()
@@ -72,9 +104,19 @@ def main() -> None:
         _ = runner.train_loop
         if cfg.get('val_dataloader') is not None:
             _ = runner.val_loop
+    status = 0
     with one_line_errors(cfg, show_traceback=True):
-        runner.train()
-    leave_process_group()
+        if not any(isinstance(hook, PreemptionHook) for hook in runner.hooks):
+            _set_signals(signal.SIG_DFL)
+        try:
+            runner.train()
+        except Preempted as stop:
+            status = stop.code
+    # All that was to be written is: what comes now changes nothing but the status.
+    _set_signals(signal.SIG_IGN)
+    leave_process_group(status)
+    if status:
+        sys.exit(status)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,8 @@ default_hooks = dict(
     # Writes checkpoints whole or not at all.
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Saves when a scheduler or Ctrl-C stops the run.
+    preemption=dict(type='PreemptionHook'),
 )
 
 env_cfg = dict(

@@ -1,4 +1,4 @@
-from .hooks import AtomicCheckpointHook, CheckpointFitHook, KNNHook, ReconstructionHook
+from .hooks import AtomicCheckpointHook, CheckpointFitHook, KNNHook, PreemptionHook, ReconstructionHook
 from .loops import KNNLoop
 from .optimizers import CPUAmpOptimWrapper, LayerDecayOptimWrapperConstructor
 
@@ -9,5 +9,6 @@ __all__ = [
     'KNNHook',
     'KNNLoop',
     'LayerDecayOptimWrapperConstructor',
+    'PreemptionHook',
     'ReconstructionHook',
 ]

@@ -144,11 +144,14 @@ def adapt_to_device(cfg: Config) -> list[str]:
     return messages
 
 
-def leave_process_group() -> None:
+def leave_process_group(status: int = 0) -> None:
     """End a distributed run once all its processes have come this far.
 
     Takes down nccl's group. A gloo group taken down while the interpreter ends was seen to hang in some runs, so a
     process in one ends at once, its output flushed. Does nothing outside a distributed run.
+
+    Args:
+        status (int): The exit status of a process that ends here.
     """
     if not torch_dist.is_initialized():
         return
@@ -159,7 +162,7 @@ def leave_process_group() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def init_cpu_process_group(cfg: Config) -> None:

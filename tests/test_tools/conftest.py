@@ -1,4 +1,5 @@
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,5 +80,9 @@ def run_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> 
         monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
+    # train.py takes some over.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
     yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     forget()

@@ -51,6 +51,32 @@ def test_slurm_launchers(tmp_path, script, arguments, tail):
     assert {'--gres=gpu:2', '--ntasks=2', '--ntasks-per-node=2'} < set(lines)
 
 
+def _slurm_train(tmp_path, status, **variables):
+    """Run slurm_train.sh where srun ends with a status; what srun and scontrol were given."""
+    (tmp_path / 'srun').write_text(f'#!/bin/sh\necho "$@" > srun.log\nexit {status}\n')
+    (tmp_path / 'scontrol').write_text('#!/bin/sh\necho "$@" > scontrol.log\n')
+    for name in ('srun', 'scontrol'):
+        (tmp_path / name).chmod(0o755)
+        (tmp_path / f'{name}.log').unlink(missing_ok=True)
+    environment = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', **variables}
+    command = [TOOLS / 'slurm_train.sh', 'gpu', 'job', 'c.py']
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    log = tmp_path / 'scontrol.log'
+    return result.returncode, (tmp_path / 'srun.log').read_text().split(), log.read_text() if log.exists() else None
+
+
+def test_preempted_slurm_job_is_queued_again_and_resumes(tmp_path):
+    status, arguments, requeued = _slurm_train(tmp_path, 75, SLURM_JOB_ID='17')
+    assert '--signal=USR1@120' in arguments and '--resume' not in arguments
+    assert (status, requeued) == (75, 'requeue 17\n')
+    assert '--resume' in _slurm_train(tmp_path, 0, SLURM_JOB_ID='17', SLURM_RESTART_COUNT='1')[1]
+
+
+def test_no_other_slurm_job_is_queued_again(tmp_path):
+    for status, variables in ((0, dict(SLURM_JOB_ID='17')), (1, dict(SLURM_JOB_ID='17')), (75, {})):
+        assert _slurm_train(tmp_path, status, **variables)[::2] == (status, None)
+
+
 @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
 def test_missing_arguments_show_the_usage(tmp_path, script):
     result = _run(tmp_path, script)

@@ -4,6 +4,7 @@ from .compile_hook import CompileHook
 from .knn_hook import KNNHook
 from .point_reconstruction_hook import PointReconstructionHook
 from .point_seg_visualization_hook import PointSegVisualizationHook
+from .preemption_hook import PreemptionHook
 from .reconstruction_hook import ReconstructionHook
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'KNNHook',
     'PointReconstructionHook',
     'PointSegVisualizationHook',
+    'PreemptionHook',
     'ReconstructionHook',
 ]

@@ -1,0 +1,184 @@
+"""Saves and ends a run that is asked to stop by a signal, so that it loses nothing."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmmap.registry import HOOKS
+
+from ..checkpoint import AtomicLocalBackend
+from ..preemption import Agreement, Preempted, StopRequest, shield_workers
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """On SIGTERM, SIGUSR1, SIGHUP or Ctrl-C, writes a checkpoint of the iteration in progress and ends with status 75.
+
+    The checkpoint is ``iter_N.pth``, where the run's checkpoint hook writes, and ``last_checkpoint`` names it: the same
+    command with ``--resume`` goes on from it. It is removed once the resumed run has written a later one. With
+    accumulated gradients the run goes on until the optimizer's next step. In a run of several processes it does not
+    matter which of them gets the signal: all stop after the same iteration, at most one later. A second Ctrl-C ends
+    at once.
+
+    A validation is stopped too; a resumed run repeats it.
+    """
+
+    # Whatever the other hooks do after an iteration is in the checkpoint.
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self._request = StopRequest()
+        self._agreed = False
+        self._saving: dict[str, int] | None = None
+        self._saved: dict[str, int] | None = None
+        self._polls = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Take over the signals."""
+        self._agreement = Agreement()
+        self._first_iter = runner.iter
+        # The name of the last checkpoint of an earlier stop.
+        self._own: str | None = runner.message_hub.runtime_info.get('preemption_checkpoint')
+        for loop in (runner.train_loop, runner.val_loop):
+            if hasattr(loop, 'dataloader'):
+                shield_workers(loop.dataloader)
+        self._request.watch(within=type(runner.train_loop).run.__code__)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Stop if that was asked for; remove the checkpoint of an earlier stop that a later one has replaced."""
+        self._retire(runner)
+        self._agreed = self._agreed or self._agreement.step(self._request.signal_name is not None)
+        if self._agreed and _has_stepped(runner):
+            self._stop(runner, runner.epoch, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Remember which weights are the training's."""
+        self._retire(runner)
+        self._weights = _fingerprint(runner.model)
+        # A sampler may deal some processes more batches than others.
+        self._polls = self._agreement.least(len(getattr(runner.val_loop, 'dataloader', ())))
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Stop if that was asked for."""
+        if not self._poll():
+            return
+        # Moving averages stand in the model while it is validated; each hook's own step back does more than that.
+        swapped = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+        if not torch.equal(_fingerprint(runner.model), self._weights):
+            for hook in swapped:
+                hook._swap_ema_parameters()
+            if not torch.equal(_fingerprint(runner.model), self._weights):
+                # Somebody else's weights must not pass for the training's: the validation goes on.
+                for hook in swapped:
+                    hook._swap_ema_parameters()
+                return
+        self._stop(runner, runner.epoch, runner.iter)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Stop if that was asked for while the epoch was completed, such as during the writing of its checkpoint."""
+        self._polls = 1
+        # A loop over iterations is one epoch to its end, where there is nothing left to stop.
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and self._poll():
+            self._stop(runner, runner.epoch + 1, runner.iter)
+
+    def _poll(self) -> bool:
+        if self._polls > 0 and not self._agreed:
+            self._polls -= 1
+            self._agreed = self._agreement.step(self._request.signal_name is not None)
+        return self._agreed
+
+    def after_run(self, runner: Runner) -> None:
+        """Give the signals back."""
+        self._request.release()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember which point of the training a checkpoint holds."""
+        if self._saving is not None:
+            # FlexibleRunner knows the ends of iterations and epochs only, and puts one for a moment of an evaluation.
+            checkpoint['meta'].update(self._saving)
+        if 'optimizer' in checkpoint:
+            self._saved = {name: checkpoint['meta'][name] for name in ('epoch', 'iter')}
+
+    def _stop(self, runner: Runner, epoch: int, iteration: int) -> None:
+        point = dict(epoch=epoch, iter=iteration)
+        cause = self._request.signal_name or 'A signal to another process'
+        if self._saved == point:
+            saved = f'iteration {iteration} is saved'
+        elif iteration > self._first_iter:
+            saved = f'iteration {iteration} is saved in {self._save(runner, point)}'
+        else:
+            saved = f'iteration {iteration} is where it started, nothing to save'
+        self._agreement.meet()
+        runner.logger.warning(f'{cause}: the run stops; {saved}. To go on: the same command with --resume.')
+        if 'SLURM_PROCID' in os.environ and is_main_process():
+            # srun ends the other ranks as soon as one has another status than 0.
+            time.sleep(3)
+        self._request.release()
+        raise Preempted
+
+    def _save(self, runner: Runner, point: dict[str, int]) -> str:
+        hook, name = _checkpoint_hook(runner), f'iter_{point["iter"]}.pth'
+        out_dir = hook.out_dir if hook else runner.work_dir
+        former = self._own
+        runner.message_hub.update_info('preemption_checkpoint', name)
+        self._saving = point
+        runner.save_checkpoint(
+            out_dir,
+            name,
+            hook.file_client_args if hook else None,
+            meta=dict(point),
+            by_epoch=point['epoch'] != runner.epoch,
+            backend_args=hook.backend_args if hook else {'backend': 'mmmap_atomic'},
+        )
+        path = os.path.join(out_dir, name)
+        if is_main_process():
+            AtomicLocalBackend().put_text(path, Path(runner.work_dir, 'last_checkpoint'))
+            if former not in (None, name):
+                _remove(Path(out_dir, former))
+        return path
+
+    def _retire(self, runner: Runner) -> None:
+        """Remove the checkpoint of an earlier stop once the checkpoint hook of this run has written its first."""
+        hook = _checkpoint_hook(runner)
+        if self._own is not None and hook is not None and hook.last_ckpt is not None:
+            if is_main_process() and Path(hook.last_ckpt).name != self._own:
+                _remove(Path(hook.out_dir, self._own))
+            self._own = None
+            runner.message_hub.pop_info('preemption_checkpoint', None)
+
+
+def _checkpoint_hook(runner: Runner) -> CheckpointHook | None:
+    return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+
+
+def _remove(path: Path) -> None:
+    # DeepSpeed and sharded FSDP write folders.
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _has_stepped(runner: Runner) -> bool:
+    """Tell whether the last iteration ended with a step of the optimizer, so that no gradient waits for one."""
+    if hasattr(runner.model, 'gradient_accumulation_steps'):
+        # DeepSpeed counts for itself.
+        return runner.model.micro_steps % runner.model.gradient_accumulation_steps() == 0
+    wrapper = runner.optim_wrapper
+    wrappers = wrapper.optim_wrappers.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return all(wrapper.should_update() for wrapper in wrappers if hasattr(wrapper, 'should_update'))
+
+
+@torch.no_grad()
+def _fingerprint(model: torch.nn.Module) -> torch.Tensor:
+    return torch.stack([parameter.sum(dtype=torch.float32) for parameter in model.parameters()]).nan_to_num()
