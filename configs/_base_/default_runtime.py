@@ -11,6 +11,8 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Saves when a scheduler or Ctrl-C stops the run.
     preemption=dict(type='PreemptionHook'),
+    # A resumed run is the run that was never interrupted, and settings that have changed since are said and obeyed.
+    resume=dict(type='ResumeHook'),
 )
 
 env_cfg = dict(

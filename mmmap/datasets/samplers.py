@@ -45,6 +45,7 @@ class InTurnBatchSampler(Sampler):
     def __iter__(self) -> Iterator[list[int]]:
         """Indices into the whole data set, a list for each batch."""
         for part in self.parts:
+            part.seed = self.sampler.seed
             part.set_epoch(self.sampler.epoch)
         streams = [iter(part) for part in self.parts]
         for _ in range(self.turns):

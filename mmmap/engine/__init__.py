@@ -1,4 +1,11 @@
-from .hooks import AtomicCheckpointHook, CheckpointFitHook, KNNHook, PreemptionHook, ReconstructionHook
+from .hooks import (
+    AtomicCheckpointHook,
+    CheckpointFitHook,
+    KNNHook,
+    PreemptionHook,
+    ReconstructionHook,
+    ResumeHook,
+)
 from .loops import KNNLoop
 from .optimizers import CPUAmpOptimWrapper, LayerDecayOptimWrapperConstructor
 
@@ -11,4 +18,5 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'PreemptionHook',
     'ReconstructionHook',
+    'ResumeHook',
 ]

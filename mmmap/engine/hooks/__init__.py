@@ -6,6 +6,7 @@ from .point_reconstruction_hook import PointReconstructionHook
 from .point_seg_visualization_hook import PointSegVisualizationHook
 from .preemption_hook import PreemptionHook
 from .reconstruction_hook import ReconstructionHook
+from .resume_hook import ResumeHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -16,4 +17,5 @@ __all__ = [
     'PointSegVisualizationHook',
     'PreemptionHook',
     'ReconstructionHook',
+    'ResumeHook',
 ]

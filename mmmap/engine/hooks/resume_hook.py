@@ -1,0 +1,183 @@
+"""A hook with which a resumed run is the run that was never interrupted."""
+
+from collections.abc import Sequence
+
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import Runner
+
+from mmmap.registry import HOOKS
+
+from ..accumulation import average_gradients, batches_since_step, read_gradients, write_gradients
+from ..reproducible import EndlessBatches, KeyedBatches, make_reproducible, seed_everything
+from ..resume import Reconciliation, infer_place, set_order_seed
+from ..run_settings import read_settings
+
+
+class _DueEvaluation(Hook):
+    """Makes the evaluation that a checkpoint was written before, when all other hooks are ready for it."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        runner.logger.info('The evaluation that was due at this checkpoint comes first.')
+        runner.val_loop.run()
+
+
+@HOOKS.register_module()
+class ResumeHook(Hook):
+    """Makes a run go on from any of its checkpoints as if it had never stopped, bit for bit on a CPU.
+
+    Random numbers are functions of the seed, the rank and the place in the training
+    (:mod:`~mmmap.engine.reproducible`), of samples and of steps alike: nothing depends on the number of workers, and no
+    epoch repeats another's augmentation. A checkpoint may be written between any two iterations: the run goes on with
+    the next batch of the epoch. An evaluation that was due when the checkpoint was written, and not made yet, comes
+    first. Settings that have changed since are said and obeyed (:class:`~mmmap.engine.resume.Reconciliation`).
+
+    Who writes a checkpoint tells this hook nothing but mmengine's ``meta``: ``epoch``, the whole epochs done, and
+    ``iter``, the iterations done. In ``after_train_iter`` that is ``epoch=runner.epoch, iter=runner.iter + 1``, during
+    an evaluation ``epoch=runner.epoch, iter=runner.iter``. Where several ranks accumulate gradients, all of them call
+    :meth:`share_gradients` before a checkpoint in ``after_train_iter``.
+    """
+
+    # Before hooks that draw random numbers or write checkpoints.
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._settings: dict | None = None
+        self._resumed: Reconciliation | None = None
+        self._batches: KeyedBatches | None = None
+        # The place to start from, then the epoch and how many batches of it are done.
+        self._start: tuple[int, int] | None = None
+        self._epoch, self._batch = -1, 0
+        self._evaluated_at = self._shared_at = -1
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare a checkpoint's settings with today's, before its states are taken.
+
+        Args:
+            runner (Runner): Resumes from it, or only takes its weights.
+            checkpoint (dict): What the file holds; changed in place.
+
+        Raises:
+            UserError: If this training cannot go on from it.
+        """
+        # Nothing public says which of the two it is.
+        if not runner._resume:
+            return
+        self._resumed = Reconciliation(runner, checkpoint)
+        self._settings = self._resumed.now
+        for line in self._resumed.lines:
+            runner.logger.info(line)
+
+    def before_train(self, runner: Runner) -> None:
+        """Go to the place of the data; put gradients back; arrange for the evaluation that is due."""
+        loop, loader, resumed = runner.train_loop, runner.train_dataloader, self._resumed
+        self._batches = make_reproducible(loader, runner.seed)
+        if resumed is None:
+            # A new run, or one resumed without a word to the hooks, as DeepSpeed does.
+            self._settings = read_settings(runner)
+            self._start = infer_place(self._settings, loop.epoch, loop.iter, loader)
+            if loop.iter:
+                runner.logger.info('The settings of the checkpoint are not known: schedules go on as they were.')
+        else:
+            set_order_seed(loader, self._settings['order_seed'])
+            self._start = resumed.place or infer_place(self._settings, loop.epoch, loop.iter, loader)
+            self._restore_gradients(runner, resumed)
+            if resumed.evaluation_is_due():
+                runner.register_hook(_DueEvaluation())
+        if self._batches is None:
+            kind = type(getattr(loader, 'dataset', loader)).__name__
+            runner.logger.info(f'train_dataloader: a resumed run cannot find its place in a {kind} and starts it anew.')
+            return
+        if self._start[1]:
+            runner.logger.info(f'Goes on with batch {self._start[1] + 1} of pass {self._start[0] + 1} of the data.')
+        if hasattr(loop, 'dataloader_iterator'):
+            # Before mmengine 0.10.8 the loop goes forward by reading.
+            ignored = 0 if hasattr(loop.dataloader_iterator, 'skip_iter') else loop.iter
+            loop.dataloader_iterator = EndlessBatches(loader, *self._start, ignored)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Leave out the batches of the epoch that are done."""
+        loop = runner.train_loop
+        if self._batches is None or hasattr(loop, 'dataloader_iterator'):
+            return
+        start = self._start[1] if self._start[0] == runner.epoch else 0
+        self._epoch = self._batches.epoch = runner.epoch
+        self._batch = self._batches.start = start
+        if start:
+            # The loop numbers the batches that it gets; hooks and the log count those of the epoch.
+            run_iter = loop.run_iter
+            loop.run_iter = lambda index, data_batch: run_iter(index + start, data_batch)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None) -> None:
+        """Seed what the model draws in this step."""
+        self._batch = batch_idx + 1
+        seed_everything('step', runner.seed, get_rank(), runner.iter)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None, outputs: dict | None = None
+    ) -> None:
+        """Share gradients where a checkpoint follows."""
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch]
+        if any(self.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in hooks):
+            self.share_gradients(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Read whole epochs and number batches as the loop does again; share gradients, as a checkpoint may follow."""
+        if self._batches is not None:
+            self._batches.start = 0
+        runner.train_loop.__dict__.pop('run_iter', None)
+        self.share_gradients(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Make an evaluation the same whenever it is made."""
+        make_reproducible(runner.val_dataloader, runner.seed)
+        seed_everything('val', runner.seed, get_rank())
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Make a test the same with any number of workers."""
+        make_reproducible(runner.test_dataloader, runner.seed)
+        seed_everything('test', runner.seed, get_rank())
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Remember that the evaluation is made."""
+        if self._settings is not None:
+            self._evaluated_at = runner.iter
+
+    def share_gradients(self, runner: Runner) -> None:
+        """Make the gradients of the batches since the last step ready for a checkpoint; all ranks call it.
+
+        Args:
+            runner (Runner): In a hook of the training.
+        """
+        if batches_since_step(runner) and average_gradients(runner):
+            self._shared_at = runner.iter
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the settings of the run, its place in the data, and gradients that wait for a step.
+
+        Args:
+            runner (Runner): Writes the checkpoint.
+            checkpoint (dict): What the file will hold.
+        """
+        if self._settings is None:
+            return
+        meta, loop = checkpoint['meta'], runner.train_loop
+        if isinstance(getattr(loop, 'dataloader_iterator', None), EndlessBatches):
+            place = [loop.dataloader_iterator.epoch, loop.dataloader_iterator.batch]
+        else:
+            place = [meta['epoch'], self._batch if meta['epoch'] == self._epoch else 0]
+        meta['run'] = {**self._settings, 'place': place, 'evaluated': self._evaluated_at == meta['iter']}
+        if batches_since_step(runner) and (get_world_size() == 1 or self._shared_at == runner.iter):
+            checkpoint['gradients'] = read_gradients(runner)
+
+    @staticmethod
+    def _restore_gradients(runner: Runner, resumed: Reconciliation) -> None:
+        if not batches_since_step(runner):
+            return
+        if resumed.gradients:
+            write_gradients(runner, resumed.gradients)
+            runner.logger.info('Gradients of the batches since the last step are those of the checkpoint.')
+        else:
+            runner.logger.info(f'Gradients of {batches_since_step(runner)} batches since the last step are lost.')

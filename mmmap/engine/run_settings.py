@@ -1,0 +1,96 @@
+"""What a run is set to, as plain data that its checkpoints hold."""
+
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+
+from .reproducible import samplers_of
+from .schedules import describe, plain
+
+#: How an optimizer computes, not what.
+IMPLEMENTATION = {'foreach', 'fused', 'capturable', 'differentiable'}
+
+
+def optimizers_of(runner: Runner) -> dict[str, BaseOptimWrapper]:
+    """The optimizer wrappers of a run by name; a single one has the name ''."""
+    wrapper = runner.optim_wrapper
+    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
+
+
+def by_name(schedulers: Any) -> dict[str, list]:
+    """Schedulers, or their states in a checkpoint, by the name of their optimizer."""
+    return schedulers if isinstance(schedulers, dict) else {'': schedulers or []}
+
+
+def group_settings(groups: list[dict]) -> list[dict]:
+    """What an optimizer's groups are set to: all but their parameters and how it computes."""
+    ignored = {'params', 'param_names'} | IMPLEMENTATION
+    return [{key: plain(value) for key, value in group.items() if key not in ignored} for group in groups]
+
+
+def stored_groups(state: dict) -> list[dict]:
+    """The groups in an optimizer's state, as a wrapper has them: with the one that stands for the base alone."""
+    base = state.get('base_param_settings')
+    return state['param_groups'] if base is None else [*state['param_groups'], base]
+
+
+def stored_states(checkpoint: dict) -> dict[str, dict]:
+    """The states of optimizers in a checkpoint by name, as :func:`optimizers_of` has them; {} if there are none."""
+    stored = checkpoint.get('optimizer') or {}
+    return {'': stored} if 'param_groups' in stored else stored
+
+
+def read_settings(runner: Runner) -> dict:
+    """What a run is set to, as numbers, strings, lists and dicts.
+
+    Args:
+        runner (Runner): Its optimizer and schedulers are built, and neither used nor loaded yet.
+    """
+    loop, loader = runner.train_loop, runner.train_dataloader
+    optimizers = optimizers_of(runner)
+    return dict(
+        by_epoch=not hasattr(loop, 'dataloader_iterator'),
+        world_size=get_world_size(),
+        batch_size=getattr(getattr(loader, 'batch_sampler', None), 'batch_size', None),
+        # mmengine has no public name for it.
+        accumulation=max(getattr(wrapper, '_accumulative_counts', 1) for wrapper in optimizers.values()),
+        epoch_length=len(loader),
+        max_epochs=loop.max_epochs,
+        max_iters=loop.max_iters,
+        order_seed=next((one.seed for one in samplers_of(loader) if hasattr(one, 'seed')), None),
+        optimizers={
+            name: dict(
+                type=type(getattr(wrapper, 'optimizer', wrapper)).__name__, groups=group_settings(wrapper.param_groups)
+            )
+            for name, wrapper in optimizers.items()
+        },
+        schedules={
+            name: [describe(one.state_dict(), type(one).__name__) for one in schedulers]
+            for name, schedulers in by_name(runner.param_schedulers).items()
+        },
+    )
+
+
+def infer_settings(checkpoint: dict, now: dict) -> dict:
+    """What can be told of a checkpoint that does not hold the settings of its run.
+
+    Args:
+        checkpoint (dict): As it was loaded.
+        now (dict): The settings of today, for what cannot be told.
+    """
+    epoch, iteration = checkpoint['meta']['epoch'], checkpoint['meta']['iter']
+    # mmengine gives its seed to samplers that have none.
+    was = {**now, 'order_seed': checkpoint['meta'].get('seed')}
+    if now['by_epoch'] and epoch and iteration and iteration % epoch == 0:
+        was['epoch_length'] = iteration // epoch
+    was['optimizers'] = {
+        name: dict(type=None, groups=group_settings(stored_groups(state)))
+        for name, state in stored_states(checkpoint).items()
+    }
+    was['schedules'] = {
+        name: [describe(state) for state in states]
+        for name, states in by_name(checkpoint.get('param_schedulers')).items()
+    }
+    return was
