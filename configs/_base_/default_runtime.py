@@ -8,6 +8,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Writes checkpoints whole or not at all.
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
+    # Skips steps that are not finite, and stops if they go on; no such checkpoint is written.
+    guard=dict(type='NonFiniteGuardHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # Saves when a scheduler or Ctrl-C stops the run.
     preemption=dict(type='PreemptionHook'),

@@ -5,7 +5,10 @@ import re
 import zipfile
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
 from .errors import UserError
 
@@ -116,3 +119,30 @@ def check_checkpoint_file(path: str) -> None:
     # Files older than torch 1.6 are no archives: torch.load judges those.
     if (is_archive and not is_whole(path)) or os.path.getsize(path) == 0:
         raise UserError(f'checkpoint is cut off: {path}')
+
+
+def save_iteration(runner: Runner) -> str:
+    """Write a checkpoint of the iteration in progress, once all hooks are done with it, to resume from.
+
+    It is ``iter_N.pth`` where the run's checkpoint hook writes, and ``last_checkpoint`` names it.
+
+    Args:
+        runner (Runner): In ``after_train_iter``; all processes have to call it.
+
+    Returns:
+        str: The file.
+    """
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    out_dir, name = (runner.work_dir if hook is None else hook.out_dir), f'iter_{runner.iter + 1}.pth'
+    runner.save_checkpoint(
+        out_dir,
+        name,
+        None if hook is None else hook.file_client_args,
+        meta=dict(epoch=runner.epoch, iter=runner.iter + 1),
+        by_epoch=False,
+        backend_args={'backend': 'mmmap_atomic'} if hook is None else hook.backend_args,
+    )
+    path = os.path.join(out_dir, name)
+    if is_main_process():
+        AtomicLocalBackend().put_text(path, Path(runner.work_dir, 'last_checkpoint'))
+    return path

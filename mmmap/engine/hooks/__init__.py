@@ -2,6 +2,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .checkpoint_fit_hook import CheckpointFitHook
 from .compile_hook import CompileHook
 from .knn_hook import KNNHook
+from .non_finite_guard_hook import NonFiniteGuardHook
 from .point_reconstruction_hook import PointReconstructionHook
 from .point_seg_visualization_hook import PointSegVisualizationHook
 from .preemption_hook import PreemptionHook
@@ -13,6 +14,7 @@ __all__ = [
     'CheckpointFitHook',
     'CompileHook',
     'KNNHook',
+    'NonFiniteGuardHook',
     'PointReconstructionHook',
     'PointSegVisualizationHook',
     'PreemptionHook',
