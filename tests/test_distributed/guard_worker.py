@@ -82,6 +82,7 @@ def main(folder: Path) -> None:
     rank = get_rank()
     found = {}
     found['loss'] = with_ddp(folder / 'loss', Net(bad_loss={2: NAN} if rank == 1 else {}), BadGradient())
+    found['constant'] = with_ddp(folder / 'constant', Net(bad_constant={2: NAN} if rank == 1 else {}), BadGradient())
     # One process's own gradient, before it is averaged.
     found['gradient'] = with_ddp(folder / 'gradient', Net(), BadGradient({1: INF} if rank == 0 else {}))
     bad = dict.fromkeys(range(2, 9), NAN) if rank == 1 else {}

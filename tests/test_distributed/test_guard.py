@@ -34,7 +34,7 @@ def two_processes(tmp_path_factory) -> list[dict]:
     return torch.load(folder / 'result.pth')
 
 
-@pytest.mark.parametrize(('case', 'skipped'), [('loss', 2), ('gradient', 1), ('fsdp', 3)])
+@pytest.mark.parametrize(('case', 'skipped'), [('loss', 2), ('constant', 2), ('gradient', 1), ('fsdp', 3)])
 def test_what_one_process_finds_skips_the_step_of_both(two_processes, case, skipped):
     expected = ([iteration != skipped for iteration in range(6)], 'finished')
     assert [found[case] for found in two_processes] == [expected, expected]

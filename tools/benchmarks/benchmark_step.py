@@ -1,6 +1,6 @@
 """Time a pretraining step: as it is and without its scans, its parts, and the floor below each part.
 
-    python tools/benchmarks/benchmark_step.py [CONFIG] [--batch-size 8] [--bfloat16] [--json FILE] [--plot FILE]
+    python tools/benchmarks/benchmark_step.py [CONFIG] [--batch-size 8] [--bfloat16] [--guard] [--json FILE]
 
 The step as it is and the step with every selective scan replaced by the identity take turns, so that both see the same
 machine. The parts come from torch's profiler. A floor is the time that a part could not go below on this machine: its
@@ -20,6 +20,7 @@ import psutil
 import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -27,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import one_line_errors
+from mmmap.engine.guard import StepGuard
 from mmmap.models.layers import mamba_mixer
 from mmmap.ops import use_backend
 from mmmap.registry import MODELS
@@ -81,17 +83,18 @@ def identity_scan(u: Tensor, *_args, **_kwargs) -> Tensor:
     return u[:, 0]
 
 
-def make_step(model: nn.Module, inputs: Tensor) -> Callable[..., None]:
-    """One step of training: loss (in bfloat16 mixed precision if asked), gradients, AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+def make_step(model: nn.Module, inputs: Tensor, guarded: bool = False) -> Callable[..., None]:
+    """One step of training: loss (in bfloat16 mixed precision if asked), gradients, AdamW; guarded as in a run."""
+    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True))
+    guard = StepGuard(model, wrapper) if guarded else None
 
     def step(bfloat16: bool = False) -> None:
+        if guard is not None:
+            guard.start_iteration()
         with torch.autocast('cpu', torch.bfloat16, enabled=bfloat16):
             loss = model.loss(inputs)['loss']
-        loss.backward()
         # Without its scans a mixer's step-size parameters get no gradient; AdamW passes over them.
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        wrapper.update_params(loss)
 
     return step
 
@@ -169,6 +172,11 @@ def main() -> None:
     parser.add_argument(
         '--bfloat16', action='store_true', help='time the step in bfloat16 mixed precision too, in turn with the others'
     )
+    parser.add_argument(
+        '--guard',
+        action='store_true',
+        help='also time the step with the guard of a run against NaN, in turns with the step as it is',
+    )
     parser.add_argument('--backend', default='auto', help='backend of the scans (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)
@@ -196,6 +204,10 @@ def main() -> None:
         for call in [*steps.values()] * 2:
             call()
         seconds = time_in_turns(steps, 1, turns=args.repeats, warm_up=0)
+        if args.guard:
+            pair = {'step': step, 'step with guard': make_step(model, inputs, guarded=True)}
+            pair = time_in_turns(pair, 1, turns=args.repeats, warm_up=0)
+            seconds['step with guard'] = pair['step with guard']
         memory = peak_memory(step)
         profiled = profile_parts(step, max(1, args.repeats // 3))
         operations, moved, flops = count(model, inputs, step)
@@ -217,6 +229,11 @@ def main() -> None:
     print(f'forward + backward       {flops / args.batch_size / 1e9:10.2f} GFLOP an image')
     for name, values in seconds.items():
         print(f'{name:24s} {medians[name] * 1e3:10.1f} ms (median; {min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})')
+    if args.guard:
+        # Turn by turn, so that what slows the machine down slows both.
+        turns = zip(pair['step with guard'], pair['step'], strict=True)
+        guard_ratio = statistics.median(guarded / plain for guarded, plain in turns)
+        print(f'with guard over without  {guard_ratio:10.4f}')
     print(f'share of the scans       {share * 100:10.1f} %')
     print(f'speed                    {args.batch_size / medians["step"]:10.1f} images/s')
     print(f'tensors at the peak      {memory / 2**20:10.1f} MiB beyond weights and optimizer state')
@@ -238,6 +255,7 @@ def main() -> None:
         seconds=seconds,
         median_seconds=medians,
         scan_share=share,
+        **(dict(guard_ratio=guard_ratio) if args.guard else {}),
         images_per_second=args.batch_size / medians['step'],
         peak_memory_mib=memory / 2**20,
         process_memory_mib=psutil.Process().memory_info().rss / 2**20,

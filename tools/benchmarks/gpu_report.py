@@ -7,6 +7,7 @@ Sections, in this order:
 scan-check    every scan backend against float64: output and gradients, float32 and bfloat16, 1 to 4096 positions
 fixtures      the model against stored numbers of the released code
 sync          no wait of the host in a step, no graph break in encoder and decoder
+guard         a step that skips what is not finite beside one that does not, and that it holds without a wait
 scan-speed    the triton scan against mamba-ssm with flips, and against the bandwidth of a copy
 step          the pretraining step against the way of the released code, see gpu/released_way.py
 stability     many steps in bfloat16, nothing NaN
@@ -28,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from gpu import checks, fixtures, scan, step, vit
+from gpu import checks, fixtures, guard, scan, step, vit
 from gpu.common import NAMES, ROOT, free_memory, measure_rates, one_line
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
@@ -39,6 +40,7 @@ SECTIONS = {
     'scan-check': scan.scan_check,
     'fixtures': fixtures.fixtures,
     'sync': checks.sync,
+    'guard': guard.guard,
     'scan-speed': scan.scan_speed,
     'step': step.step,
     'stability': checks.stability,

@@ -104,6 +104,15 @@ def test_a_bad_step_changes_nothing_and_the_others_go_on(tmp_path, optimizer, fa
     assert runner.message_hub.get_scalar('train/skipped_steps').current() == 1
 
 
+@pytest.mark.parametrize('flagged', [False, True])
+def test_a_loss_counts_whatever_its_gradient(tmp_path, flagged, monkeypatch):
+    if flagged:
+        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+    wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'])
+    states, _ = run(tmp_path, Net(bad_constant={3: INF}), optim_wrapper=wrapper)
+    assert changes_of(states) == [True, True, True, False, True, True]
+
+
 @pytest.mark.parametrize('optimizer', ['fused AdamW', 'fused SGD'])
 @pytest.mark.parametrize('clip', CLIPS)
 @pytest.mark.parametrize('iteration', [0, 3])

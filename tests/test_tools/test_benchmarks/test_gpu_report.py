@@ -191,7 +191,7 @@ def test_tables_and_ratios():
 
 
 def test_a_run(report):
-    sections = ['fixtures', 'sync', 'step', 'vit', 'stability']
+    sections = ['fixtures', 'sync', 'guard', 'step', 'vit', 'stability']
     printed, found = report('--sections', *sections, '--stability-steps', 3, '--stability-batch', 2)
     assert not found['errors'] and set(found['seconds']) == set(sections)
     assert {row['fixture'] for row in found['fixtures']['rows']} == {'map_a_64px_d48x6', 'map_d_lowscale_64px_d48x3'}
@@ -209,6 +209,17 @@ def test_a_run(report):
     assert found['vit']['archs']['tiny_map']['layout'].strip('T') == ''
     assert found['stability']['finite_losses'] == 3 and found['stability']['finite_weights']
     assert '| tiny_map | graph breaks | none |' in printed
+    (row,) = found['guard']['rows']
+    assert row['holds'] == 'yes' and 0.1 < row['ratio'] < 10 and len(row['seconds']['guarded']) == 6
+
+
+def test_a_guard_that_lets_a_step_through_is_noticed(report, monkeypatch, tmp_path):
+    from mmmap.engine.guard import StepGuard
+
+    monkeypatch.setattr(StepGuard, '_clearly_finite', staticmethod(lambda *_: True))
+    with pytest.raises(SystemExit):
+        report('--sections', 'guard')
+    assert 'does not hold' in json.loads((tmp_path / 'out/x.json').read_text())['errors']['guard']
 
 
 def test_a_section_that_fails_does_not_take_the_others_along(report, tmp_path, capsys):

@@ -31,7 +31,7 @@ def _forget_run() -> None:
     MessageHub.get_current_instance().runtime_info.pop('iter', None)
 
 
-def _optimizer(model: nn.Module, cfg: Config, device: torch.device) -> OptimWrapper:
+def optimizer_of(model: nn.Module, cfg: Config, device: torch.device) -> OptimWrapper:
     """That of the config, in float32 on a CPU."""
     settings = dict(cfg.optim_wrapper)
     if device.type != 'cuda':  # AmpOptimWrapper refuses to run there.
@@ -47,7 +47,7 @@ def sync(args: argparse.Namespace, report: dict, device: torch.device) -> None:
         cfg = load_config(arch)
         model = build_model(cfg, device, args.seed)
         images = random_images(model, 4, device)
-        optimizer = _optimizer(model, cfg, device)
+        optimizer = optimizer_of(model, cfg, device)
 
         def step(model=model, images=images, optimizer=optimizer) -> None:
             with optimizer.optim_context(model):
@@ -127,7 +127,7 @@ def stability(args: argparse.Namespace, report: dict, device: torch.device) -> N
     model = build_model(cfg, device, args.seed)
     size = model.backbone.img_size
     images = folder_images(args.images, size, device) if args.images else generated_images(512, size, device)
-    optimizer = _optimizer(model, cfg, device)
+    optimizer = optimizer_of(model, cfg, device)
     rate = cfg.optim_wrapper.optimizer.lr
     if args.compile:
         compile_parts(model, 'reduce-overhead' if device.type == 'cuda' else 'default')
