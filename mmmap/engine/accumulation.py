@@ -3,6 +3,7 @@
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +23,18 @@ def batches_since_step(runner: Runner) -> int:
         if hasattr(wrapper, 'should_update') and not wrapper.should_update()
     ]
     return max(waiting, default=0)
+
+
+def restore_counts(runner: Runner, counts: dict[str, int]) -> None:
+    """Let each of several optimizers count its batches on, which mmengine does for a single one only.
+
+    Args:
+        runner (Runner): Is resumed.
+        counts (dict[str, int]): ``inner_count`` of each at the checkpoint.
+    """
+    if isinstance(runner.optim_wrapper, OptimWrapperDict):
+        for name, wrapper in runner.optim_wrapper.items():
+            wrapper._inner_count = counts.get(name, wrapper.inner_count)
 
 
 def _parameters(runner: Runner) -> dict[str, nn.Parameter]:

@@ -6,14 +6,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from .errors import UserError
-from .reproducible import is_infinite, samplers_of
 from .run_settings import (
     IMPLEMENTATION,
     by_name,
+    changed_values,
     group_settings,
+    infer_place,
     infer_settings,
     optimizers_of,
     read_settings,
@@ -33,32 +33,6 @@ _NAMES = {
     'lr': 'learning rate',
     'weight_decay': 'weight decay',
 }
-
-
-def infer_place(settings: dict, epoch: int, iteration: int, loader: DataLoader) -> tuple[int, int]:
-    """The place of the data after so many iterations, for a checkpoint that does not hold it.
-
-    Args:
-        settings (dict): Of the run.
-        epoch (int): Whole epochs done.
-        iteration (int): Iterations done.
-        loader (DataLoader): Of the training.
-
-    Returns:
-        tuple[int, int]: The pass through the data, from 0, and the batches of it that are done.
-    """
-    length = settings['epoch_length']
-    if settings['by_epoch']:
-        batch = iteration - epoch * length
-        return epoch, batch if 0 <= batch <= length else 0
-    return (0, iteration) if is_infinite(loader) or not length else divmod(iteration, length)
-
-
-def set_order_seed(loader: DataLoader, seed: int | None) -> None:
-    """Draw the order of the data from a seed, where one is given, as if its samplers had been built with it."""
-    for sampler in samplers_of(loader):
-        if seed is not None and hasattr(sampler, 'seed'):
-            sampler.seed = seed
 
 
 class Reconciliation:
@@ -84,7 +58,9 @@ class Reconciliation:
     """
 
     def __init__(self, runner: Runner, checkpoint: dict) -> None:
-        self.runner, self.checkpoint, self.meta = runner, checkpoint, checkpoint['meta']
+        self.runner, self.checkpoint, self.meta = runner, checkpoint, checkpoint.get('meta') or {}
+        if not {'epoch', 'iter'} <= self.meta.keys():
+            raise UserError(f'the checkpoint does not say how far its training came: {_START_ANEW}')
         # mmengine would run this one as code.
         self.meta.pop('config', None)
         self.now, self.lines = read_settings(runner), []
@@ -193,10 +169,11 @@ class Reconciliation:
         before = self.was['optimizers'].get(name, {}).get('groups') or group_settings(groups)
         schedules = [part['schedules'].get(name, []) for part in (self.was, self.now)]
         scheduled = {one['param_name'] for part in schedules for one in part}
-        changed = _changed_values(before, today, scheduled)
+        changed = changed_values(before, today, scheduled)
         schedulers = by_name(self.runner.param_schedulers).get(name, [])
         kept = by_name(self.checkpoint.get('param_schedulers')).get(name, [])
-        same = same_schedules(*schedules) and len(kept) == len(schedulers)
+        # Without the optimizer's state its values are those of a start.
+        same = state is not None and same_schedules(*schedules) and len(kept) == len(schedulers)
         same = same and not any(f'initial_{key}' in changed for key in scheduled)
         if self.now['by_epoch'] and self._differs('epoch_length'):
             same = same and all(scheduler.by_epoch for scheduler in schedulers)
@@ -274,14 +251,3 @@ class Reconciliation:
 
 def _size(value: Any) -> float:
     return max(value) if isinstance(value, list) else value or 0.0
-
-
-def _changed_values(before: list[dict], today: list[dict], scheduled: set[str]) -> dict[str, list[int]]:
-    """Values of an optimizer's groups that differ, and in which groups; not those that its schedules drive."""
-    driven = scheduled | ({'betas'} if 'momentum' in scheduled else set())
-    changed: dict[str, list[int]] = {}
-    for index, (old, new) in enumerate(zip(before, today, strict=True)):
-        for key in old.keys() & new.keys() - driven:
-            if old[key] != new[key]:
-                changed.setdefault(key, []).append(index)
-    return changed

@@ -5,8 +5,9 @@ from typing import Any
 from mmengine.dist import get_world_size
 from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
-from .reproducible import samplers_of
+from .reproducible import is_infinite, samplers_of
 from .schedules import describe, plain
 
 #: How an optimizer computes, not what.
@@ -50,13 +51,17 @@ def read_settings(runner: Runner) -> dict:
     """
     loop, loader = runner.train_loop, runner.train_dataloader
     optimizers = optimizers_of(runner)
+    try:
+        length = len(loader)
+    except TypeError:  # Of a data set that is a stream.
+        length = 0
     return dict(
         by_epoch=not hasattr(loop, 'dataloader_iterator'),
         world_size=get_world_size(),
         batch_size=getattr(getattr(loader, 'batch_sampler', None), 'batch_size', None),
         # mmengine has no public name for it.
         accumulation=max(getattr(wrapper, '_accumulative_counts', 1) for wrapper in optimizers.values()),
-        epoch_length=len(loader),
+        epoch_length=length,
         max_epochs=loop.max_epochs,
         max_iters=loop.max_iters,
         order_seed=next((one.seed for one in samplers_of(loader) if hasattr(one, 'seed')), None),
@@ -94,3 +99,46 @@ def infer_settings(checkpoint: dict, now: dict) -> dict:
         for name, states in by_name(checkpoint.get('param_schedulers')).items()
     }
     return was
+
+
+def infer_place(settings: dict, epoch: int, iteration: int, loader: DataLoader) -> tuple[int, int]:
+    """The place of the data after so many iterations, for a checkpoint that does not hold it.
+
+    Args:
+        settings (dict): Of the run.
+        epoch (int): Whole epochs done.
+        iteration (int): Iterations done.
+        loader (DataLoader): Of the training.
+
+    Returns:
+        tuple[int, int]: The pass through the data, from 0, and the batches of it that are done.
+    """
+    length = settings['epoch_length']
+    if settings['by_epoch']:
+        batch = iteration - epoch * length
+        return epoch, batch if 0 <= batch <= length else 0
+    return (0, iteration) if is_infinite(loader) or not length else divmod(iteration, length)
+
+
+def set_order_seed(loader: DataLoader, seed: int | None) -> None:
+    """Draw the order of the data from a seed, where one is given, as if its samplers had been built with it."""
+    for sampler in samplers_of(loader):
+        if seed is not None and hasattr(sampler, 'seed'):
+            sampler.seed = seed
+
+
+def changed_values(before: list[dict], today: list[dict], scheduled: set[str]) -> dict[str, list[int]]:
+    """Values of an optimizer's groups that differ, and in which groups.
+
+    Args:
+        before (list[dict]): As :func:`group_settings` gives them.
+        today (list[dict]): Likewise.
+        scheduled (set[str]): What schedules drive, which does not count.
+    """
+    driven = scheduled | ({'betas'} if 'momentum' in scheduled else set())
+    changed: dict[str, list[int]] = {}
+    for index, (old, new) in enumerate(zip(before, today, strict=True)):
+        for key in old.keys() & new.keys() - driven:
+            if old[key] != new[key]:
+                changed.setdefault(key, []).append(index)
+    return changed

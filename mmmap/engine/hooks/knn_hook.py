@@ -35,7 +35,7 @@ class KNNHook(Hook):
         """Build the loaders; measure the untrained backbone."""
         self._bank = runner.build_dataloader(self.bank_dataloader)
         self._query = runner.build_dataloader(self.query_dataloader)
-        if runner.epoch == 0:
+        if runner.iter == 0:
             self._measure(runner, 0)
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -8,10 +8,10 @@ from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
 
-from ..accumulation import average_gradients, batches_since_step, read_gradients, write_gradients
+from ..accumulation import average_gradients, batches_since_step, read_gradients, restore_counts, write_gradients
 from ..reproducible import EndlessBatches, KeyedBatches, make_reproducible, seed_everything
-from ..resume import Reconciliation, infer_place, set_order_seed
-from ..run_settings import read_settings
+from ..resume import Reconciliation
+from ..run_settings import infer_place, optimizers_of, read_settings, set_order_seed
 
 
 class _DueEvaluation(Hook):
@@ -168,12 +168,15 @@ class ResumeHook(Hook):
             place = [loop.dataloader_iterator.epoch, loop.dataloader_iterator.batch]
         else:
             place = [meta['epoch'], self._batch if meta['epoch'] == self._epoch else 0]
-        meta['run'] = {**self._settings, 'place': place, 'evaluated': self._evaluated_at == meta['iter']}
+        counts = {name: getattr(one, 'inner_count', 0) for name, one in optimizers_of(runner).items()}
+        evaluated = self._evaluated_at == meta['iter']
+        meta['run'] = {**self._settings, 'place': place, 'evaluated': evaluated, 'counts': counts}
         if batches_since_step(runner) and (get_world_size() == 1 or self._shared_at == runner.iter):
             checkpoint['gradients'] = read_gradients(runner)
 
     @staticmethod
     def _restore_gradients(runner: Runner, resumed: Reconciliation) -> None:
+        restore_counts(runner, resumed.was.get('counts', {}))
         if not batches_since_step(runner):
             return
         if resumed.gradients:
