@@ -81,7 +81,7 @@ def _largest(gradients: list[Tensor]) -> Tensor:
 
 def _device_type(tensors: list[Tensor]) -> str:
     """'cpu' if there are none, 'mixed' if they are on devices of several types."""
-    types = {tensor.device.type for tensor in tensors} or {'cpu'}
+    types = {device.type for device in {tensor.device for tensor in tensors}} or {'cpu'}
     return types.pop() if len(types) == 1 else 'mixed'
 
 
@@ -239,8 +239,9 @@ class StepGuard:
             step()
             pending.stepped = True
         else:
-            # GradScaler puts its own in its place, of the same gradients, and removes it behind the step.
-            optimizer.found_inf = skip
+            # A GradScaler sets it by itself, for the same gradients; without fused kernels it leaves the step out.
+            if _scaler(wrapper) is None:
+                optimizer.found_inf = skip
             try:
                 step()
             finally:

@@ -159,7 +159,7 @@ class NonFiniteGuardHook(Hook):
         if reason is not None:
             content = dict(iteration=iteration, losses=outputs, batches=batches)
             dumps = self._dump(runner, content, blames)
-            state = self._save_good_state(runner) if saves else 'the state before it is in the last checkpoint'
+            state = self._save_good_state(runner) if saves else 'the last checkpoint is good'
             raise UserError(
                 f'training stopped at iteration {iteration}: {reason}, not finite: {describe(blames)}; '
                 f'the batch is in {dumps}; {state}'
@@ -185,7 +185,7 @@ class NonFiniteGuardHook(Hook):
         if bad is not None:
             return f'the weights themselves are not finite ({bad}): go on from an earlier checkpoint with --resume'
         try:
-            return f'the state before it is in {save_iteration(runner)}'
+            return f'the state, which is good, is in {save_iteration(runner)}'
         except (OSError, RuntimeError, UserError) as error:
             return f'a checkpoint could not be written: {" ".join(str(error).split())}'
 

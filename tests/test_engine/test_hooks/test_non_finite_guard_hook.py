@@ -390,8 +390,15 @@ def test_of_two_optimizers_each_is_guarded(tmp_path):
     assert all(value.isfinite().all() for value in states[-1].values())
 
 
+@pytest.mark.parametrize('flagged', [False, True])
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('lost', ['gradient', 'loss'])
-def test_a_falling_loss_scale_is_no_reason_to_stop_but_a_lost_run_is(tmp_path, lost, messages):
+def test_a_falling_loss_scale_is_no_reason_to_stop_but_a_lost_run_is(
+    tmp_path, lost, fused, flagged, messages, monkeypatch
+):
+    if flagged:
+        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+
     class Scaled(OptimWrapper):
         """As mmengine's wrapper for GPUs."""
 
@@ -408,13 +415,13 @@ def test_a_falling_loss_scale_is_no_reason_to_stop_but_a_lost_run_is(tmp_path, l
             self.loss_scaler.update()
 
     def scaled(model):
-        return Scaled(torch.optim.AdamW(model.parameters(), 0.01, fused=True))
+        return Scaled(torch.optim.AdamW(model.parameters(), 0.01, fused=fused))
 
     model = Net()
     states, runner = run(
-        tmp_path / 'falls', model, gradients={0: INF, 1: INF}, guard=dict(max_in_a_row=1), optim_wrapper=scaled(model)
+        tmp_path / 'falls', model, gradients={0: INF, 3: INF}, guard=dict(max_in_a_row=1), optim_wrapper=scaled(model)
     )
-    assert changes_of(states) == [False, False, True, True, True, True]
+    assert changes_of(states) == [False, True, True, False, True, True]
     assert runner.optim_wrapper.loss_scaler.get_scale() == 2
     assert len([message for message in messages if 'too high for float16' in message]) == 2
 
