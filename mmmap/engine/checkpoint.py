@@ -1,77 +1,81 @@
-"""Checkpoint files that are whole or not there, and how to find the last whole one."""
+"""How to tell a sound checkpoint, and find the last one of a run."""
 
+import contextlib
 import os
 import re
 import zipfile
 from pathlib import Path
 
-from mmengine.dist import is_main_process
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from .errors import UserError
+from ..utils.errors import DamagedFileError, UserError
+from ..utils.integrity import first_damage
+from ..utils.safe_load import load
+from .atomic_files import AtomicLocalBackend, discard
+from .checkpoint_folder import folder_damage
 
 # What CheckpointHook writes by default. `best_*.pth` is left out: it holds no optimizer state to resume from.
 _STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+_POINTER = 'last_checkpoint'
 
 
-@register_backend('mmmap_atomic')
-class AtomicLocalBackend(LocalBackend):
-    """Local files that appear under their name only once all their bytes are on the disk.
-
-    The bytes go to ``NAME.tmp`` beside the target, which a rename within one file system then replaces in one step. A
-    process killed at any moment leaves the former file untouched and at worst a ``.tmp``, overwritten by the next try.
-    """
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file, making its folder where needed.
-
-        Args:
-            obj (bytes): The content.
-            filepath (str or Path): Where it goes.
-        """
-        target = Path(filepath)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + '.tmp')
-        with open(temporary, 'wb') as file:
-            file.write(obj)
-            file.flush()
-            # Without it a power cut may keep the rename and lose the bytes.
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text to a file, as :meth:`put` does.
-
-        Args:
-            obj (str): The content.
-            filepath (str or Path): Where it goes.
-            encoding (str): How to encode it.
-        """
-        self.put(obj.encode(encoding), filepath)
-
-
-def is_whole(path: str | Path) -> bool:
-    """Tell whether a file is a complete archive as ``torch.save`` writes it.
-
-    The directory of a zip archive is its last part, so a file cut anywhere does not open. No tensor is read.
+def damage_of(path: str | Path) -> str | None:
+    """Find out what is wrong with a checkpoint, a file or a folder: each of its bytes is read and compared.
 
     Args:
-        path (str or Path): A local file.
+        path (str or Path): A local file or folder.
+
+    Returns:
+        str | None: A few words; None if it is sound. One that would be refused, as it holds more than data, is sound.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith('data.pkl') for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+        if not os.path.exists(path):
+            return 'does not exist'
+        if os.path.isdir(path):
+            return folder_damage(path)
+        if not os.path.isfile(path):
+            return 'is no file'  # Opening a pipe would wait for ever.
+        damage = first_damage(path)
+        if damage is None:
+            # The parts fit their checksums, but do they make a checkpoint? Of an archive no number is read for it.
+            load(path, 'cpu', mmap=zipfile.is_zipfile(path))
+        return damage
+    except OSError as error:
+        return f'cannot be read ({error.strerror or error})'
+    except DamagedFileError as error:
+        return f'is damaged ({str(error)[-80:]})'
+    except UserError:
+        return None
+
+
+def _read_pointer(pointer: Path) -> tuple[str, str | None]:
+    """The name that ``last_checkpoint`` holds, or what is wrong with it."""
+    if not os.path.lexists(pointer):
+        return '', None
+    try:
+        if not pointer.is_file():
+            return '', 'is no file'
+        content = pointer.read_bytes()
+        named = content.decode().strip()
+        if not named or not named.isprintable():
+            return '', 'names no file'
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(named)  # Raises for a name that no file system has.
+        return named, None
+    except OSError as error:
+        return '', f'cannot be read ({error.strerror or error})'
+    except UnicodeError:
+        return '', 'is no text'
 
 
 def find_whole_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     """Find the checkpoint from which an interrupted run goes on.
 
-    It is the one that ``last_checkpoint`` names, or, if that is missing or cut off, the newest whole
-    ``epoch_*.pth`` or ``iter_*.pth`` of the folder.
+    It is the one that ``last_checkpoint`` names, or, if that is missing or damaged, the newest sound ``epoch_*.pth`` or
+    ``iter_*.pth``, each a file or a folder. The name counts in the work directory first, as that may have been copied;
+    a run whose checkpoints go elsewhere has none there.
 
     Args:
         work_dir (str or Path): The work directory of the run.
@@ -79,26 +83,67 @@ def find_whole_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     Returns:
         tuple[str | None, list[str]]: The path, None if there is none; what to tell the user, one line each.
     """
-    work_dir, messages = Path(work_dir), []
-    pointer = work_dir / 'last_checkpoint'
-    named = pointer.read_text().strip() if pointer.is_file() else ''
-    if named and is_whole(named):
-        return named, [f'Resuming from {named}.']
-    if named:
-        state = 'is cut off' if Path(named).is_file() else 'does not exist'
-        messages.append(f'{named}, named in {pointer}, {state}: looking for an earlier checkpoint.')
+    folder, messages = Path(work_dir), []
+    pointer = folder / _POINTER
+    named, fault = _read_pointer(pointer)
+    if fault is not None:
+        messages.append(f'{pointer} {fault}: looking for the newest checkpoint.')
+    candidates = _step_files(folder)
+    first = folder / os.path.basename(named) if named else None
+    if named and not candidates and not os.path.lexists(first):
+        first, candidates = Path(named), _step_files(Path(named).parent)
+    if first is not None:
+        damage = damage_of(first)
+        if damage is None:
+            return str(first), [*messages, f'Resuming from {first}.']
+        messages.append(f'{first}, named in {pointer}, {damage}: looking for an earlier checkpoint.')
+    for path in candidates:
+        if path == first:
+            continue
+        damage = damage_of(path)
+        if damage is None:
+            return str(path), [*messages, f'Resuming from {path}.']
+        messages.append(f'{path} {damage}: skipped.')
+    return None, [*messages, f'No checkpoint to resume from in {work_dir}: training starts from the beginning.']
+
+
+def _step_files(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, the newest first."""
 
     def age(path: Path) -> tuple[int, int]:
         # Files written in one tick of the clock are told apart by their step.
-        return path.stat().st_mtime_ns, int(_STEP_FILE.fullmatch(path.name)[1])
+        return path.lstat().st_mtime_ns, int(_STEP_FILE.fullmatch(path.name)[1])
 
-    candidates = [path for path in work_dir.glob('*.pth') if _STEP_FILE.fullmatch(path.name)]
-    for path in sorted(candidates, key=age, reverse=True):
-        if is_whole(path):
-            return str(path), [*messages, f'Resuming from {path}.']
-        if str(path) != named:
-            messages.append(f'{path} is cut off: skipped.')
-    return None, [*messages, f'No checkpoint to resume from in {work_dir}: training starts from the beginning.']
+    try:
+        return sorted((path for path in folder.iterdir() if _STEP_FILE.fullmatch(path.name)), key=age, reverse=True)
+    except OSError:
+        return []
+
+
+def remove_left_overs(folder: str | Path) -> None:
+    """Remove what a killed process left half written, of our own names alone.
+
+    Args:
+        folder (str | Path): Where checkpoints of this run go; no process of it writes there yet.
+    """
+    for pattern in ('*.pth.tmp', '*.pth.former.tmp', f'{_POINTER}.tmp'):
+        for path in Path(folder).glob(pattern):
+            discard(path)
+
+
+def require_agreement(path: str | None) -> None:
+    """Make sure that all processes of a run go on from the same checkpoint.
+
+    Args:
+        path (str | None): What this process found.
+
+    Raises:
+        UserError: If another process found another, as where the disk of one is slower or broken.
+    """
+    found = all_gather_object(path)
+    if len(set(found)) > 1:
+        told = ', '.join(f'rank {rank} {name}' for rank, name in enumerate(found))
+        raise UserError(f'the processes would not resume from the same checkpoint ({told}): name one, --resume FILE')
 
 
 def check_checkpoint_file(path: str) -> None:
@@ -108,17 +153,15 @@ def check_checkpoint_file(path: str) -> None:
         path (str): The checkpoint.
 
     Raises:
-        UserError: If a local path is no file, or a file that was cut off.
+        UserError: If a local path is not there, or a file or folder that is not as it was written.
     """
     if '://' in path:
         return
-    if not Path(path).is_file():
+    if not os.path.exists(path):
         raise UserError(f'checkpoint not found: {path}')
-    with open(path, 'rb') as file:
-        is_archive = file.read(2) == b'PK'
-    # Files older than torch 1.6 are no archives: torch.load judges those.
-    if (is_archive and not is_whole(path)) or os.path.getsize(path) == 0:
-        raise UserError(f'checkpoint is cut off: {path}')
+    damage = damage_of(path)
+    if damage is not None:
+        raise UserError(f'checkpoint {damage}: {path}')
 
 
 def save_iteration(runner: Runner) -> str:

@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..utils.versions import TASK_LIBRARIES, check_task_library
-from .checkpoint import check_checkpoint_file, find_whole_checkpoint
+from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_agreement
 from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_group, type_name
 from .errors import UserError
 from .hooks import CheckpointFitHook
@@ -177,6 +177,7 @@ def build_runner(cfg: Config, messages: list[str]) -> Runner:
     messages = messages + adapt_to_device(cfg)
     init_cpu_process_group(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    require_agreement(cfg.load_from if cfg.get('resume') else None)
     for message in messages:
         runner.logger.info(message)
     return runner

@@ -54,6 +54,9 @@ def _first_bad(content: dict) -> str | None:
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors within dicts, lists and tuples, named by their path."""
+    if hasattr(value, 'local_shards'):
+        # A tensor of which each process has a part.
+        value = [shard.tensor for shard in value.local_shards()]
     if isinstance(value, Tensor):
         # Numbers of one byte have no isfinite; tensors on the meta device have no numbers.
         if value.layout == torch.strided and value.dtype.itemsize > 1 and not value.is_meta:

@@ -127,6 +127,27 @@ def name_installed_distributions() -> dict[str, str]:
     return changed
 
 
+def make_fsdp_resumable() -> bool:
+    """Give the state of an optimizer to FSDP by name: mmengine gives it in the order that torch had before 2.1.
+
+    Returns:
+        bool: True if mmengine has a strategy for FSDP.
+    """
+    from mmengine._strategy import fsdp
+
+    if not hasattr(fsdp, 'FSDPStrategy'):
+        return False
+
+    def load_optim_state_dict(self: fsdp.FSDPStrategy, state_dict: dict) -> None:
+        wrapper = self.optim_wrapper
+        wrapper.load_state_dict(
+            fsdp.FSDP.optim_state_dict_to_load(model=self.model, optim=wrapper.optimizer, optim_state_dict=state_dict)
+        )
+
+    fsdp.FSDPStrategy.load_optim_state_dict = load_optim_state_dict
+    return True
+
+
 def apply() -> None:
     """Run every cure, in the order in which the imports need them."""
     make_torchvision_importable()
@@ -136,4 +157,5 @@ def apply() -> None:
     from . import safe_mmengine
 
     safe_mmengine.install()
+    make_fsdp_resumable()
     import_mmpretrain_alone()

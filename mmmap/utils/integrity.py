@@ -1,6 +1,7 @@
 """Find out whether the bytes of a file are those that were written."""
 
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def first_damage(path: str | Path) -> str | None:
         damage = _compare(path)
     except OSError as error:
         return f'cannot be read ({error.strerror or error})'
-    if damage is None:
+    # A file written a moment ago may be written again without a later time.
+    if damage is None and time.time() - state.st_mtime > 2:
         _WHOLE.add(key)
     return damage
 

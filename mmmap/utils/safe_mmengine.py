@@ -7,10 +7,11 @@ running what it could not load safely. So the names by which its one module of l
 
 import contextvars
 import importlib
+import operator
 import sys
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any
 
@@ -37,11 +38,19 @@ class _TorchThatLoadsSafely(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
-    @staticmethod
-    def load(f: Any, map_location: Any = None, *_args: Any, **kwargs: Any) -> Any:
+    def load(self, f: Any, map_location: Any = None, *_args: Any, **kwargs: Any) -> Any:
         """Stand in for :func:`torch.load`."""
         kwargs = {key: value for key, value in kwargs.items() if key == 'mmap'}
         return safe_load.load(f, map_location, name=_ASKED.get(), **kwargs)
+
+
+class _TorchThatChecks(_TorchThatLoadsSafely):
+    """The same for DeepSpeed, whose files no scheme of mmengine sees."""
+
+    def load(self, f: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stand in for :func:`torch.load`."""
+        content = super().load(f, *args, **kwargs)
+        return content if safe_load.is_trusted(f) else check_content(content, str(f))
 
 
 def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -88,6 +97,37 @@ def _refuse_configs_of_checkpoints() -> None:
     BaseInferencer._init_model = _init_model
 
 
+# What sharded FSDP writes of a tensor: where its parts are.
+_OF_FSDP = (
+    'torch.distributed._shard.metadata:ShardMetadata',
+    'torch.distributed._shard.sharded_tensor.api:ShardedTensor',
+    'torch.distributed._shard.sharded_tensor.api:ShardedTensor.ProcessGroupState',
+    'torch.distributed._shard.sharded_tensor.metadata:MEM_FORMAT_ENCODING',
+    'torch.distributed._shard.sharded_tensor.metadata:ShardedTensorMetadata',
+    'torch.distributed._shard.sharded_tensor.metadata:TensorProperties',
+    'torch.distributed._shard.sharded_tensor.shard:Shard',
+    'torch.distributed._shard.sharding_spec.chunk_sharding_spec:ChunkShardingSpec',
+    'torch.distributed.remote_device:_remote_device',
+)
+
+
+# What DeepSpeed writes of its optimizer.
+_OF_DEEPSPEED = (
+    'deepspeed.runtime.fp16.loss_scaler:DynamicLossScaler',
+    'deepspeed.runtime.fp16.loss_scaler:LossScaler',
+    'deepspeed.runtime.zero.config:ZeroStageEnum',
+    'deepspeed.utils.tensor_fragment:fragment_address',
+)
+
+
+def _allow(names: Iterable[str]) -> None:
+    """Add what belongs to a strategy to the list, where the strategy is there."""
+    for name in names:
+        module, _, attribute = name.partition(':')
+        with suppress(KeyError, AttributeError):
+            safe_load.ALLOWED[f'{module}.{attribute}'] = operator.attrgetter(attribute)(sys.modules[module])
+
+
 class SafePickleHandler(PickleHandler):
     """mmengine's handler of ``.pkl`` files, for :func:`mmengine.load`: annotations, predictions, results."""
 
@@ -103,13 +143,6 @@ class SafePickleHandler(PickleHandler):
         return safe_load.unpickle(file, name=named if isinstance(named, str) else getattr(file, 'name', None))
 
 
-def _use_in(module: types.ModuleType) -> None:
-    replaced = {'torch': _TorchThatLoadsSafely(), '_safe_torch_load': _TorchThatLoadsSafely.load, 'load_url': _load_url}
-    for name, value in replaced.items():
-        if hasattr(module, name):
-            setattr(module, name, value)
-
-
 def install() -> bool:
     """Replace mmengine's loading, and DeepSpeed's where it is installed, by ours.
 
@@ -118,11 +151,17 @@ def install() -> bool:
     """
     if isinstance(checkpoint.torch, _TorchThatLoadsSafely):
         return False
-    _use_in(checkpoint)
+    checkpoint.torch = _TorchThatLoadsSafely()
+    checkpoint._safe_torch_load = checkpoint.torch.load
+    checkpoint.load_url = _load_url
     _check_all_schemes()
     _refuse_configs_of_checkpoints()
+    # mmengine's strategies import FSDP, and DeepSpeed wherever it is there.
+    _allow(_OF_FSDP)
     fileio.register_handler(['pickle', 'pkl'])(SafePickleHandler)
-    # mmengine's strategies import DeepSpeed wherever it is there.
     if 'deepspeed' in sys.modules:
-        _use_in(importlib.import_module('deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine'))
+        _allow(_OF_DEEPSPEED)
+        importlib.import_module(
+            'deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine'
+        ).torch = _TorchThatChecks()
     return True

@@ -1,24 +1,27 @@
 """A checkpoint hook whose files survive a kill at any moment."""
 
+import os
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
 
-from ..checkpoint import AtomicLocalBackend
+from ..atomic_files import discard, make_way, not_written, remove, replace
+from ..checkpoint import remove_left_overs
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, with files that are whole or not there.
 
-    Local checkpoints and the ``last_checkpoint`` file are written under a temporary name and renamed. The checkpoint
-    that ``max_keep_ckpts`` retires is removed after the new one is there, not before, so that there is always one
-    to resume from.
+    Local checkpoints are written under a temporary name and renamed, those of DeepSpeed and sharded FSDP, which are
+    folders, as well. The checkpoint that ``max_keep_ckpts`` retires is removed after the new one is there, not before,
+    so that there is always one to resume from. What a killed run left half written is removed when the next one starts.
 
     Args:
         **kwargs: The arguments of ``CheckpointHook``.
@@ -35,35 +38,75 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Choose the atomic backend for a local folder that no other backend was configured for."""
         out_dir = runner.work_dir if self.out_dir is None else self.out_dir
-        if self.backend_args is None and self.file_client_args is None and '://' not in str(out_dir):
+        is_local = self.file_client_args is None and '://' not in str(out_dir)
+        if is_local and self.backend_args is None:
             self.backend_args = {'backend': 'mmmap_atomic'}
         super().before_train(runner)
+        if is_local and is_main_process():
+            remove_left_overs(self.out_dir)
+            remove_left_overs(runner.work_dir)
+        if hasattr(runner, 'strategy'):
+            _write_under_another_name(runner.strategy)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        # mmengine retires a checkpoint before it writes the next one. It leaves that alone where the step is in the
+        # list already, so the list is kept here; all else is its own.
         retired = None
-        # A best checkpoint makes mmengine save the same step a second time.
-        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+        if self.max_keep_ckpts > 0:
+            # A best checkpoint makes mmengine save the same step a second time.
+            if step in self.keep_ckpt_ids:
+                self.keep_ckpt_ids.remove(step)
+            elif len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 retired = self.keep_ckpt_ids.popleft()
             self.keep_ckpt_ids.append(step)
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-        )
-        if not is_main_process():
+            # With the retired one: if the process is killed before it is removed, the resumed run does that.
+            listed = [*([] if retired is None else [retired]), *self.keep_ckpt_ids]
+            runner.message_hub.update_info('keep_ckpt_ids', listed)
+        if is_main_process():
+            # mmengine opens it for writing, whatever it is.
+            pointer = Path(runner.work_dir, 'last_checkpoint')
+            make_way(pointer)
+            if pointer.is_symlink() or not os.access(pointer, os.W_OK):
+                remove(pointer)
+        super()._save_checkpoint_with_step(runner, step, meta)
+        if retired is None:
             return
-        AtomicLocalBackend().put_text(str(self.last_ckpt), Path(runner.work_dir, 'last_checkpoint'))
-        if retired is not None:
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        if is_main_process():
             path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(retired))
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):
+                self.file_backend.rmtree(path)
+
+
+def _write_under_another_name(strategy: Any) -> None:
+    """Let the checkpoints of a strategy, files and folders alike, appear under their names when they are complete.
+
+    Strategies write them directly, DeepSpeed and sharded FSDP from all processes; a backend is not asked.
+    """
+    save = strategy.save_checkpoint
+    if hasattr(save, '__wrapped__'):
+        return
+
+    @wraps(save)
+    def save_checkpoint(filename: str, **kwargs: Any) -> None:
+        if '://' in str(filename):
+            save(filename, **kwargs)
+            return
+        temporary = f'{filename}.tmp'
+        if is_main_process():
+            remove(temporary)
+        barrier()
+        try:
+            save(temporary, **kwargs)
+            barrier()
+            if is_main_process():
+                replace(temporary, filename)
+        # torch raises RuntimeError where its writer finds the disk full.
+        except (OSError, RuntimeError) as error:
+            discard(temporary)
+            raise not_written(filename, error) from error
+        barrier()
+
+    strategy.save_checkpoint = save_checkpoint

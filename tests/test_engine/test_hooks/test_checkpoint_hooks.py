@@ -1,16 +1,20 @@
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine._strategy import SingleDeviceStrategy
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel, BaseTTAModel
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, STRATEGIES
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from mmmap.engine.checkpoint import AtomicLocalBackend, find_whole_checkpoint, is_whole
+from mmmap.engine.checkpoint import AtomicLocalBackend, damage_of, find_whole_checkpoint
 from mmmap.engine.errors import UserError
-from mmmap.engine.hooks import CheckpointFitHook
+from mmmap.engine.hooks import AtomicCheckpointHook, CheckpointFitHook
 
 
 class _Linear(BaseModel):
@@ -24,8 +28,11 @@ class _Linear(BaseModel):
 
 
 def _runner(work_dir, max_epochs=3, width=2, **checkpoint):
-    return Runner(
-        _Linear(width),
+    return Runner(_Linear(width), **_options(work_dir, max_epochs, width, **checkpoint))
+
+
+def _options(work_dir, max_epochs=3, width=2, **checkpoint):
+    return dict(
         work_dir=str(work_dir),
         # A list of batches: each is one sample of the data set.
         train_dataloader=dict(
@@ -51,7 +58,7 @@ def _files(folder):
 def test_keeps_as_many_as_asked_and_no_temporary_file(tmp_path):
     _runner(tmp_path / 'run', max_keep_ckpts=2).train()
     assert _files(tmp_path / 'run') == ['epoch_2.pth', 'epoch_3.pth', 'last_checkpoint']
-    assert all(is_whole(path) for path in (tmp_path / 'run').glob('*.pth'))
+    assert all(damage_of(path) is None for path in (tmp_path / 'run').glob('*.pth'))
     assert find_whole_checkpoint(tmp_path / 'run')[0] == str(tmp_path / 'run' / 'epoch_3.pth')
 
 
@@ -74,6 +81,116 @@ def test_killed_while_writing_leaves_the_checkpoint_before(tmp_path, monkeypatch
     assert (runner.epoch, runner.iter) == (1, 2)
     runner.train()
     assert _files(tmp_path / 'run') == ['epoch_2.pth', 'last_checkpoint']
+
+
+@STRATEGIES.register_module()
+class _FolderStrategy(SingleDeviceStrategy):
+    """Writes a folder as sharded FSDP does, of one process."""
+
+    def save_checkpoint(self, filename, **kwargs):
+        Path(filename).mkdir()
+        super().save_checkpoint(str(Path(filename, 'rank0.pth')), **kwargs)
+
+    def load_checkpoint(self, filename, **kwargs):
+        return super().load_checkpoint(str(Path(filename, 'rank0.pth')), **kwargs)
+
+
+def _flexible_runner(work_dir, strategy='_FolderStrategy', resume=False, max_epochs=3, **checkpoint):
+    options = _options(work_dir, max_epochs, **checkpoint)
+    options['experiment_name'] += f'{strategy}_{work_dir.parent.name}'
+    return FlexibleRunner(
+        _Linear(), **options, strategy=dict(type=strategy), load_from=resume or None, resume=bool(resume)
+    )
+
+
+def _checkpoints(folder):
+    return sorted(path.name for path in folder.glob('*.pth*'))
+
+
+@pytest.mark.parametrize('strategy', ['_FolderStrategy', 'SingleDeviceStrategy'])
+def test_files_and_folders_of_strategies(tmp_path, strategy, monkeypatch):
+    run = tmp_path / 'run'
+    _flexible_runner(run, strategy, max_keep_ckpts=2).train()
+    assert _checkpoints(run) == ['epoch_2.pth', 'epoch_3.pth']
+    assert (run / 'epoch_3.pth').is_dir() == (strategy == '_FolderStrategy')
+    (run / 'epoch_4.pth.tmp').mkdir()  # A left-over of a killed process.
+    path, _ = find_whole_checkpoint(run)
+    assert path == str(run / 'epoch_3.pth')
+    runner = _flexible_runner(run, strategy, path, 5, max_keep_ckpts=2)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (5, 10)
+    assert _checkpoints(run) == ['epoch_4.pth', 'epoch_5.pth']
+
+    def stop(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(SingleDeviceStrategy, 'save_checkpoint', stop)
+    with pytest.raises(UserError, match=r'epoch_6\.pth could not be written \(No space left on device\)'):
+        _flexible_runner(run, strategy, str(run / 'epoch_5.pth'), 6, max_keep_ckpts=2).train()
+    assert _checkpoints(run) == ['epoch_4.pth', 'epoch_5.pth']
+    assert find_whole_checkpoint(run)[0] == str(run / 'epoch_5.pth')
+
+
+def test_killed_before_the_retired_one_is_removed(tmp_path, monkeypatch):
+    run = tmp_path / 'run'
+
+    def killed(self, path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AtomicLocalBackend, 'remove', killed)
+        _runner(run, max_keep_ckpts=1).train()
+    assert _checkpoints(run) == ['epoch_1.pth', 'epoch_2.pth']
+    runner = _runner(run, max_keep_ckpts=1)
+    runner.resume(find_whole_checkpoint(run)[0])
+    runner.train()
+    assert _checkpoints(run) == ['epoch_3.pth']
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    run, write = tmp_path / 'run', os.fsync
+
+    def full(descriptor):
+        if os.readlink(f'/proc/self/fd/{descriptor}').endswith('epoch_2.pth.tmp'):
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        write(descriptor)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r'epoch_2\.pth could not be written'):
+        patch.setattr(os, 'fsync', full)
+        _runner(run, max_keep_ckpts=1).train()
+    assert _files(run) == ['epoch_1.pth', 'last_checkpoint']
+    assert damage_of(run / 'epoch_1.pth') is None
+
+
+@pytest.mark.parametrize('harm', [Path.mkdir, lambda path: path.symlink_to('no/where'), lambda path: path.touch(0o000)])
+def test_whatever_stands_for_last_checkpoint_a_run_goes_on(tmp_path, harm):
+    run = tmp_path / 'run'
+    run.mkdir()
+    harm(run / 'last_checkpoint')
+    _runner(run, max_keep_ckpts=1).train()
+    assert (run / 'last_checkpoint').read_text() == str(run / 'epoch_3.pth')
+
+
+def test_the_best_checkpoint_is_saved_beside(tmp_path):
+    run = tmp_path / 'run'
+    runner = _runner(run, max_keep_ckpts=1, save_best='acc', rule='greater')
+    runner.register_hook(_Validate([0.1, 0.3, 0.2]), priority='LOWEST')
+    runner.train()
+    assert [name for name in _checkpoints(run) if 'best' not in name] == ['epoch_3.pth']
+    assert [name for name in _checkpoints(run) if 'best' in name] == ['best_acc_epoch_2.pth']
+
+
+class _Validate(Hook):
+    """Reports an accuracy to the checkpoint hook after each epoch, as a validation loop does."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def after_train_epoch(self, runner):
+        hook = next(hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
+        runner.train_loop._epoch += 1
+        hook.after_val_epoch(runner, dict(acc=self.values[runner.epoch - 1]))
+        runner.train_loop._epoch -= 1
 
 
 def test_misspelt_argument_is_named_at_once():

@@ -1,0 +1,55 @@
+"""Checkpoints that are folders, as DeepSpeed and sharded FSDP write them: a part of each process."""
+
+import re
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+from ..utils.errors import RefusedFileError, UserError
+from ..utils.integrity import first_damage
+from ..utils.safe_load import load
+
+# FSDP: rank3.pth. DeepSpeed: mp_rank_00_model_states.pt, zero_pp_rank_3_mp_rank_00_optim_states.pt with the type of the
+# numbers before, layer_02-model_00-model_states.pt. The number that counts the processes is the first of these.
+_PART = re.compile(r'(?:rank(?P<fsdp>\d+)\.pth|(?P<zero>.*zero_pp_rank_)(?P<dp>\d+)_mp_rank_\d+_\w+\.pt|\w[\w-]*\.pt)')
+
+
+def folder_damage(folder: str | Path) -> str | None:
+    """Find out whether a checkpoint that is a folder has all its parts, and each of them whole.
+
+    Args:
+        folder (str | Path): A local folder.
+
+    Returns:
+        str | None: What is wrong with it, a few words; None if nothing is.
+    """
+    folder = Path(folder)
+    parts = sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name))
+    if not parts:
+        return 'is a folder without parts of a checkpoint'
+    ranks: dict[str, set[int]] = defaultdict(set)
+    for path in parts:
+        match = _PART.fullmatch(path.name)
+        if match['fsdp'] or match['dp']:
+            # Of each kind of file one a process.
+            ranks[re.sub(r'(pp_rank_|^rank)\d+', r'\1', path.name)].add(int(match['fsdp'] or match['dp']))
+    models = [path for path in parts if path.name.endswith('_model_states.pt')]
+    if any('optim_states' in kind for kind in ranks) and not models:
+        return 'lacks mp_rank_00_model_states.pt'
+    for path in parts:
+        damage = first_damage(path)
+        if damage is not None:
+            return f'{damage}, in its part {path.name}'
+    try:
+        # DeepSpeed notes how many processes there were; FSDP does not.
+        noted = load(models[0], 'cpu', mmap=zipfile.is_zipfile(models[0]))['dp_world_size'] if models else 0
+    except RefusedFileError:
+        noted = 0  # It is refused when it is loaded.
+    except (UserError, KeyError, TypeError) as error:
+        return f'is damaged ({error}), in its part {models[0].name}'
+    count = max([noted, *(max(found) + 1 for found in ranks.values())], default=0)
+    for kind, found in ranks.items():
+        missing = sorted(set(range(count)) - found)
+        if missing:
+            return f'lacks the part of process {missing[0]} of {count} ({kind})'
+    return None
