@@ -42,7 +42,8 @@ class Witness(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """The rate that the step is taken with."""
-        self.rates[runner.iter] = runner.optim_wrapper.param_groups[0]['lr']
+        groups = runner.optim_wrapper.param_groups
+        self.rates[runner.iter] = (groups if isinstance(groups, list) else next(iter(groups.values())))[0]['lr']
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Write down; stop as a preemption does."""

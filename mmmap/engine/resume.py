@@ -89,6 +89,8 @@ class Reconciliation:
         done = self.meta['epoch'] if counts_epochs else self.meta['iter']
         if self.runner.val_loop is None or self.was.get('evaluated', True) or not done:
             return False
+        if not hasattr(loop, 'val_interval'):  # A loop with a rule of its own.
+            return False
         if counts_epochs and self.place[1]:
             return False
         # What the loop does before it asks the same.
@@ -108,7 +110,7 @@ class Reconciliation:
         """Take the seed of the config. If it has none, that of the checkpoint goes on."""
         today, before = (self.runner.cfg.get('randomness') or {}).get('seed'), self.meta.get('seed')
         if today is None:
-            self.now['order_seed'] = self.was['order_seed']
+            self.now['order_seed'] = self.was.get('order_seed')
         elif before is not None and today != before:
             self._say('seed', before, today, 'samples and other random numbers are those of the new one from here on')
             self.meta['seed'] = today

@@ -3,9 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from tiny_run import config, run
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from tiny_run import config, run, weights
+from torch import nn
 
 from mmmap.engine.errors import UserError
+from mmmap.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 
 @pytest.fixture
@@ -183,3 +187,87 @@ def test_text_in_a_checkpoint_is_not_run(tmp_path):
     torch.save(checkpoint, tmp_path / 'iter_7.pth')
     run(config(tmp_path), tmp_path / 'iter_7.pth')
     assert not (tmp_path / 'proof').exists()
+
+
+def test_metric_keeps_its_say(tmp_path):
+    """Rates lowered by a plateau are lowered from today's start."""
+    plateau = dict(type='ReduceOnPlateauLR', monitor='accuracy/top1', rule='greater', patience=0, by_epoch=True)
+    pipeline = [dict(type='CenterCrop', crop_size=16), dict(type='PackInputs')]
+    changes = dict(
+        param_scheduler=[plateau],
+        val_dataloader=dict(
+            batch_size=2,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+            dataset=dict(type='TinyImages', count=2, pipeline=pipeline),
+        ),
+        # It never rises.
+        val_evaluator=dict(type='Accuracy', topk=1, thrs=2.0),
+        val_cfg={},
+    )
+    _, whole = run(config(tmp_path, **changes), stop_after=12)
+    assert whole.rates[0] > whole.rates[11]
+    _, second = run(config(tmp_path, **changes, optim_wrapper__optimizer__lr=0.1), tmp_path / 'iter_12.pth')
+    assert second.rates[12] == pytest.approx(10 * whole.rates[11])
+
+
+@MODELS.register_module(force=True)
+class TwoParts(BaseModel):
+    """Two layers with an optimizer each, of which the second steps every third batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        """Not used."""
+
+    def train_step(self, data, optim_wrapper) -> dict:
+        """A step of each."""
+        inputs = torch.stack(tuple(data['inputs'])).float().mean((-2, -1)) / 255
+        loss = self.second(torch.dropout(self.first(inputs), 0.5, True)).square().mean()
+        for name, wrapper in optim_wrapper.items():
+            parameters = list(self.get_submodule(name).parameters())
+            wrapper.backward(wrapper.scale_loss(loss), retain_graph=True, inputs=parameters)
+        for wrapper in optim_wrapper.values():
+            if wrapper.should_update():
+                wrapper.step()
+                wrapper.zero_grad()
+        return dict(loss=loss)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+class TwoOptimizers:
+    """Builds them."""
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        self.rate = optim_wrapper_cfg.optimizer.lr
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        """The wrappers of a model."""
+        first = torch.optim.Adam(model.first.parameters(), lr=self.rate)
+        second = torch.optim.SGD(model.second.parameters(), lr=self.rate, momentum=0.9)
+        return OptimWrapperDict(first=OptimWrapper(first), second=OptimWrapper(second, accumulative_counts=3))
+
+
+def two_parts(folder: Path, **changes):
+    """The config of a run with two optimizers."""
+    cfg = config(folder, **changes)
+    cfg.model = dict(type='TwoParts')
+    cfg.optim_wrapper.constructor = 'TwoOptimizers'
+    return cfg
+
+
+@pytest.mark.parametrize('stop', [6, 7])
+def test_two_optimizers(tmp_path, say, stop):
+    whole, witness = run(two_parts(tmp_path / 'whole'))
+    final = weights(whole)
+    _, first = run(two_parts(tmp_path), stop_after=stop)
+    runner, second = run(two_parts(tmp_path), tmp_path / f'iter_{stop}.pth')
+    assert first.losses | second.losses == witness.losses
+    assert all(torch.equal(value, final[name]) for name, value in runner.model.state_dict().items())
+    say()
+    runner, _ = run(two_parts(tmp_path, optim_wrapper__optimizer__lr=0.02), tmp_path / f'iter_{stop}.pth')
+    assert say()[0].startswith('resumed with another learning rate: 0.01 -> 0.02')
+    assert runner.optim_wrapper['second'].param_groups[0]['initial_lr'] == 0.02
