@@ -1,5 +1,5 @@
 from .confusion import confusion_counts, score_table, segmentation_scores
-from .features import extract_features, pooled_feature
+from .features import extract_features, extract_share, gather_shares, pooled_feature
 from .functional import knn_accuracy, knn_scores
 from .metrics import PartIoUMetric, SceneSegMetric
 from .parts import part_iou, part_scores
@@ -12,6 +12,8 @@ __all__ = [
     'confusion_counts',
     'effective_receptive_field',
     'extract_features',
+    'extract_share',
+    'gather_shares',
     'knn_accuracy',
     'knn_scores',
     'part_iou',

@@ -16,6 +16,50 @@ def pooled_feature(feature: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
+def extract_share(model: nn.Module, dataloader: DataLoader) -> list[tuple[np.ndarray, int]]:
+    """Pooled features and labels of this process's share of a labelled data set, without waiting for others.
+
+    Args:
+        model (nn.Module): As of :func:`extract_features`. Its mode is as before, also after an error.
+        dataloader (DataLoader): As of :func:`extract_features`.
+
+    Returns:
+        list[tuple[np.ndarray, int]]: A feature (C,) float32 and a label for each image.
+    """
+    training = model.training
+    model.eval()
+    results = []
+    try:
+        for batch in dataloader:
+            data = model.data_preprocessor(batch, False)
+            features = pooled_feature(model.extract_feat(data['inputs'])).float().cpu().numpy()
+            results += [
+                (feature, int(sample.gt_label)) for feature, sample in zip(features, data['data_samples'], strict=True)
+            ]
+    finally:
+        model.train(training)
+    return results
+
+
+def gather_shares(
+    results: list[tuple[np.ndarray, int]], dataloader: DataLoader
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Bring the shares of all processes together.
+
+    Args:
+        results (list[tuple[np.ndarray, int]]): What :func:`extract_share` found.
+        dataloader (DataLoader): Where the images came from.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray] | None: As of :func:`extract_features`.
+    """
+    results = collect_results(results, len(dataloader.dataset), device='cpu')
+    if not is_main_process():
+        return None
+    features, labels = zip(*results, strict=True)
+    return np.stack(features), np.array(labels)
+
+
 def extract_features(model: nn.Module, dataloader: DataLoader) -> tuple[np.ndarray, np.ndarray] | None:
     """Pooled features and labels of a labelled data set.
 
@@ -28,18 +72,4 @@ def extract_features(model: nn.Module, dataloader: DataLoader) -> tuple[np.ndarr
         tuple[np.ndarray, np.ndarray] | None: Features (N, C) float32 and labels (N,), in the data set's order, on the
         main process; None on the others.
     """
-    training = model.training
-    model.eval()
-    results = []
-    for batch in dataloader:
-        data = model.data_preprocessor(batch, False)
-        features = pooled_feature(model.extract_feat(data['inputs'])).float().cpu().numpy()
-        results += [
-            (feature, int(sample.gt_label)) for feature, sample in zip(features, data['data_samples'], strict=True)
-        ]
-    model.train(training)
-    results = collect_results(results, len(dataloader.dataset), device='cpu')
-    if not is_main_process():
-        return None
-    features, labels = zip(*results, strict=True)
-    return np.stack(features), np.array(labels)
+    return gather_shares(extract_share(model, dataloader), dataloader)

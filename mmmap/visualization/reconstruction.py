@@ -14,11 +14,22 @@ VISIBLE_SIDE = 112
 
 
 def to_pixels(images: Tensor, data_preprocessor: nn.Module | None) -> Tensor:
-    """Undo the normalisation: images (B, 3, H, W) in [0, 255]."""
+    """Undo the normalisation and make images something to look at.
+
+    Args:
+        images (Tensor): Preprocessed images, shape (B, c, H, W), of any number c of channels.
+        data_preprocessor (nn.Module, optional): Tells the mean and std to undo.
+
+    Returns:
+        Tensor: RGB images (B, 3, H, W) in [0, 255]: one channel as grey, three as they are, of any other number the
+        mean of the channels as grey.
+    """
     mean, std = getattr(data_preprocessor, 'mean', None), getattr(data_preprocessor, 'std', None)
     if mean is not None and std is not None:
         images = images * std.to(images.device) + mean.to(images.device)
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    if images.shape[1] == 3:
+        return images
+    return images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
 
 
 def draw_reconstruction(
@@ -26,11 +37,13 @@ def draw_reconstruction(
 ) -> np.ndarray:
     """Draw original, masked and rebuilt images side by side.
 
-    In the rebuilt image hidden patches are predictions and visible ones the original's.
+    In the rebuilt image hidden patches are predictions and visible ones the original's. Images of one channel are grey,
+    those of three are taken for RGB in [0, 255]. Of any other number the mean of the channels is drawn in grey, scaled
+    from the darkest to the brightest of the originals, as such channels have no range in common.
 
     Args:
         reconstruction (Reconstruction): What the model made of ``inputs``.
-        inputs (Tensor): Preprocessed images, shape (B, c, H, W), c = 1 or 3 (RGB).
+        inputs (Tensor): Preprocessed images, shape (B, c, H, W).
         data_preprocessor (nn.Module, optional): Tells the mean and std to undo.
         columns (int): Triples of pictures in a row. Defaults to 2.
 
@@ -42,7 +55,10 @@ def draw_reconstruction(
     hidden = reconstruction.mask.view(-1, 1, rows_of_tokens, columns_of_tokens)
     hidden = hidden.repeat_interleave(height // rows_of_tokens, 2).repeat_interleave(width // columns_of_tokens, 3)
     original = to_pixels(inputs.float(), data_preprocessor)
-    rebuilt = to_pixels(reconstruction.images(), data_preprocessor)
+    rebuilt = to_pixels(reconstruction.images().float(), data_preprocessor)
+    if inputs.shape[1] not in (1, 3):
+        low, high = original.min(), original.max()
+        original, rebuilt = (255 * (images - low) / (high - low).clamp(min=1e-6) for images in (original, rebuilt))
     triples = torch.stack(
         [
             original,

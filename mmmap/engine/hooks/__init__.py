@@ -8,6 +8,7 @@ from .point_seg_visualization_hook import PointSegVisualizationHook
 from .preemption_hook import PreemptionHook
 from .reconstruction_hook import ReconstructionHook
 from .resume_hook import ResumeHook
+from .side_product_hook import SideProductHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -20,4 +21,5 @@ __all__ = [
     'PreemptionHook',
     'ReconstructionHook',
     'ResumeHook',
+    'SideProductHook',
 ]

@@ -1,27 +1,35 @@
 """Measures during pretraining how well the features tell classes apart."""
 
-from mmengine.hooks import Hook
+import numpy as np
+import torch
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmmap.evaluation import extract_features, knn_accuracy
+from mmmap.evaluation import extract_share, gather_shares, knn_accuracy
 from mmmap.registry import HOOKS
+
+from ..errors import UserError
+from .side_product_hook import SideProductHook
+
+Features = tuple[np.ndarray, np.ndarray]
 
 
 @HOOKS.register_module()
-class KNNHook(Hook):
+class KNNHook(SideProductHook):
     """Every few epochs, and once before the first, the kNN accuracy of the backbone's features.
 
-    The scalar ``knn/accuracy`` (percent, over epochs) goes to the log and the visualizer.
+    The scalar ``knn/accuracy`` (percent, over epochs) goes to the log and the visualizer. It is measured after the
+    checkpoint of the epoch; what goes wrong then, on any process, is logged and leaves the accuracy out.
 
     Args:
         bank_dataloader (dict): Labelled images that vote.
         query_dataloader (dict): Labelled images to classify.
         interval (int): Epochs between two measurements; the last epoch has one too. Defaults to 10.
         k (int): Neighbours. Defaults to 20.
-    """
 
-    priority = 'LOW'
+    Raises:
+        ValueError: If ``interval`` or ``k`` is not positive.
+    """
 
     def __init__(self, bank_dataloader: dict, query_dataloader: dict, interval: int = 10, k: int = 20) -> None:
         if interval < 1 or k < 1:
@@ -32,9 +40,15 @@ class KNNHook(Hook):
         self.k = k
 
     def before_train(self, runner: Runner) -> None:
-        """Build the loaders; measure the untrained backbone."""
+        """Build the loaders; measure the untrained backbone.
+
+        Raises:
+            UserError: If there are fewer images in the bank than neighbours to find.
+        """
         self._bank = runner.build_dataloader(self.bank_dataloader)
         self._query = runner.build_dataloader(self.query_dataloader)
+        if self.k > len(self._bank.dataset):
+            raise UserError(f'KNNHook: k={self.k} is more than the {len(self._bank.dataset)} images of bank_dataloader')
         if runner.iter == 0:
             self._measure(runner, 0)
 
@@ -45,9 +59,15 @@ class KNNHook(Hook):
 
     def _measure(self, runner: Runner, epoch: int) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        bank, query = extract_features(model, self._bank), extract_features(model, self._query)
-        if bank is None or query is None:
+        # No process goes on to the gathering, which waits for all, unless all have their share.
+        shares = self.attempt_together(lambda: [extract_share(model, part) for part in (self._bank, self._query)])
+        if shares is None:
             return
-        accuracy = knn_accuracy(*bank, *query, k=self.k, device=next(model.parameters()).device)
+        bank, query = (gather_shares(*part) for part in zip(shares, (self._bank, self._query), strict=True))
+        if bank is not None and query is not None:
+            self.attempt(self._log, runner, epoch, bank, query, next(model.parameters()).device)
+
+    def _log(self, runner: Runner, epoch: int, bank: Features, query: Features, device: torch.device) -> None:
+        accuracy = knn_accuracy(*bank, *query, k=self.k, device=device)
         runner.visualizer.add_scalar('knn/accuracy', accuracy, step=epoch)
         runner.logger.info(f'Epoch {epoch}: kNN accuracy {accuracy:.2f} % (k = {self.k}, {len(query[0])} queries)')

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
@@ -14,14 +13,17 @@ from mmmap.structures import PointDataSample
 from mmmap.utils.ply import write_ply
 from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
 
+from .side_product_hook import SideProductHook
+
 
 @HOOKS.register_module()
-class PointSegVisualizationHook(Hook):
+class PointSegVisualizationHook(SideProductHook):
     """Draw clouds with their true and predicted labels, and write the predictions as PLY files.
 
     For parts and scenes alike; names and colours of the classes are the data set's ``classes`` and ``palette``.
     Pictures go to the visualizer, whose local backend writes PNG files under ``vis_data/vis_image``; PLY files, with
-    colours by the predicted label and the property ``label``, go to ``vis_data/points``.
+    colours by the predicted label and the property ``label``, go to ``vis_data/points``. What goes wrong in them is
+    logged and ends nothing.
 
     Args:
         draw (bool): Whether it does anything. Defaults to False.
@@ -29,6 +31,9 @@ class PointSegVisualizationHook(Hook):
         rgb_columns (tuple[int, int], optional): First column and last + 1 of the inputs that are colours from 0 to 1,
             for the picture of the input; by default that tells the height.
         out_dir (str, optional): Where the PLY files and, in place of the visualizer's folder, the pictures go.
+
+    Raises:
+        ValueError: If ``interval`` is not positive.
     """
 
     def __init__(
@@ -49,13 +54,14 @@ class PointSegVisualizationHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
         """Draw clouds of the validation when due."""
-        self._draw_batch(runner, batch_idx, data_batch, outputs, 'val', runner.iter, runner.val_dataloader)
+        dataloader = runner.val_dataloader
+        self.attempt(self._draw_batch, runner, batch_idx, data_batch, outputs, 'val', runner.iter, dataloader)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
         """Draw clouds of the test when due."""
-        self._draw_batch(runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader)
+        self.attempt(self._draw_batch, runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader)
 
     def _draw_batch(
         self,
