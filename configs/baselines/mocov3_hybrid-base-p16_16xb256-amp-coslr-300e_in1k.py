@@ -49,6 +49,8 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=256,
+    # Batch norm cannot take a last batch of one sample, which some numbers of processes give.
+    drop_last=True,
     # Anew, for mmengine would hand the scope that a base of mmpretrain's leaves here to the function.
     collate_fn=dict(_delete_=True, type='default_collate'),
 )

@@ -8,6 +8,8 @@ data_preprocessor = dict(type='PointDataPreprocessor')
 
 train_dataloader = dict(
     batch_size=32,
+    # Batch norm cannot take a last batch of one sample, which some numbers of processes give.
+    drop_last=True,
     num_workers=8,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

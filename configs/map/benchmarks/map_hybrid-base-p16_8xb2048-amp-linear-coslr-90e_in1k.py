@@ -22,6 +22,8 @@ model = dict(
 
 train_dataloader = dict(
     batch_size=2048,
+    # Batch norm cannot take a last batch of one sample, which some numbers of processes give.
+    drop_last=True,
     num_workers=16,
     dataset=dict(pipeline=[_base_.crop, _base_.flip, _base_.pack]),
 )

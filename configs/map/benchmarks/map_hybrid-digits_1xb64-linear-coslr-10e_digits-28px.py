@@ -13,3 +13,6 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0),
 )
+
+# Batch norm cannot take a last batch of one sample, which some numbers of processes give.
+train_dataloader = dict(drop_last=True)

@@ -15,3 +15,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=20, by_epoch=True, begin=0, end=20, convert_to_iter_based=True)]
 train_cfg = dict(max_epochs=20)
+
+# Batch norm cannot take a last batch of one sample, which some numbers of processes give.
+train_dataloader = dict(drop_last=True)

@@ -56,5 +56,7 @@ view = [
     dict(type='RandomFlip', prob=0.5),
 ]
 train_dataloader = dict(
-    dataset=dict(pipeline=[dict(type='MultiView', num_views=2, transforms=[view]), dict(type='PackInputs')])
+    # Batch norm cannot take a last batch of one sample, which some numbers of processes give.
+    drop_last=True,
+    dataset=dict(pipeline=[dict(type='MultiView', num_views=2, transforms=[view]), dict(type='PackInputs')]),
 )
