@@ -2,20 +2,23 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..utils.versions import TASK_LIBRARIES, check_task_library
 from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_agreement
+from .config_check import check_config
+from .config_file import drop_options_of_workers, read_config
 from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_group, type_name
 from .errors import UserError
 from .hooks import CheckpointFitHook
+from .hooks.side_product_hook import protect_side_products
+from .options import CfgOptions, apply_options
 from .strategies import check_strategy
 
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -31,42 +34,14 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         metavar='KEY=VALUE',
-        help='override settings of the config, e.g. train_dataloader.batch_size=64 or key="[a,b]"',
+        help='override settings of the config, e.g. train_dataloader.batch_size=64, key="[a,b]" or '
+        'custom_hooks="[dict(type=\'CompileHook\')]"',
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # Older launchers pass the rank as an option instead of a variable, under either name.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
-def read_config(path: str | Path) -> Config:
-    """Read a config file.
-
-    Raises:
-        UserError: If there is no such file, or a package that it needs, mmseg or mmdet, is missing or cannot be used.
-    """
-    if not Path(path).is_file():
-        raise UserError(f'config file not found: {path}')
-    try:
-        cfg = Config.fromfile(path)
-    except ModuleNotFoundError as error:
-        # A base of another package: '{package}::...'.
-        for library in TASK_LIBRARIES:
-            if str(error).startswith(f'{MODULE2PACKAGE[library]} is not installed'):
-                _require(library, path)
-        raise
-    if cfg.get('default_scope') in TASK_LIBRARIES:
-        _require(cfg.default_scope, path)
-    return cfg
-
-
-def _require(library: str, path: str | Path) -> None:
-    """End with one line where a config's own library is missing; mmengine warns and goes on."""
-    try:
-        check_task_library(library)
-    except ImportError as error:
-        raise UserError(f'{path}: {error}') from error
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -76,18 +51,23 @@ def load_config(args: argparse.Namespace) -> Config:
         args (argparse.Namespace): ``config`` and the options of :func:`add_common_options`.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is no such file, or a setting in it or of an option cannot be meant.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        apply_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
     cfg.setdefault('default_scope', 'mmpretrain')
+    for message in check_config(cfg):
+        if os.environ.get('RANK', '0') == '0':
+            # There is no log yet.
+            print(f'warning: {message}', file=sys.stderr)
+    drop_options_of_workers(cfg._cfg_dict)
     if cfg.default_scope == 'mmpretrain':
         _set_dataloader_defaults(cfg)
     return cfg
@@ -178,6 +158,7 @@ def build_runner(cfg: Config, messages: list[str]) -> Runner:
     init_cpu_process_group(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     require_agreement(cfg.load_from if cfg.get('resume') else None)
+    protect_side_products(runner)
     for message in messages:
         runner.logger.info(message)
     return runner

@@ -1,6 +1,8 @@
 """What the hybrid backbones for images and for points share: architectures, taps, frozen parts and layer depths."""
 
 from collections.abc import Sequence
+from math import inf
+from numbers import Integral, Real
 from typing import ClassVar
 
 from mmengine.logging import print_log
@@ -25,7 +27,8 @@ def resolve_arch(arch: str | dict, archs: dict[str, dict], options: Sequence[str
         dict: A new dict of the settings.
 
     Raises:
-        ValueError: If the name is unknown, or the dict lacks a key or has one that is not known.
+        ValueError: If the name is unknown, or the dict lacks a key, has one that is not known, or a value of a wrong
+            type or range.
     """
     if isinstance(arch, str):
         if arch not in archs:
@@ -37,7 +40,22 @@ def resolve_arch(arch: str | dict, archs: dict[str, dict], options: Sequence[str
         raise ValueError(
             f'arch: keys missing {missing}, keys unknown {unknown}; needs {list(ARCH_KEYS)}, may have {list(options)}'
         )
+    for key, value in arch.items():
+        _check_setting(key, value)
     return dict(arch)
+
+
+def _check_setting(key: str, value: object) -> None:
+    """Raise if a setting of an architecture is of a wrong type or range."""
+    if key == 'layout':
+        if not isinstance(value, str) or not value:
+            raise ValueError(f'arch.layout={value!r} must be a string with a letter for each block')
+        return
+    whole = key not in ('mlp_ratio', 'expand')
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not 0 <= value < inf:
+        raise ValueError(f'arch.{key}={value!r} must be a {"whole number" if whole else "number"} from 0')
+    if key in ARCH_KEYS and value == 0:
+        raise ValueError(f'arch.{key}=0 must be positive')
 
 
 class HybridBackbone(PretrainedBackbone):
