@@ -30,6 +30,7 @@ from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.hooks import PreemptionHook
 from mmmap.engine.hooks.compile_hook import COMPILE_MODES
+from mmmap.engine.last_batch import check_last_batch
 from mmmap.engine.launch import (
     add_common_options,
     build_runner,
@@ -101,7 +102,7 @@ def main() -> None:
         if cfg.get('resume'):
             require_fit(runner, cfg.load_from)
         # The data sets are built here, where an error is the config's, and not within the training.
-        _ = runner.train_loop
+        check_last_batch(runner)
         if cfg.get('val_dataloader') is not None:
             _ = runner.val_loop
     status = 0

@@ -22,6 +22,7 @@ import torch
 from gpu.common import NAMES, format_table
 from matplotlib.figure import Figure
 
+from mmmap.engine.errors import one_line_errors
 from mmmap.engine.hooks.compile_hook import COMPILE_MODES
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
 
@@ -151,4 +152,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mmmap.engine.device import keep_freed_memory
+from mmmap.engine.errors import one_line_errors
 from mmmap.models.layers import HybridEncoder, MambaMixer
 from mmmap.ops import bidirectional_scan, causal_conv1d, selective_scan
 from mmmap.utils.benchmark import (
@@ -251,4 +252,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

@@ -22,6 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import mmmap  # noqa: F401  registers our transforms
+from mmmap.engine.errors import one_line_errors
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
 
 CROP = dict(scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
@@ -172,4 +173,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

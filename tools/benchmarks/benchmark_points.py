@@ -18,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmmap.engine.errors import one_line_errors
 from mmmap.ops import ball_query, chamfer_distance, farthest_point_sample, gather_points, knn, three_interpolate
 from mmmap.ops.points import available_point_backends
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, time_in_turns, write_report
@@ -221,4 +222,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

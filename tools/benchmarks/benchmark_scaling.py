@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 from torch import Tensor, nn
 
 from mmmap.engine.device import keep_freed_memory
+from mmmap.engine.errors import one_line_errors
 from mmmap.models.backbones.map_hybrid import ARCHS
 from mmmap.models.layers import HybridEncoder
 from mmmap.utils.benchmark import (
@@ -237,4 +238,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

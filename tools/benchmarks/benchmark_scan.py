@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmmap.engine.device import keep_freed_memory
+from mmmap.engine.errors import one_line_errors
 from mmmap.ops import available_backends, selective_scan
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, time_in_turns, write_report
 
@@ -263,4 +264,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

@@ -34,6 +34,7 @@ from gpu.common import NAMES, ROOT, free_memory, measure_rates, one_line
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 
+from mmmap.engine.errors import one_line_errors
 from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
 
 SECTIONS = {
@@ -169,4 +170,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from table.compose import EVALUATIONS, ROOT, Request, compose
 from table.data import ConfigData, FolderData
 from table.progress import Progress
@@ -25,7 +24,8 @@ from table.report import write_report
 from table.rows import TABLES, TRACKS, Row
 from table.run import Launcher, Run, Runner, refuse_other_settings
 
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.errors import INTERRUPTED, UserError, one_line_errors
+from mmmap.engine.options import CfgOptions
 from mmmap.utils.benchmark import describe_machine
 
 
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     add('--rows', nargs='+', metavar='ROW', help='only these rows')
     add('--evaluate', nargs='+', choices=EVALUATIONS, default=['finetune'], help='(default: finetune)')
     add('--epochs', nargs=2, type=int, metavar=('PRETRAIN', 'FINETUNE'), help='rescale the schedules')
-    options = dict(nargs='+', action=DictAction, metavar='KEY=VALUE', default={})
+    options = dict(nargs='+', action=CfgOptions, metavar='KEY=VALUE', default={})
     add('--options-pretrain', **options, help='settings of every pretraining, as in --cfg-options of train.py')
     add('--options-finetune', **options, help='settings of every fine-tuning')
     add('--data', type=Path, metavar='DIR', help='images DIR/{train,test}/CLASS/* instead of the data sets configured')
@@ -154,12 +154,12 @@ def run_table(args: argparse.Namespace) -> int:
 def main() -> None:
     """Run the tool."""
     args = parse_args()
-    try:
-        with one_line_errors():
+    with one_line_errors():
+        try:
             status = run_table(args)
-    except KeyboardInterrupt:
-        print('interrupted: the same command goes on from here', file=sys.stderr)
-        status = 130
+        except KeyboardInterrupt:
+            print('interrupted: the same command goes on from here', file=sys.stderr)
+            status = INTERRUPTED
     sys.exit(status)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmmap import __version__
+from mmmap.engine.errors import one_line_errors
 from mmmap.models.layers.released_point_encoder import RELEASED_TYPES
 from mmmap.registry import MODELS
 from mmmap.utils.errors import UserError
@@ -167,4 +168,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    with one_line_errors():
+        sys.exit(main())

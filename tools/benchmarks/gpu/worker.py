@@ -17,6 +17,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from gpu.common import NAMES, ROOT, load_config, peak_bytes, random_images, seconds_of_steps
+from mmmap.engine.errors import one_line_errors
 from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.strategies import wrap_blocks
 from mmmap.registry import MODELS
@@ -131,4 +132,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with one_line_errors():
+        main()
