@@ -68,6 +68,11 @@ def _optional(rule: tuple[Callable, str]) -> tuple[Callable, str]:
 _LOADER = r'(.*\.)?\w*dataloader'
 _HOOK = r'(default_hooks\.\w+|custom_hooks\.\d+)'
 _RULES = (
+    Rule(
+        r'(.*\.)?data_preprocessor\.(mean|std)',
+        lambda value: value is None or (isinstance(value, list | tuple) and len(value) > 0),
+        'a list of numbers, one for each channel',
+    ),
     Rule(r'(.*\.)?data_preprocessor\.std\.\d+', *_POSITIVE),
     Rule(r'(.*\.)?data_preprocessor\.mean\.\d+', *_NUMBER),
     Rule('model', lambda value: not isinstance(value, str | Real | list | None), 'a dict'),
@@ -100,7 +105,15 @@ _RULES = (
     Rule(rf'{_LOADER}\.timeout', *_NOT_NEGATIVE),
     Rule(rf'{_LOADER}\.(persistent_workers|pin_memory|drop_last)|.*sampler\.(shuffle|round_up)', *_FLAG),
     Rule(rf'{_LOADER}\.num_batch_per_epoch', *_optional(_COUNT)),
-    Rule(r'.*\bdataset\.(pipeline)', _is_dicts, 'a list of dicts'),
+    Rule(r'.*\bdataset\.pipeline', _is_dicts, 'a list of dicts'),
+    Rule(
+        r'.*\bdataset\.indices', lambda value: isinstance(value, Integral | list | tuple | None), 'a number or a list'
+    ),
+    Rule(
+        'train_cfg',
+        lambda value: value is None or 'type' in value or ('max_epochs' in value) == bool(value.get('by_epoch')),
+        'type, or by_epoch=True beside max_epochs, or max_iters',
+    ),
     # 9e4 is a usual way to write iterations.
     Rule(
         r'train_cfg\.(max_epochs|max_iters|val_interval)',

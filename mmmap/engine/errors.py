@@ -140,9 +140,8 @@ def explain(error: BaseException, cfg: Config | None = None) -> str:
     where = f'{cfg.filename}: ' if cfg.filename else ''
     unknown = re.match(r'(\S+) is not in the (\S+::.+?) registry', text)
     if unknown is not None:
-        return (
-            f'{where}{blame(error, cfg)}type: {unknown[1]!r} is not in the {unknown[2]} registry{near_type(unknown[1])}'
-        )
+        key = blame(error, cfg).replace(': ', '.')
+        return f'{where}{key}type: {unknown[1]!r} is not in the {unknown[2]} registry{near_type(unknown[1])}'
     return f'{where}{blame(error, cfg)}{kind}: {text}{suspects(error, cfg)}'
 
 

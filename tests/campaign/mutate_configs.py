@@ -31,7 +31,7 @@ WRONG_VALUES = (None, 'x', -1, 0, math.inf, [], {})
 READ = (
     'model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'train_cfg', 'val_cfg', 'val_evaluator',
     'optim_wrapper', 'param_scheduler', 'default_hooks', 'custom_hooks', 'env_cfg', 'randomness', 'visualizer',
-    'vis_backends', 'log_level', 'default_scope', 'auto_scale_lr',
+    'log_level', 'default_scope', 'auto_scale_lr',
 )  # fmt: skip
 CONFIGS = (
     'map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py',

@@ -128,11 +128,11 @@ def test_nothing_is_wrong(message):
         (dict(model__first__widht=1), 'model.first: TypeError: '),
         (
             dict(model__second__type='BlamePrat'),
-            "model.second: type: 'BlamePrat' is not in the mmengine::model registry; did",
+            "model.second.type: 'BlamePrat' is not in the mmengine::model registry; did",
         ),
         (dict(model__thrid=dict(type='BlamePart')), 'model: TypeError: '),
         (dict(train_dataloader__dataset__pipeline__1__bx=1), 'train_dataloader.dataset.pipeline[1]: TypeError: '),
-        (dict(train_dataloader__sampler__type='Smapler'), 'train_dataloader.sampler: type: '),
+        (dict(train_dataloader__sampler__type='Smapler'), 'train_dataloader.sampler.type: '),
         (dict(train_dataloader__batch_size=0), 'train_dataloader: ValueError: '),
         (dict(optim_wrapper__optimizer__lr=-1.0), 'optim_wrapper.optimizer: ValueError: '),
         (dict(param_scheduler__1__start_factor=5), 'param_scheduler[1]: ValueError: '),
