@@ -147,7 +147,8 @@ _RULES = (
         lambda value: value == 'dynamic' or isinstance(value, dict) or _POSITIVE[0](value),
         "a number above 0, a dict or 'dynamic'",
     ),
-    Rule(r'param_scheduler\.(.*\.)?(begin)', *_NATURAL),
+    # Halves of an epoch, too, of what is converted to iterations.
+    Rule(r'param_scheduler\.(.*\.)?begin', *_NOT_NEGATIVE),
     Rule(r'param_scheduler\.(.*\.)?(end|T_max|total_steps|total_iters|step_size)', *_optional(_POSITIVE)),
     Rule(r'param_scheduler\.(.*\.)?(eta_min|power|gamma|factor|start_factor|end_factor)', *_optional(_NUMBER)),
     Rule(r'param_scheduler\.(.*\.)?eta_min_ratio', *_optional(_SHARE)),
