@@ -235,6 +235,11 @@ def test_averages_in_the_model_are_as_before(tmp_path, flagged, monkeypatch):
     assert 'model.queue' in same(states[5], states[6])
 
 
+def test_averaged_models_are_known_from_the_start(tmp_path):
+    states, _ = run(tmp_path, Momentum(bad_loss={1: NAN}))
+    assert [name for name in same(states[1], states[2]) if 'by_hand' not in name] == []
+
+
 def test_tensors_of_the_model_stay_where_they_are(tmp_path):
     model = Net(bad_loss={3: NAN})
     before = {name: value.data_ptr() for name, value in model.state_dict().items()}
