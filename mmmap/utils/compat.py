@@ -11,6 +11,7 @@ import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -130,10 +131,14 @@ def name_installed_distributions() -> dict[str, str]:
 def make_fsdp_resumable() -> bool:
     """Give the state of an optimizer to FSDP by name: mmengine gives it in the order that torch had before 2.1.
 
+    Weights of which none fits are an error, as :mod:`~mmmap.utils.checkpoint_fit` makes it elsewhere.
+
     Returns:
         bool: True if mmengine has a strategy for FSDP.
     """
     from mmengine._strategy import fsdp
+
+    from .errors import UserError
 
     if not hasattr(fsdp, 'FSDPStrategy'):
         return False
@@ -144,7 +149,14 @@ def make_fsdp_resumable() -> bool:
             fsdp.FSDP.optim_state_dict_to_load(model=self.model, optim=wrapper.optimizer, optim_state_dict=state_dict)
         )
 
+    def load_model_state_dict(self: fsdp.FSDPStrategy, state_dict: dict, *, strict: bool = False, **_: Any) -> None:
+        found = self.model.load_state_dict(state_dict, strict=strict)
+        if len(found.unexpected_keys) >= len(state_dict):
+            names = f'{next(iter(state_dict), None)!r}, those of the model like {found.missing_keys[0]!r}'
+            raise UserError(f'none of the weights of the checkpoint fits the model; its names are like {names}')
+
     fsdp.FSDPStrategy.load_optim_state_dict = load_optim_state_dict
+    fsdp.FSDPStrategy.load_model_state_dict = load_model_state_dict
     return True
 
 

@@ -16,17 +16,20 @@ from functools import wraps
 from typing import Any
 
 import torch
-from mmengine import fileio
+from mmengine import fileio, runner
 from mmengine.fileio.handlers import PickleHandler
 from mmengine.infer import BaseInferencer
 from mmengine.runner import CheckpointLoader, checkpoint
 
 from . import safe_load
 from .checkpoint_content import check_content
+from .checkpoint_fit import counted
 from .errors import RefusedFileError
 
 # The file that was asked for, while a scheme of mmengine downloads or looks up what to load.
 _ASKED: contextvars.ContextVar[str | None] = contextvars.ContextVar('asked', default=None)
+# The file that was loaded last, until its weights are given to a model.
+_LOADED: contextvars.ContextVar[str | None] = contextvars.ContextVar('loaded', default=None)
 
 
 class _TorchThatLoadsSafely(types.ModuleType):
@@ -76,6 +79,7 @@ def _check_all_schemes() -> None:
         name = str(filename)
         with _asked_for(name):
             content = original(cls, name, map_location, logger)
+        _LOADED.set(name)
         return content if safe_load.is_trusted(name) else check_content(content, name)
 
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
@@ -106,6 +110,7 @@ _OF_FSDP = (
     'torch.distributed._shard.sharded_tensor.metadata:ShardedTensorMetadata',
     'torch.distributed._shard.sharded_tensor.metadata:TensorProperties',
     'torch.distributed._shard.sharded_tensor.shard:Shard',
+    'torch.distributed._shard.sharding_spec.api:EnumerableShardingSpec',
     'torch.distributed._shard.sharding_spec.chunk_sharding_spec:ChunkShardingSpec',
     'torch.distributed.remote_device:_remote_device',
 )
@@ -154,6 +159,7 @@ def install() -> bool:
     checkpoint.torch = _TorchThatLoadsSafely()
     checkpoint._safe_torch_load = checkpoint.torch.load
     checkpoint.load_url = _load_url
+    checkpoint.load_state_dict = runner.load_state_dict = counted(checkpoint.load_state_dict, _LOADED.get)
     _check_all_schemes()
     _refuse_configs_of_checkpoints()
     # mmengine's strategies import FSDP, and DeepSpeed wherever it is there.

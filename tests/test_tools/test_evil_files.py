@@ -56,3 +56,11 @@ def test_a_stored_config_builds_models_alone(refused, tmp_path):
         torch.save(content, tmp_path / 'evil.pth')
         image = str(tmp_path / 'image.png')
         refused('visualization/reconstruct.py', tmp_path / 'evil.pth', image, line='stores a config with type=')
+
+
+def test_weights_of_another_model(refused, tiny_map, tmp_path):
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), tmp_path / 'other.pth')
+    line = "none of its 1 weights fits MAP; its names are like 'weight', those of the model like"
+    refused('train.py', tiny_map, '--cfg-options', 'load_from=other.pth', file='other.pth', line=line)
+    torch.save(dict(state_dict=dict(weight=torch.tensor([torch.nan]))), tmp_path / 'nan.pth')
+    refused('train.py', tiny_map, '--cfg-options', 'load_from=nan.pth', file='nan.pth', line='weight is not finite')
