@@ -19,6 +19,8 @@ from .checkpoint_folder import folder_damage
 # What CheckpointHook writes by default. `best_*.pth` is left out: it holds no optimizer state to resume from.
 _STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 _POINTER = 'last_checkpoint'
+# Where mmengine's message hub, which a checkpoint stores, keeps the name of the last file of save_iteration().
+STOP_CHECKPOINT = 'stop_checkpoint'
 
 
 def damage_of(path: str | Path) -> str | None:
@@ -164,25 +166,33 @@ def check_checkpoint_file(path: str) -> None:
         raise UserError(f'checkpoint {damage}: {path}')
 
 
-def save_iteration(runner: Runner) -> str:
-    """Write a checkpoint of the iteration in progress, once all hooks are done with it, to resume from.
+def save_iteration(runner: Runner, epoch: int | None = None, iteration: int | None = None) -> str:
+    """Write a checkpoint between two regular ones, to resume from.
 
-    It is ``iter_N.pth`` where the run's checkpoint hook writes, and ``last_checkpoint`` names it.
+    It is ``iter_N.pth`` where the run's checkpoint hook writes, and ``last_checkpoint`` names it. ``PreemptionHook``
+    removes it once the resumed run has written a later one.
 
     Args:
-        runner (Runner): In ``after_train_iter``; all processes have to call it.
+        runner (Runner): All processes have to call it.
+        epoch (int, optional): Whole epochs done. By default, as the next one, those in ``after_train_iter``, once all
+            hooks are done with the iteration.
+        iteration (int, optional): Iterations done.
 
     Returns:
         str: The file.
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-    out_dir, name = (runner.work_dir if hook is None else hook.out_dir), f'iter_{runner.iter + 1}.pth'
+    epoch = runner.epoch if epoch is None else epoch
+    iteration = runner.iter + 1 if iteration is None else iteration
+    out_dir, name = (runner.work_dir if hook is None else hook.out_dir), f'iter_{iteration}.pth'
+    runner.message_hub.update_info(STOP_CHECKPOINT, name)
     runner.save_checkpoint(
         out_dir,
         name,
         None if hook is None else hook.file_client_args,
-        meta=dict(epoch=runner.epoch, iter=runner.iter + 1),
-        by_epoch=False,
+        meta=dict(epoch=epoch, iter=iteration),
+        # FlexibleRunner reads no `meta`, but adds one to either number.
+        by_epoch=epoch != runner.epoch,
         backend_args={'backend': 'mmmap_atomic'} if hook is None else hook.backend_args,
     )
     path = os.path.join(out_dir, name)

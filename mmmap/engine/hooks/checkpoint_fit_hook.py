@@ -5,6 +5,7 @@ import re
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmmap.registry import HOOKS
 
@@ -42,6 +43,9 @@ class CheckpointFitHook(Hook):
         model = runner.model
         # Around the model itself: of a distributed run, of test-time augmentation, or both.
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            if isinstance(model, FullyShardedDataParallel):
+                # The model inside has pieces of the weights; the wrapper takes whole ones.
+                break
             model = model.module
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', name): value for name, value in weights.items()}
@@ -51,8 +55,10 @@ class CheckpointFitHook(Hook):
         except (RuntimeError, ValueError) as error:
             mismatch = [line.strip() for line in str(error).splitlines() if 'size mismatch' in line]
             raise UserError(self._message(mismatch[0] if mismatch else str(error), len(mismatch))) from error
-        parameters = {name for name, _ in model.named_parameters()}
-        missing = [name for name in missing if name in parameters]
+        if isinstance(model, FullyShardedDataParallel):
+            model = model.module
+        buffers = {name.replace('_fsdp_wrapped_module.', '') for name, _ in model.named_buffers()}
+        missing = [name for name in missing if name not in buffers]
         parts = {name for name, _ in model.named_children()}
         unexpected = [name for name in unexpected if name.split('.')[0] in parts]
         if missing:

@@ -1,7 +1,6 @@
 """Saves and ends a run that is asked to stop by a signal, so that it loses nothing."""
 
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmmap.registry import HOOKS
 
-from ..checkpoint import AtomicLocalBackend
+from ..atomic_files import remove
+from ..checkpoint import STOP_CHECKPOINT, save_iteration
 from ..preemption import Agreement, Preempted, StopRequest, shield_workers
+from .resume_hook import ResumeHook
 
 
 @HOOKS.register_module()
@@ -46,7 +47,7 @@ class PreemptionHook(Hook):
         self._agreement = Agreement()
         self._first_iter = runner.iter
         # The name of the last checkpoint of an earlier stop.
-        self._own: str | None = runner.message_hub.runtime_info.get('preemption_checkpoint')
+        self._own: str | None = runner.message_hub.runtime_info.get(STOP_CHECKPOINT)
         for loop in (runner.train_loop, runner.val_loop):
             if hasattr(loop, 'dataloader'):
                 shield_workers(loop.dataloader)
@@ -63,7 +64,6 @@ class PreemptionHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Remember which weights are the training's."""
-        self._retire(runner)
         self._weights = _fingerprint(runner.model)
         # A sampler may deal some processes more batches than others.
         self._polls = self._agreement.least(len(getattr(runner.val_loop, 'dataloader', ())))
@@ -86,6 +86,7 @@ class PreemptionHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Stop if that was asked for while the epoch was completed, such as during the writing of its checkpoint."""
+        self._retire(runner)
         self._polls = 1
         # A loop over iterations is one epoch to its end, where there is nothing left to stop.
         if isinstance(runner.train_loop, EpochBasedTrainLoop) and self._poll():
@@ -96,6 +97,10 @@ class PreemptionHook(Hook):
             self._polls -= 1
             self._agreed = self._agreement.step(self._request.signal_name is not None)
         return self._agreed
+
+    def after_train(self, runner: Runner) -> None:
+        """Remove the checkpoint of an earlier stop, if the last one of the run has replaced it."""
+        self._retire(runner)
 
     def after_run(self, runner: Runner) -> None:
         """Give the signals back."""
@@ -127,46 +132,24 @@ class PreemptionHook(Hook):
         raise Preempted
 
     def _save(self, runner: Runner, point: dict[str, int]) -> str:
-        hook, name = _checkpoint_hook(runner), f'iter_{point["iter"]}.pth'
-        out_dir = hook.out_dir if hook else runner.work_dir
-        former = self._own
-        runner.message_hub.update_info('preemption_checkpoint', name)
-        self._saving = point
-        runner.save_checkpoint(
-            out_dir,
-            name,
-            hook.file_client_args if hook else None,
-            meta=dict(point),
-            by_epoch=point['epoch'] != runner.epoch,
-            backend_args=hook.backend_args if hook else {'backend': 'mmmap_atomic'},
-        )
-        path = os.path.join(out_dir, name)
-        if is_main_process():
-            AtomicLocalBackend().put_text(path, Path(runner.work_dir, 'last_checkpoint'))
-            if former not in (None, name):
-                _remove(Path(out_dir, former))
-        return path
+        for hook in runner.hooks:
+            if isinstance(hook, ResumeHook):
+                # Gradients that wait for a step, as in a validation amid the batches of one.
+                hook.share_gradients(runner)
+        former, self._saving = self._own, point
+        path = Path(save_iteration(runner, point['epoch'], point['iter']))
+        if is_main_process() and former not in (None, path.name):
+            remove(path.with_name(former))
+        return str(path)
 
     def _retire(self, runner: Runner) -> None:
         """Remove the checkpoint of an earlier stop once the checkpoint hook of this run has written its first."""
-        hook = _checkpoint_hook(runner)
+        hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self._own is not None and hook is not None and hook.last_ckpt is not None:
             if is_main_process() and Path(hook.last_ckpt).name != self._own:
-                _remove(Path(hook.out_dir, self._own))
+                remove(Path(hook.out_dir, self._own))
             self._own = None
-            runner.message_hub.pop_info('preemption_checkpoint', None)
-
-
-def _checkpoint_hook(runner: Runner) -> CheckpointHook | None:
-    return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-
-
-def _remove(path: Path) -> None:
-    # DeepSpeed and sharded FSDP write folders.
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            runner.message_hub.pop_info(STOP_CHECKPOINT, None)
 
 
 def _has_stepped(runner: Runner) -> bool:

@@ -123,6 +123,13 @@ def test_a_resumed_run_goes_on_there_and_retires_the_checkpoint(tmp_path):
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_2.pth', 'epoch_3.pth']
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_the_last_checkpoint_of_a_run_retires_it_too(tmp_path, by_epoch):
+    _stop(tmp_path, 'after_train_iter', done=9, by_epoch=by_epoch, interval=100)
+    _runner(tmp_path, resume=True, by_epoch=by_epoch, interval=100).train()
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_3.pth' if by_epoch else 'iter_12.pth']
+
+
 def test_waits_for_the_step_of_accumulated_gradients(tmp_path):
     assert _stop(tmp_path, 'after_train_iter', done=4, accumulate=3)[2]['meta']['iter'] == 6
 
