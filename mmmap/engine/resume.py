@@ -110,7 +110,7 @@ class Reconciliation:
         """Take the seed of the config. If it has none, that of the checkpoint goes on."""
         today, before = (self.runner.cfg.get('randomness') or {}).get('seed'), self.meta.get('seed')
         if today is None:
-            self.now['order_seed'] = self.was.get('order_seed')
+            self.now['order_seeds'] = self.was.get('order_seeds', [])
         elif before is not None and today != before:
             self._say('seed', before, today, 'samples and other random numbers are those of the new one from here on')
             self.meta['seed'] = today

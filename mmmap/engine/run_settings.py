@@ -64,7 +64,7 @@ def read_settings(runner: Runner) -> dict:
         epoch_length=length,
         max_epochs=loop.max_epochs,
         max_iters=loop.max_iters,
-        order_seed=next((one.seed for one in samplers_of(loader) if hasattr(one, 'seed')), None),
+        order_seeds=[getattr(sampler, 'seed', None) for sampler in samplers_of(loader)],
         optimizers={
             name: dict(
                 type=type(getattr(wrapper, 'optimizer', wrapper)).__name__, groups=group_settings(wrapper.param_groups)
@@ -87,7 +87,7 @@ def infer_settings(checkpoint: dict, now: dict) -> dict:
     """
     epoch, iteration = checkpoint['meta']['epoch'], checkpoint['meta']['iter']
     # mmengine gives its seed to samplers that have none.
-    was = {**now, 'order_seed': checkpoint['meta'].get('seed')}
+    was = {**now, 'order_seeds': [checkpoint['meta'].get('seed')] * len(now['order_seeds'])}
     if now['by_epoch'] and epoch and iteration and iteration % epoch == 0:
         was['epoch_length'] = iteration // epoch
     was['optimizers'] = {
@@ -120,9 +120,14 @@ def infer_place(settings: dict, epoch: int, iteration: int, loader: DataLoader) 
     return (0, iteration) if is_infinite(loader) or not length else divmod(iteration, length)
 
 
-def set_order_seed(loader: DataLoader, seed: int | None) -> None:
-    """Draw the order of the data from a seed, where one is given, as if its samplers had been built with it."""
-    for sampler in samplers_of(loader):
+def set_order_seeds(loader: DataLoader, seeds: list[int | None]) -> None:
+    """Draw the order of the data from other seeds, as if the samplers had been built with them.
+
+    Args:
+        loader (DataLoader): Of the training.
+        seeds (list[int | None]): As :func:`read_settings` has found them.
+    """
+    for sampler, seed in zip(samplers_of(loader), seeds, strict=False):
         if seed is not None and hasattr(sampler, 'seed'):
             sampler.seed = seed
 

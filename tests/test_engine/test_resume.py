@@ -85,6 +85,15 @@ def test_change_is_said_and_obeyed(tmp_path, started, say, changes, expected):
     assert len(runner.optim_wrapper.optimizer.state) > 0
 
 
+def test_second_hook_does_nothing(tmp_path, started):
+    cfg = config(tmp_path, optim_wrapper__optimizer__lr=0.02)
+    whole = rates_of(cfg)
+    cfg.custom_hooks.append(dict(type='ResumeHook'))
+    _, second = run(cfg, started / 'iter_7.pth')
+    assert second.rates == pytest.approx({key: whole[key] for key in range(7, 15)}, rel=1e-9)
+    assert second.places[7] == (1, 2)
+
+
 def test_nothing_is_said_where_nothing_differs(started, say):
     run(config(started), started / 'iter_7.pth')
     assert say() == []

@@ -11,7 +11,7 @@ from mmmap.registry import HOOKS
 from ..accumulation import average_gradients, batches_since_step, read_gradients, restore_counts, write_gradients
 from ..reproducible import EndlessBatches, KeyedBatches, make_reproducible, seed_everything
 from ..resume import Reconciliation
-from ..run_settings import infer_place, optimizers_of, read_settings, set_order_seed
+from ..run_settings import infer_place, optimizers_of, read_settings, set_order_seeds
 
 
 class _DueEvaluation(Hook):
@@ -62,6 +62,7 @@ class ResumeHook(Hook):
         Raises:
             UserError: If this training cannot go on from it.
         """
+        self._drop_others(runner)
         # Nothing public says which of the two it is.
         if not runner._resume:
             return
@@ -72,6 +73,7 @@ class ResumeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Go to the place of the data; put gradients back; arrange for the evaluation that is due."""
+        self._drop_others(runner)
         loop, loader, resumed = runner.train_loop, runner.train_dataloader, self._resumed
         self._batches = make_reproducible(loader, runner.seed)
         if resumed is None:
@@ -81,7 +83,7 @@ class ResumeHook(Hook):
             if loop.iter:
                 runner.logger.info('The settings of the checkpoint are not known: schedules go on as they were.')
         else:
-            set_order_seed(loader, self._settings['order_seed'])
+            set_order_seeds(loader, self._settings['order_seeds'])
             self._start = resumed.place or infer_place(self._settings, loop.epoch, loop.iter, loader)
             self._restore_gradients(runner, resumed)
             if resumed.evaluation_is_due():
@@ -132,12 +134,12 @@ class ResumeHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Make an evaluation the same whenever it is made."""
-        make_reproducible(runner.val_dataloader, runner.seed)
+        make_reproducible(getattr(runner.val_loop, 'dataloader', None), runner.seed)
         seed_everything('val', runner.seed, get_rank())
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Make a test the same with any number of workers."""
-        make_reproducible(runner.test_dataloader, runner.seed)
+        make_reproducible(getattr(runner.test_loop, 'dataloader', None), runner.seed)
         seed_everything('test', runner.seed, get_rank())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -173,6 +175,11 @@ class ResumeHook(Hook):
         meta['run'] = {**self._settings, 'place': place, 'evaluated': evaluated, 'counts': counts}
         if batches_since_step(runner) and (get_world_size() == 1 or self._shared_at == runner.iter):
             checkpoint['gradients'] = read_gradients(runner)
+
+    def _drop_others(self, runner: Runner) -> None:
+        """Be the only one, where a config of a user adds what the base config has; the first is called first."""
+        for hook in [hook for hook in runner.hooks if isinstance(hook, ResumeHook) and hook is not self]:
+            runner.hooks.remove(hook)
 
     @staticmethod
     def _restore_gradients(runner: Runner, resumed: Reconciliation) -> None:
