@@ -1,6 +1,6 @@
-"""One process of test_folders_of_fsdp.py, started by torchrun: ``fsdp_worker.py WORK_DIR``.
+"""One process of test_fsdp_checkpoints.py, started by torchrun: ``fsdp_worker.py WORK_DIR STATE_DICT_TYPE``.
 
-Trains three epochs with sharded checkpoints, then goes on to the fifth as ``--resume`` does.
+Trains three epochs, then goes on to the fifth as ``--resume`` does.
 """
 
 import sys
@@ -15,7 +15,7 @@ from torch import nn
 
 import mmmap  # noqa: F401
 from mmmap.engine.device import leave_process_group
-from mmmap.engine.launch import build_runner, set_resume
+from mmmap.engine.launch import build_runner, require_fit, set_resume
 
 
 @MODELS.register_module()
@@ -36,7 +36,7 @@ def config(work_dir: str, epochs: int) -> Config:
     return Config(
         dict(
             runner_type='FlexibleRunner',
-            strategy=dict(type='FSDPStrategy', model_wrapper=dict(use_orig_params=True)),
+            strategy=dict(type='FSDPStrategy', state_dict_cfg=sys.argv[2], model_wrapper=dict(use_orig_params=True)),
             model=dict(type='Linear'),
             work_dir=work_dir,
             train_dataloader=dict(
@@ -64,6 +64,7 @@ def main() -> None:
     cfg = config(sys.argv[1], 5)
     messages = set_resume(cfg, 'auto')
     runner = build_runner(cfg, messages)
+    require_fit(runner, cfg.load_from)
     runner.train()
     print(messages[-1], f'ended at epoch {runner.epoch}, iteration {runner.iter}')
     leave_process_group()

@@ -85,9 +85,9 @@ def _write_under_another_name(strategy: Any) -> None:
 
     Strategies write them directly, DeepSpeed and sharded FSDP from all processes; a backend is not asked.
     """
+    if 'save_checkpoint' in vars(strategy):
+        return  # Done by an earlier training of this runner.
     save = strategy.save_checkpoint
-    if hasattr(save, '__wrapped__'):
-        return
 
     @wraps(save)
     def save_checkpoint(filename: str, **kwargs: Any) -> None:
