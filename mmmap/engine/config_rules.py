@@ -65,6 +65,7 @@ def _optional(rule: tuple[Callable, str]) -> tuple[Callable, str]:
     return lambda value: value is None or rule[0](value), f'{rule[1]}, or None'
 
 
+_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 _LOADER = r'(.*\.)?\w*dataloader'
 _HOOK = r'(default_hooks\.\w+|custom_hooks\.\d+)'
 _RULES = (
@@ -76,13 +77,19 @@ _RULES = (
     Rule(r'(.*\.)?data_preprocessor\.std\.\d+', *_POSITIVE),
     Rule(r'(.*\.)?data_preprocessor\.mean\.\d+', *_NUMBER),
     Rule('model', lambda value: not isinstance(value, str | Real | list | None), 'a dict'),
+    Rule('(train|val|test)_dataloader', lambda value: isinstance(value, dict | None) and value != {}, 'a dict or None'),
     Rule(r'(train|val|test)_(dataloader|cfg)|optim_wrapper|visualizer|log_processor', *_DICT_OR_NONE),
     Rule('data_preprocessor|default_hooks|auto_scale_lr|strategy|model_wrapper_cfg', *_DICT_OR_NONE),
     Rule(r'env_cfg|randomness|env_cfg\.(mp_cfg|dist_cfg)', *_DICT),
     Rule(r'custom_hooks|visualizer\.vis_backends', *_DICTS_OR_NONE),
     Rule(r'default_hooks\.\w+', lambda value: not isinstance(value, str | Real | list), 'a dict or None'),
     Rule(r'param_scheduler|(val|test)_evaluator', *_DICT_OR_DICTS),
-    Rule('work_dir|log_level|launcher|experiment_name', lambda value: value is None or _kind(str)(value), 'a name'),
+    Rule(
+        'log_level',
+        lambda value: isinstance(value, Integral | None) or value in _LEVELS,
+        f'one of {", ".join(_LEVELS)}',
+    ),
+    Rule('work_dir|launcher|experiment_name', lambda value: value is None or _kind(str)(value), 'a name'),
     Rule(r'env_cfg\.cudnn_benchmark|randomness\.(deterministic|diff_rank_seed)|auto_scale_lr\.enable', *_FLAG),
     Rule(r'env_cfg\.mp_cfg\.opencv_num_threads', *_NATURAL),
     Rule(

@@ -59,6 +59,8 @@ def whole():
         ('env_cfg.mp_cfg', ['x', None]),
         ('randomness.seed', ['x', -1, 1.5]),
         ('model.data_preprocessor.std', [0, -1, 'x', {}]),
+        ('log_level', ['x', 1.5]),
+        ('val_dataloader', ['x', 3]),
         ('default_scope', ['no_such_package', 3]),
     ],
 )

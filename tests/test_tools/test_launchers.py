@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,21 @@ def test_torchrun_launchers(tmp_path, script, arguments, tail):
     lines = _run(tmp_path, script, *arguments, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1', PORT='1234')
     lines = lines.stdout.splitlines()
     assert lines[0] == f'PYTHONPATH={TOOLS.parent}'
-    assert lines[1:3] == ['-m', 'torch.distributed.run']
+    assert lines[1] == f'{TOOLS}/torchrun.py'
     assert {'--nnodes=2', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=1234'} < set(lines)
     assert '--nproc_per_node=4' in lines
     assert lines[-len(tail) :] == [f'{TOOLS}/{tail[0]}', *tail[1:]]
+
+
+def test_a_process_that_fails_is_the_last_line_and_has_no_traceback_of_torchrun(tmp_path):
+    for how, said in (('sys.exit(3)', 'ended with status 3'), ('os.kill(os.getpid(), 9)', 'was killed by signal 9')):
+        program = tmp_path / 'program.py'
+        program.write_text(f"import os, sys, time\nif os.environ['RANK'] == '1':\n    {how}\ntime.sleep(60)\n")
+        command = [sys.executable, TOOLS / 'torchrun.py', '--nproc-per-node=2', '--standalone', program]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        lines = done.stderr.splitlines()
+        assert done.returncode == 1 and not any('Traceback' in line for line in lines)
+        assert lines[-1].startswith(f'error: the process of rank 1 {said}')
 
 
 @pytest.mark.parametrize(
