@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_agreement
 from .config_check import check_config
 from .config_file import drop_options_of_workers, read_config
+from .config_rules import OWN_HOOKS
 from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_group, type_name
 from .errors import UserError
 from .hooks import CheckpointFitHook
@@ -68,9 +69,17 @@ def load_config(args: argparse.Namespace) -> Config:
             # There is no log yet.
             print(f'warning: {message}', file=sys.stderr)
     drop_options_of_workers(cfg._cfg_dict)
+    _drop_hooks(cfg)
     if cfg.default_scope == 'mmpretrain':
         _set_dataloader_defaults(cfg)
     return cfg
+
+
+def _drop_hooks(cfg: Config) -> None:
+    # mmengine takes None for no hook only of the default hooks that it knows itself.
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if hook is None and name not in OWN_HOOKS:
+            cfg.default_hooks.pop(name)
 
 
 def _set_dataloader_defaults(cfg: Config) -> None:

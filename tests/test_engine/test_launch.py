@@ -85,3 +85,9 @@ def test_compile_joins_the_hooks_once():
     cfg = Config(dict(custom_hooks=None))
     enable_compile(cfg, 'default')
     assert cfg.custom_hooks == [dict(type='CompileHook', mode='default')]
+
+
+def test_none_stands_for_no_hook_of_any_name(tmp_path):
+    cfg = _load(tmp_path, "default_hooks = dict(guard=None, timer=None, logger=dict(type='LoggerHook'))")
+    # The timer is one that mmengine would add.
+    assert cfg.default_hooks == dict(timer=None, logger=dict(type='LoggerHook'))
