@@ -183,8 +183,8 @@ _PARAMWISE = (
 #: A compiled key, the keys that are read there, and how like one of them a key must be to be taken for a misspelt one.
 KNOWN_KEYS = tuple((re.compile(key), known, 0.0) for key, known in _KEYS)
 #: The default hooks of mmengine's Runner; a misspelt one would be a second hook beside it.
-OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'visualization')
-KNOWN_KEYS += ((re.compile('default_hooks'), OWN_HOOKS, 0.85),)
+OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+KNOWN_KEYS += ((re.compile('default_hooks'), (*OWN_HOOKS, 'visualization'), 0.85),)
 # What torch's init_process_group takes.
 _GROUP = ('backend', 'init_backend', 'timeout', 'init_method', 'world_size', 'rank', 'group_name', 'device_id')
 KNOWN_KEYS += ((re.compile(r'env_cfg\.dist_cfg'), _GROUP, 0.8),)
