@@ -88,6 +88,8 @@ def test_compile_joins_the_hooks_once():
 
 
 def test_none_stands_for_no_hook_of_any_name(tmp_path):
-    cfg = _load(tmp_path, "default_hooks = dict(guard=None, visualization=None, timer=None, logger=dict(type='LoggerHook'))")
+    cfg = _load(
+        tmp_path, "default_hooks = dict(guard=None, visualization=None, timer=None, logger=dict(type='LoggerHook'))"
+    )
     # The timer is one that mmengine would add.
     assert cfg.default_hooks == dict(timer=None, logger=dict(type='LoggerHook'))
