@@ -2,12 +2,15 @@
 
 import sys
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
 if __name__ == '__main__':
     try:
         main()
+    except SignalException as error:
+        sys.exit(f'error: torchrun was stopped by {error.sigval.name}')
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:

@@ -11,14 +11,22 @@ SCHEDULER_SIGNALS = [getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'S
 
 
 def _leave(number: int, frame: object) -> None:
-    os.write(2, f'{signal.Signals(number).name} before the training: nothing to save; start the same again.\n'.encode())
     # As in mmmap.engine.preemption, which is not loaded yet.
     marker = os.environ.get('MMMAP_PREEMPTED_FILE')
+    if marker and number != signal.SIGUSR1:
+        # dist_train.sh passes SIGUSR1 on. Others come from torchrun, which ends all processes when one has failed.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    os.write(2, f'{signal.Signals(number).name} before the training: nothing to save; start the same again.\n'.encode())
     if marker:
         with open(marker, 'w') as file:
             file.write('preempted\n')
     os._exit(0 if marker else 75)
 
+
+# What has begun does not end like this.
+_leave.for_the_start = True
 
 if __name__ == '__main__':
     for _signal in SCHEDULER_SIGNALS:

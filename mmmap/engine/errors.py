@@ -2,10 +2,11 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -86,6 +87,12 @@ def _of_worker(text: str) -> tuple[str, str] | None:
 
 def _known(error: BaseException, text: str) -> str | None:
     """What to say about errors of the machine, whose own text says nothing to a user."""
+    # Also where it died with a batch half sent.
+    half_sent = isinstance(error, EOFError | ConnectionError) and any(
+        frame.filename.endswith('utils/data/dataloader.py') for frame in traceback.extract_tb(error.__traceback__)
+    )
+    if half_sent:
+        text = 'A DataLoader worker exited unexpectedly. '
     if 'DataLoader worker' in text and ('killed by signal' in text or 'exited unexpectedly' in text):
         memory = (
             'shared memory is full: enlarge /dev/shm (docker run --shm-size=8g)'
@@ -161,6 +168,9 @@ def one_line_errors(cfg: Config | None = None, show_traceback: bool = False) -> 
         print('error: interrupted', file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
+        # Where a data-loader worker has died, torch raises that again at any further moment. Not in another thread.
+        with suppress(ValueError, AttributeError):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         line = explain(error, cfg)
         if os.environ.get(TRACEBACK_VARIABLE, '0') != '0':
             traceback.print_exc()

@@ -19,6 +19,8 @@ STOP_SIGNALS = tuple(
 )
 # Set by tools/dist_train.sh, as torchrun hides the status of its processes: the file is there once a run was preempted.
 MARKER_VARIABLE = 'MMMAP_PREEMPTED_FILE'
+# An attribute of handlers that a training replaces for good: after an error in it they must not say that all is well.
+FOR_THE_START = 'for_the_start'
 
 
 class Preempted(SystemExit):
@@ -66,11 +68,13 @@ class StopRequest:
             former = signal.getsignal(number)
             if former is signal.SIG_IGN and number in (signal.SIGHUP, signal.SIGINT):
                 continue
-            self._former[number] = signal.SIG_DFL if former is None else former
+            if former is None or hasattr(former, FOR_THE_START):
+                former = signal.SIG_DFL
+            self._former[number] = former
             signal.signal(number, self._note)
 
     def release(self) -> None:
-        """Give the signals back to those who had them."""
+        """Give the signals back to those who had them, but for handlers that were for the time before the training."""
         while self._former:
             signal.signal(*self._former.popitem())
 

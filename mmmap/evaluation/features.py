@@ -1,5 +1,7 @@
 """Features of a frozen model on a whole data set."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from mmengine.dist import collect_results, is_main_process
@@ -16,12 +18,12 @@ def pooled_feature(feature: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def extract_share(model: nn.Module, dataloader: DataLoader) -> list[tuple[np.ndarray, int]]:
+def extract_share(model: nn.Module, batches: Iterable) -> list[tuple[np.ndarray, int]]:
     """Pooled features and labels of this process's share of a labelled data set, without waiting for others.
 
     Args:
         model (nn.Module): As of :func:`extract_features`. Its mode is as before, also after an error.
-        dataloader (DataLoader): As of :func:`extract_features`.
+        batches (Iterable): Those of a loader as of :func:`extract_features`.
 
     Returns:
         list[tuple[np.ndarray, int]]: A feature (C,) float32 and a label for each image.
@@ -30,7 +32,7 @@ def extract_share(model: nn.Module, dataloader: DataLoader) -> list[tuple[np.nda
     model.eval()
     results = []
     try:
-        for batch in dataloader:
+        for batch in batches:
             data = model.data_preprocessor(batch, False)
             features = pooled_feature(model.extract_feat(data['inputs'])).float().cpu().numpy()
             results += [

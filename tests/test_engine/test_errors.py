@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmmap.engine import errors
 from mmmap.engine.errors import UserError, explain, missing_data, one_line_errors
 
 
@@ -147,6 +148,29 @@ def test_a_worker_that_is_killed_says_what_to_do():
     assert 'out of memory' in said and 'num_workers' in said
     said = explain(RuntimeError('DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...'))
     assert '/dev/shm' in said and 'Bus error' in said and 'It is possible' not in said
+
+
+def test_a_worker_that_dies_with_a_batch_half_sent_is_named():
+    code = compile('raise EOFError', 'torch/utils/data/dataloader.py', 'exec')
+    assert 'DataLoader worker' in _raised(lambda: exec(code))
+
+
+def test_nothing_interrupts_the_explanation(capsys, monkeypatch):
+    def again(number, frame):
+        raise RuntimeError('DataLoader worker (pid 7) is killed')
+
+    def explain_slowly(error, cfg):
+        os.kill(os.getpid(), signal.SIGCHLD)
+        return str(error)
+
+    monkeypatch.setattr(errors, 'explain', explain_slowly)
+    former = signal.signal(signal.SIGCHLD, again)
+    try:
+        with pytest.raises(SystemExit), one_line_errors():
+            raise ValueError('the first')
+    finally:
+        signal.signal(signal.SIGCHLD, former)
+    assert capsys.readouterr().err == 'error: the first\n'
 
 
 def _fail_in_process(index):

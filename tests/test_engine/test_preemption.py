@@ -76,6 +76,19 @@ def test_what_nohup_ignores_stays_ignored(request_of):
         signal.signal(signal.SIGHUP, former)
 
 
+def test_a_handler_of_the_start_does_not_come_back(request_of):
+    def leave(number, frame):
+        raise AssertionError
+
+    leave.for_the_start = True
+    former = signal.signal(signal.SIGUSR1, leave)
+    try:
+        request_of(lambda: None).release()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+
 def test_status(tmp_path, monkeypatch):
     monkeypatch.delenv(MARKER_VARIABLE, raising=False)
     assert Preempted().code == 75

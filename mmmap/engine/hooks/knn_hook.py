@@ -9,6 +9,7 @@ from mmmap.evaluation import extract_share, gather_shares, knn_accuracy
 from mmmap.registry import HOOKS
 
 from ..errors import UserError
+from .preemption_hook import PreemptionHook
 from .side_product_hook import SideProductHook
 
 Features = tuple[np.ndarray, np.ndarray]
@@ -59,8 +60,13 @@ class KNNHook(SideProductHook):
 
     def _measure(self, runner: Runner, epoch: int) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        preemption = next((hook for hook in runner.hooks if isinstance(hook, PreemptionHook)), None)
+        # A run that is asked to stop does not wait for it.
+        batches = iter if preemption is None else preemption.until_asked_to_stop
         # No process goes on to the gathering, which waits for all, unless all have their share.
-        shares = self.attempt_together(lambda: [extract_share(model, part) for part in (self._bank, self._query)])
+        shares = self.attempt_together(
+            lambda: [extract_share(model, batches(part)) for part in (self._bank, self._query)]
+        )
         if shares is None:
             return
         bank, query = (gather_shares(*part) for part in zip(shares, (self._bank, self._query), strict=True))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mmmap.registry import HOOKS
 
 from ..atomic_files import remove
 from ..checkpoint import STOP_CHECKPOINT, save_iteration
+from ..errors import UserError
 from ..preemption import Agreement, Preempted, StopRequest, shield_workers
 from .resume_hook import ResumeHook
 
@@ -91,6 +94,21 @@ class PreemptionHook(Hook):
         # A loop over iterations is one epoch to its end, where there is nothing left to stop.
         if isinstance(runner.train_loop, EpochBasedTrainLoop) and self._poll():
             self._stop(runner, runner.epoch + 1, runner.iter)
+
+    def until_asked_to_stop(self, dataloader: DataLoader) -> Iterator[Any]:
+        """Yield the batches of another hook's loader, as long as this process is not asked to stop.
+
+        Args:
+            dataloader (DataLoader): The loader of a side product, which may be left out.
+
+        Raises:
+            UserError: If the process is asked to stop; the run stops soon afterwards.
+        """
+        shield_workers(dataloader)
+        for batch in dataloader:
+            if self._request.signal_name is not None:
+                raise UserError(f'the run is asked to stop ({self._request.signal_name})')
+            yield batch
 
     def _poll(self) -> bool:
         if self._polls > 0 and not self._agreed:

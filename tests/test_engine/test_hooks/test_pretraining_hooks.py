@@ -1,15 +1,20 @@
 """The reconstruction and kNN hooks in a real, small run on digits."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mmmap.engine.hooks import KNNHook, ReconstructionHook
+from mmmap.engine.hooks import KNNHook, PreemptionHook, ReconstructionHook
+from mmmap.engine.preemption import Preempted
 from mmmap.evaluation import extract_features
 from mmmap.visualization import read_scalars
 from mmmap.visualization.reconstruction import LINE_WIDTH, VISIBLE_SIDE
@@ -60,6 +65,26 @@ def test_accuracy_is_measured_before_training_and_when_due(finished, digits):
     epochs, accuracies = read_scalars(finished)['knn/accuracy']
     assert epochs == [0, 5, 10]
     assert all(20 < accuracy <= 100 for accuracy in accuracies)  # Chance is 10 %.
+
+
+def test_a_run_that_is_asked_to_stop_does_not_wait_for_the_accuracy(finished, tmp_path):
+    class AskAfterEpoch(Hook):
+        def after_train_epoch(self, runner):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    cfg = Config.fromfile(next(finished.glob('*.py')))
+    cfg.work_dir = str(tmp_path)
+    cfg.experiment_name = 'asked_to_stop'
+    cfg.custom_hooks[1].interval = 1
+    # Whoever comes after it has no part in it.
+    del cfg.default_hooks.preemption
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(PreemptionHook(), 'VERY_HIGH')
+    runner.register_hook(AskAfterEpoch())
+    with pytest.raises(Preempted):
+        runner.train()
+    assert read_scalars(tmp_path)['knn/accuracy'][0] == [0]
+    assert torch.load(tmp_path / 'iter_17.pth', weights_only=False)['meta']['iter'] == 17
 
 
 def test_features_are_in_the_order_of_the_data(finished, digits):
