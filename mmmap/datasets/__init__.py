@@ -1,3 +1,4 @@
+from .decoded_images import DecodedImages
 from .few_shot import FewShotFold
 from .modelnet import ModelNet40, ModelNetFewShot
 from .samplers import InTurnBatchSampler
@@ -10,6 +11,7 @@ from .transforms import (
     LoadRandomResizedCrop,
     LoadScene,
     PackPointInputs,
+    PackSmallImage,
     PointFeatureNormalize,
     PointsColorAutoContrast,
     PointsColorDrop,
@@ -27,6 +29,7 @@ from .transforms import (
 )
 
 __all__ = [
+    'DecodedImages',
     'FewShotFold',
     'InTurnBatchSampler',
     'LoadImageChecked',
@@ -35,6 +38,7 @@ __all__ = [
     'ModelNet40',
     'ModelNetFewShot',
     'PackPointInputs',
+    'PackSmallImage',
     'PointCloudArrays',
     'PointFeatureNormalize',
     'PointsColorAutoContrast',

@@ -1,5 +1,9 @@
 from .backbones import *  # noqa: F403
-from .data_preprocessor import PointDataPreprocessor  # noqa: F401
+from .data_preprocessor import (  # noqa: F401
+    ClsCropDataPreprocessor,
+    PointDataPreprocessor,
+    SelfSupCropDataPreprocessor,
+)
 from .heads import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .segmentors import *  # noqa: F403

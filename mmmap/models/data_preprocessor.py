@@ -1,9 +1,13 @@
-"""What makes a batch of clouds for a model."""
+"""What makes a batch of clouds, or of small images, for a model."""
 
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmpretrain.models import ClsDataPreprocessor, SelfSupDataPreprocessor
+from mmpretrain.structures import DataSample
 
 from mmmap.registry import MODELS
+
+from .batch_crop import BatchRandomResizedCrop
 
 
 @MODELS.register_module()
@@ -55,3 +59,81 @@ def _name(samples: list | None, index: int) -> str:
     """What to call a cloud of a batch in an error."""
     sample = samples[index] if samples else None
     return str(getattr(sample, 'lidar_path', None) or f'cloud {index}')
+
+
+def _samples(labels: torch.Tensor | None) -> list[DataSample] | None:
+    """A data sample of each label of a batch."""
+    return None if labels is None else [DataSample().set_gt_label(label) for label in labels.tolist()]
+
+
+@MODELS.register_module()
+class SelfSupCropDataPreprocessor(SelfSupDataPreprocessor):
+    """mmpretrain's ``SelfSupDataPreprocessor``, which also crops and flips the images of a training, all at once.
+
+    Takes the batches of ``PackSmallImage``.
+
+    Args:
+        crop (dict): Arguments of :class:`BatchRandomResizedCrop`. Images that are not trained on are left whole.
+        mean (Sequence[float], optional): See ``SelfSupDataPreprocessor``.
+        std (Sequence[float], optional): See ``SelfSupDataPreprocessor``.
+        to_rgb (bool): See ``SelfSupDataPreprocessor``. Defaults to False.
+    """
+
+    def __init__(self, crop: dict, mean=None, std=None, to_rgb: bool = False) -> None:
+        super().__init__(mean=mean, std=std, to_rgb=to_rgb, non_blocking=True)
+        self.crop = BatchRandomResizedCrop(**crop)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Make a batch.
+
+        Args:
+            data (dict): ``inputs`` (B, c, H, W) and perhaps ``gt_label`` (B,).
+            training (bool): Whether to crop. Labels are then left out. Defaults to False.
+
+        Returns:
+            dict: ``inputs`` in float32, and ``data_samples``, None if there are none.
+        """
+        inputs = self.cast_data(data['inputs'])
+        if training:
+            inputs = self.crop(inputs)
+        samples = None if training else _samples(data.get('gt_label'))
+        return super().forward(dict(inputs=inputs, data_samples=samples), training)
+
+
+@MODELS.register_module()
+class ClsCropDataPreprocessor(ClsDataPreprocessor):
+    """mmpretrain's ``ClsDataPreprocessor``, which also crops and flips the images of a training, all at once.
+
+    Takes the batches of ``PackSmallImage``.
+
+    Args:
+        crop (dict): Arguments of :class:`BatchRandomResizedCrop`. Images that are not trained on are left whole.
+        num_classes (int): See ``ClsDataPreprocessor``.
+        mean (Sequence[float], optional): See ``ClsDataPreprocessor``.
+        std (Sequence[float], optional): See ``ClsDataPreprocessor``.
+        to_rgb (bool): See ``ClsDataPreprocessor``. Defaults to False.
+        batch_augments (dict, optional): See ``ClsDataPreprocessor``.
+    """
+
+    def __init__(
+        self, crop: dict, num_classes: int, mean=None, std=None, to_rgb: bool = False, batch_augments=None
+    ) -> None:
+        super().__init__(
+            mean=mean, std=std, to_rgb=to_rgb, num_classes=num_classes, batch_augments=batch_augments
+        )
+        self.crop = BatchRandomResizedCrop(**crop)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Make a batch.
+
+        Args:
+            data (dict): ``inputs`` (B, c, H, W) and perhaps ``gt_label`` (B,).
+            training (bool): Whether to crop, and to mix as ``batch_augments`` says. Defaults to False.
+
+        Returns:
+            dict: ``inputs`` in float32, and ``data_samples``, None if there are none.
+        """
+        inputs = data['inputs'].to(self.device, non_blocking=True)
+        if training:
+            inputs = self.crop(inputs)
+        return super().forward(dict(inputs=inputs, data_samples=_samples(data.get('gt_label'))), training)

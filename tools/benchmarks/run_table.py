@@ -25,6 +25,7 @@ from table.rows import TABLES, TRACKS, Row
 from table.run import Launcher, Run, Runner, refuse_other_settings
 
 from mmmap.engine.errors import INTERRUPTED, UserError, one_line_errors
+from mmmap.engine.hooks.compile_hook import COMPILE_MODES
 from mmmap.engine.options import CfgOptions
 from mmmap.utils.benchmark import describe_machine
 
@@ -50,8 +51,15 @@ def parse_args() -> argparse.Namespace:
         default='test',
         help='val: hold a tenth of the training images out and evaluate on it, to choose hyper-parameters',
     )
-    add('--jobs', type=int, default=1, help='rows to run side by side (default: 1)')
+    add('--jobs', type=int, default=1, help='rows to run side by side, on the GPUs in turn (default: 1)')
     add('--gpus', type=int, default=1, help='GPUs, or processes, of each training, through dist_train.sh (default: 1)')
+    add(
+        '--compile',
+        nargs='?',
+        const='default',
+        choices=list(COMPILE_MODES),
+        help='compile what takes the time of each training, as train.py does',
+    )
     add('--slurm', metavar='PARTITION', help='start each training with slurm_train.sh')
     add('--out', type=Path, help='folder of the runs and reports (default: work_dirs/tables/TRACK)')
     add('--restart', action='store_true', help='throw runs with other settings away instead of stopping')
@@ -90,7 +98,9 @@ def make_launcher(args: argparse.Namespace) -> Launcher:
     git = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--exclude=*']
     found = subprocess.run(git, capture_output=True, text=True)
     facts['commit'] = found.stdout.strip() if found.returncode == 0 else None
-    return Launcher(args.gpus, args.slurm, threads if shared else None, facts)
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    devices = visible.split(',') if visible else map(str, range(torch.cuda.device_count()))
+    return Launcher(args.gpus, args.slurm, threads if shared else None, facts, args.compile, tuple(devices))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-from .formatting import PackPointInputs
+from .formatting import PackPointInputs, PackSmallImage
 from .load_image import LoadImageChecked
 from .load_random_resized_crop import LoadRandomResizedCrop
 from .points import (
@@ -26,6 +26,7 @@ __all__ = [
     'LoadRandomResizedCrop',
     'LoadScene',
     'PackPointInputs',
+    'PackSmallImage',
     'PointFeatureNormalize',
     'PointsColorAutoContrast',
     'PointsColorDrop',

@@ -1,4 +1,4 @@
-"""The last transform of a pipeline of clouds."""
+"""The last transforms of pipelines."""
 
 import numpy as np
 import torch
@@ -7,6 +7,35 @@ from mmpretrain.structures import DataSample
 
 from mmmap.registry import TRANSFORMS
 from mmmap.structures import PointDataSample
+
+
+@TRANSFORMS.register_module()
+class PackSmallImage(BaseTransform):
+    """Make a model's input of a small image, and nothing more than that of its label.
+
+    A batch then is two tensors. ``PackInputs`` makes a data sample an image, which cost more time on their way from a
+    worker than the step of a small model does. The data preprocessors for small images, such as
+    :class:`SelfSupCropDataPreprocessor`, make the samples.
+
+    Required key: ``img`` (H, W, c). Used if there: ``gt_label``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Pack a sample.
+
+        Args:
+            results (dict): A sample.
+
+        Returns:
+            dict: ``inputs``, shape (c, H, W), and ``gt_label`` if it has one.
+        """
+        packed = dict(inputs=torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1))))
+        if 'gt_label' in results:
+            packed['gt_label'] = int(results['gt_label'])
+        return packed
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
 
 
 @TRANSFORMS.register_module()

@@ -1,7 +1,7 @@
 """Which tokens a step hides."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmmap.registry import MODELS
+from mmmap.utils.transfer import send
 
 from ..layers import Tokens
 
@@ -19,14 +20,15 @@ class _StepGenerators:
 
     Drawing from them instead of the default generator gives each rank masks of its own although mmengine seeds all
     ranks alike, gives all ranks the same ratio without talking to each other, and makes a resumed run go on with new
-    masks instead of repeating the first ones. Outside a Runner the default generator is used.
+    masks instead of repeating the first ones. They are on the CPU, so that a run has the same masks on every kind of
+    device. Outside a Runner the CPU's default generator is used.
     """
 
     def __init__(self) -> None:
         self._iteration, self._call = None, 0
 
     def next(self, device: torch.device) -> tuple[torch.Generator | None, torch.Generator | None]:
-        """The generator all ranks share (on the CPU) and this rank's own (on ``device``), None for the default."""
+        """The generator all ranks share and this rank's own, None for the default and for what draws nothing."""
         hub = MessageHub.get_current_instance()
         iteration = hub.get_info('iter')
         if iteration is None:
@@ -36,13 +38,21 @@ class _StepGenerators:
         self._iteration = iteration
         key = (hub.get_info('seed') or 0, iteration, self._call)
         # What only counts shapes and work draws nothing, and has no generators.
-        own = None if device.type == 'meta' else self._seeded(device, *key, 1 + get_rank())
-        return self._seeded(torch.device('cpu'), *key), own
+        own = None if device.type == 'meta' else self._seeded(*key, 1 + get_rank())
+        return self._seeded(*key), own
 
     @staticmethod
-    def _seeded(device: torch.device, *key: int) -> torch.Generator:
+    def _seeded(*key: int) -> torch.Generator:
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(device=device).manual_seed(seed)
+        return torch.Generator().manual_seed(seed)
+
+
+def _draw(how: Callable[..., Tensor], tokens: Tokens, *args: object, generator: torch.Generator | None) -> Tensor:
+    """Random numbers where the tokens are, drawn on the CPU."""
+    device = tokens.embeddings.device
+    if device.type == 'meta':
+        return how(*args, device=device)
+    return send(how(*args, generator=generator), device)
 
 
 class MaskingStrategy:
@@ -116,7 +126,7 @@ class RandomMasking(MaskingStrategy):
     def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
         """Uniform noise."""
         batch, length = tokens.embeddings.shape[:2]
-        return torch.rand(batch, length, generator=generator, device=tokens.embeddings.device)
+        return _draw(torch.rand, tokens, batch, length, generator=generator)
 
 
 @MODELS.register_module()
@@ -127,7 +137,7 @@ class BlockMasking(MaskingStrategy):
         """Squared distance to the centre of the block."""
         batch, length = tokens.embeddings.shape[:2]
         coords = tokens.coords.expand(batch, -1, -1)
-        centre = torch.randint(length, (batch, 1, 1), generator=generator, device=coords.device)
+        centre = _draw(torch.randint, tokens, length, (batch, 1, 1), generator=generator)
         return (coords - coords.gather(1, centre.expand(-1, -1, coords.shape[-1]))).square().sum(dim=-1)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmap.datasets.decoded_images import square_transforms
 from mmmap.engine.checkpoint import AtomicLocalBackend
 from mmmap.engine.errors import UserError
 
@@ -46,6 +47,11 @@ def _set_num_classes(node: object, number: int) -> None:
     elif isinstance(node, (list, tuple)):
         for value in node:
             _set_num_classes(value, number)
+
+
+def _size(cfg: Config) -> int:
+    """Height and width of the images that a config's backbone is made for."""
+    return cfg.model.backbone.img_size
 
 
 class ConfigData:
@@ -165,7 +171,9 @@ class FolderData:
     def apply(self, cfg: Config) -> dict:
         """Put the folder into a config, in place.
 
-        Pipelines of CIFAR's data sets, which give RGB arrays, get transforms that load a file and make it RGB.
+        Images come to the pipelines as those of the data set did that the config names: of one that has squares of one
+        size (CIFAR's, ``DecodedImages``), as squares of the size of the backbone, by resizing the short side and cutting
+        the centre out. CIFAR's are RGB. All else is left to the pipelines.
 
         Args:
             cfg (Config): The config of a run.
@@ -174,17 +182,15 @@ class FolderData:
             dict: ``train``, the number of training images, ``split`` and ``sha256`` of both lists.
         """
         for data_set, is_train in _data_sets(cfg._cfg_dict):
-            pipeline = list(data_set['pipeline'])
-            if data_set['type'].split('.')[-1] in _ARRAYS:
-                pipeline = [
-                    dict(type='LoadImageChecked', on_error='skip' if is_train else 'raise'),
-                    *_TO_RGB,
-                    *pipeline,
-                ]
+            kind, pipeline, own = data_set['type'].split('.')[-1], list(data_set['pipeline']), dict(type='CustomDataset')
+            if kind in _ARRAYS:
+                pipeline = [*square_transforms(_size(cfg), strict=not is_train), *_TO_RGB, *pipeline]
+            elif kind == 'DecodedImages':
+                own = dict(type=kind, size=_size(cfg))
             test_mode = data_set.get('test_mode', False)
             data_set.clear()
             data_set.update(
-                type='CustomDataset',
+                **own,
                 data_root=str(self.root),
                 ann_file=str(self.train_list if is_train else self.test_list),
                 metainfo=dict(classes=self.classes),

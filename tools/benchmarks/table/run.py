@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -31,30 +32,38 @@ class Launcher:
         slurm (str, optional): Partition of a Slurm cluster.
         threads (int, optional): Threads of each process; None leaves it to torch.
         facts (dict): What the report tells of machine and command.
+        compile (str, optional): Mode in which each training is compiled.
+        devices (tuple[str, ...]): GPUs that trainings with one process take in turn; none leaves it to torch.
     """
 
     gpus: int = 1
     slurm: str | None = None
     threads: int | None = None
     facts: dict = field(default_factory=dict)
+    compile: str | None = None
+    devices: tuple[str, ...] = ()
 
     def command(self, stage: Stage) -> list[str]:
         """The command line of a stage."""
         tool = 'train' if stage.tested is None else 'test'
         what = [str(stage.config_file)] + ([] if stage.tested is None else [str(stage.tested)])
         options = ['--work-dir', str(stage.work_dir)] + (['--resume'] if stage.tested is None else [])
+        if self.compile is not None and stage.tested is None:
+            options += ['--compile', self.compile]
         if self.slurm:
             return [str(ROOT / f'tools/slurm_{tool}.sh'), self.slurm, f'{stage.name}', *what, *options]
         if self.gpus > 1:
             return [str(ROOT / f'tools/dist_{tool}.sh'), *what, str(self.gpus), *options]
         return [sys.executable, str(ROOT / f'tools/{tool}.py'), *what, *options]
 
-    def environment(self) -> dict[str, str]:
-        """The variables of a stage."""
+    def environment(self, job: int = 0) -> dict[str, str]:
+        """The variables of a stage that runs as one of several jobs, counted from 0."""
         variables = os.environ | dict(PYTHON=sys.executable, GPUS=str(self.gpus), PYTHONUNBUFFERED='1')
         variables['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), variables.get('PYTHONPATH')]))
         if self.threads is not None:
             variables['OMP_NUM_THREADS'] = str(self.threads)
+        if self.devices and self.gpus == 1 and not self.slurm:
+            variables['CUDA_VISIBLE_DEVICES'] = self.devices[job % len(self.devices)]
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             variables['PORT'] = str(free.getsockname()[1])
@@ -133,6 +142,7 @@ class Runner:
         self._processes: dict[str, subprocess.Popen] = {}
         self._lock = threading.Lock()
         self._stopped = False
+        self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def run_all(self, runs: list[Run], jobs: int, tick: Callable[[], None], done: Callable[[Run], None]) -> list[str]:
         """Run rows to their end.
@@ -147,6 +157,8 @@ class Runner:
             list[str]: One line for each row that failed.
         """
         failures = []
+        for job in range(jobs):
+            self._jobs.put(job)
         with ThreadPoolExecutor(jobs) as pool:
             futures = {pool.submit(self._run, run): run for run in runs}
             try:
@@ -177,15 +189,22 @@ class Runner:
             future.cancel()
 
     def _run(self, run: Run) -> None:
-        for stage in run.stages:
-            if not stage.result_file.is_file():
-                try:
-                    self._run_stage(run, stage)
-                finally:
-                    self.running.pop(str(stage.folder), None)
-                    self._processes.pop(str(stage.folder), None)
+        job = self._jobs.get()
+        try:
+            for stage in run.stages:
+                if not stage.result_file.is_file():
+                    self._run_stage(run, stage, job)
+        finally:
+            self._jobs.put(job)
 
-    def _run_stage(self, run: Run, stage: Stage) -> None:
+    def _run_stage(self, run: Run, stage: Stage, job: int) -> None:
+        try:
+            self._train(run, stage, job)
+        finally:
+            self.running.pop(str(stage.folder), None)
+            self._processes.pop(str(stage.folder), None)
+
+    def _train(self, run: Run, stage: Stage, job: int) -> None:
         stage.write_config()
         key = str(stage.folder)
         with open(stage.log_file, 'ab') as log, self._lock:
@@ -197,7 +216,7 @@ class Runner:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=self.launcher.environment(),
+                env=self.launcher.environment(job),
                 preexec_fn=_die_with_parent(),
             )
             self._processes[key] = process
