@@ -1,6 +1,7 @@
 """Images a second and peak memory of a model on this machine's device.
 
-    python tools/benchmarks/benchmark_throughput.py CONFIG [--train] [--batch-size 8] [--amp] [--json FILE]
+    python tools/benchmarks/benchmark_throughput.py CONFIG [--train] [--compile] [--batch-size 8] [--amp]
+        [--json FILE]
 
 Inference is the output of a classifier, or the features that a pretraining model's backbone makes of the whole image.
 --train takes forward, backward and AdamW steps on generated images and labels: of a pretraining model with its masking
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from mmmap.apis import build_model, example_inputs
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.hooks.compile_hook import COMPILE_MODES, compile_parts
 from mmmap.engine.launch import read_config
 from mmmap.utils.benchmark import (
     add_output_arguments,
@@ -92,12 +94,21 @@ def main() -> None:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
     parser.add_argument('--amp', action='store_true', help='mixed precision with bfloat16')
+    parser.add_argument(
+        '--compile',
+        nargs='?',
+        const='default',
+        choices=list(COMPILE_MODES),
+        help='with --train: compile encoder and decoder in this mode, as tools/train.py does',
+    )
     parser.add_argument('--warm-up', type=int, default=3, help='runs that are not counted (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=15, help='runs of which to take the median (default: 15)')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)
     args = parser.parse_args()
+    if args.compile and not args.train:
+        parser.error('--compile: needs --train, evaluations are never compiled')
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     torch.manual_seed(args.seed)
@@ -107,9 +118,13 @@ def main() -> None:
         model = build_model(cfg).to(device)
         views = example_inputs(cfg, model, args.batch_size, args.shape)
         shape = views[0].shape[-2:]
+        if args.compile:
+            compile_parts(model, args.compile)
         run = make_training(model, views) if args.train else make_inference(model, views[0])
 
         def step() -> None:
+            if args.compile:
+                torch.compiler.cudagraph_mark_step_begin()
             with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
                 run()
             if device.type == 'cuda':
@@ -135,6 +150,7 @@ def main() -> None:
         kind=kind,
         device=str(device),
         amp=args.amp,
+        compile=args.compile,
         batch_size=args.batch_size,
         shape=list(shape),
         seconds=seconds,
