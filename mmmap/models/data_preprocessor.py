@@ -118,9 +118,7 @@ class ClsCropDataPreprocessor(ClsDataPreprocessor):
     def __init__(
         self, crop: dict, num_classes: int, mean=None, std=None, to_rgb: bool = False, batch_augments=None
     ) -> None:
-        super().__init__(
-            mean=mean, std=std, to_rgb=to_rgb, num_classes=num_classes, batch_augments=batch_augments
-        )
+        super().__init__(mean=mean, std=std, to_rgb=to_rgb, num_classes=num_classes, batch_augments=batch_augments)
         self.crop = BatchRandomResizedCrop(**crop)
 
     def forward(self, data: dict, training: bool = False) -> dict:

@@ -171,9 +171,9 @@ class FolderData:
     def apply(self, cfg: Config) -> dict:
         """Put the folder into a config, in place.
 
-        Images come to the pipelines as those of the data set did that the config names: of one that has squares of one
-        size (CIFAR's, ``DecodedImages``), as squares of the size of the backbone, by resizing the short side and cutting
-        the centre out. CIFAR's are RGB. All else is left to the pipelines.
+        The pipelines get images like those of the data set that the config names. Where that has squares of one size, as
+        CIFAR's and ``DecodedImages`` have, the short side is resized to the backbone's size and the centre cut out.
+        CIFAR's are RGB. All else is left to the pipelines.
 
         Args:
             cfg (Config): The config of a run.
@@ -182,7 +182,8 @@ class FolderData:
             dict: ``train``, the number of training images, ``split`` and ``sha256`` of both lists.
         """
         for data_set, is_train in _data_sets(cfg._cfg_dict):
-            kind, pipeline, own = data_set['type'].split('.')[-1], list(data_set['pipeline']), dict(type='CustomDataset')
+            kind, pipeline = data_set['type'].split('.')[-1], list(data_set['pipeline'])
+            own = dict(type='CustomDataset')
             if kind in _ARRAYS:
                 pipeline = [*square_transforms(_size(cfg), strict=not is_train), *_TO_RGB, *pipeline]
             elif kind == 'DecodedImages':
