@@ -45,7 +45,7 @@ def test_a_part_keeps_its_images(folder):
 
 
 def test_a_broken_image_is_an_error_in_a_test(folder):
-    with pytest.raises(OSError, match='broken image .*/a/3.png'):
+    with pytest.raises(OSError, match=r'broken image .*/a/3\.png'):
         DecodedImages(16, data_prefix=str(folder[0]), pipeline=[], test_mode=True)
 
 

@@ -171,8 +171,8 @@ class FolderData:
     def apply(self, cfg: Config) -> dict:
         """Put the folder into a config, in place.
 
-        The pipelines get images like those of the data set that the config names. Where that has squares of one size, as
-        CIFAR's and ``DecodedImages`` have, the short side is resized to the backbone's size and the centre cut out.
+        The pipelines get images like those of the data set that the config names. Where that has squares of one size,
+        as CIFAR's and ``DecodedImages`` have, the short side is resized to the backbone's size and the centre cut out.
         CIFAR's are RGB. All else is left to the pipelines.
 
         Args:
