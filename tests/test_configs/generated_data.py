@@ -55,6 +55,15 @@ def write_cifar10(root: Path, draw: Callable[[int, int, int], np.ndarray] = _ima
         pickle.dump({'label_names': names}, file)
 
 
+def write_tiny_imagenet(root: Path) -> None:
+    """In folders of classes, two of the 200."""
+    for split in ('train', 'test'):
+        for i in range(NUM_IMAGES):
+            folder = root / split / 'ab'[i % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(_image(i, 64, 64)).save(folder / f'{i}.JPEG')
+
+
 def write_unlabelled(folder: Path) -> None:
     """Images in one folder, which pretraining reads."""
     folder.mkdir(parents=True)

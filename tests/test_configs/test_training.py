@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from config_cases import CLASSIFIERS, CONFIGS, PRETRAINING, ROOT, config_of, read, shorten, starting_point
-from generated_data import write_cifar10, write_digits, write_imagenet, write_unlabelled
+from generated_data import write_cifar10, write_digits, write_imagenet, write_tiny_imagenet, write_unlabelled
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS
@@ -43,6 +43,7 @@ def data(tmp_path, monkeypatch):
     write_imagenet(tmp_path / 'data/imagenet')
     write_digits(tmp_path / 'data/digits')
     write_cifar10(tmp_path / 'data/cifar10')
+    write_tiny_imagenet(tmp_path / 'data/tiny-imagenet-200')
     for folder in ('camvid/images/train', 'carparts_coco/train/JPEGImages'):
         write_unlabelled(tmp_path / 'data' / folder)
     monkeypatch.setattr(CIFAR10, '_check_integrity', lambda self: True)

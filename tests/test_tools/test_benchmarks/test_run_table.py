@@ -54,7 +54,7 @@ def _row(table, name, of='pretraining'):
     return next(row for row in table.rows.TABLES[of] if row.name == name)
 
 
-@pytest.mark.parametrize('track', ['mini', 'full'])
+@pytest.mark.parametrize('track', ['mini', 'small', 'full'])
 def test_every_row_composes_to_what_can_be_built_and_is_found_again(table, tmp_path, track):
     from mmmap.models.backbones import MAPHybrid
 
@@ -76,11 +76,19 @@ def test_every_row_composes_to_what_can_be_built_and_is_found_again(table, tmp_p
             assert theirs.get('serialization') == classifier.backbone.get('serialization')
             assert theirs.arch == classifier.backbone.arch
             assert stages[2].cfg.model.neck.input_features == stages[2].cfg.model.head.in_channels
-        if track == 'mini':
+        if track != 'full':
             settings = {key: value for key, value in classifier.backbone.to_dict().items() if key != 'type'}
             with torch.device('meta'):
                 backbone = MAPHybrid(**settings)
             assert backbone.embed_dim == classifier.head.in_channels
+        if 'knn' in evaluate:
+            # The training images vote.
+            bank, queries = (
+                loader.dataset for loader in (stages[3].cfg.test_cfg.bank_dataloader, stages[3].cfg.test_dataloader)
+            )
+            differing = {key for key in bank if bank[key] != queries.get(key)}
+            assert differing in ({'split'}, {'data_prefix'}), differing
+            assert bank[differing.pop()] == 'train'
         if index == 0:
             for stage in stages:
                 stage.write_config()
@@ -116,6 +124,58 @@ def test_backbone_settings_are_those_of_the_pretraining(table, images, tmp_path)
     for sample in (data_set[0], data_set[11]):
         means = sample['inputs'].float().mean(dim=(1, 2))
         assert means.argmax() == (0 if sample['data_samples'].gt_label.item() == 1 else 2)
+
+
+def _data_sets(part):
+    if isinstance(part, dict):
+        if 'pipeline' in part:
+            yield part
+        for value in part.values():
+            yield from _data_sets(value)
+
+
+@pytest.mark.parametrize('track', ['mini', 'small', 'full'])
+def test_every_stage_takes_images_of_any_size_at_the_size_of_its_backbone(table, tmp_path, track):
+    from mmpretrain.registry import DATASETS
+
+    generator = np.random.default_rng(0)
+    for part in ('train', 'test'):
+        for name in 'ab':
+            (tmp_path / part / name).mkdir(parents=True)
+            # High, wide, small, and without colours.
+            for index, shape in enumerate([(90, 40, 3), (30, 70, 3), (7, 9, 3), (64, 64)]):
+                image = generator.integers(0, 256, shape, dtype='uint8')
+                Image.fromarray(image).save(tmp_path / part / name / f'{index}.png')
+    data, seen = table.data.FolderData(tmp_path, None, 'test', tmp_path / 'lists'), []
+    rows = ['map'] + (['mocov3'] if track == 'mini' else [])
+    for name in rows:
+        request = table.compose.Request(track, data, table.compose.EVALUATIONS)
+        for stage in table.compose.compose(_row(table, name), 0, tmp_path, request):
+            init_default_scope('mmpretrain')
+            size = stage.cfg.model.backbone.img_size
+            for settings in _data_sets(stage.cfg.to_dict()):
+                images = [sample['inputs'] for sample in DATASETS.build(settings)]
+                views = [view for image in images for view in (image if isinstance(image, list) else [image])]
+                assert len(views) >= 8 and {tuple(view.shape) for view in views} == {(3, size, size)}
+                seen.append(stage.name)
+    assert {'pretrain', 'finetune', 'linear', 'knn'} == set(seen) and len(seen) >= 9
+
+
+def test_jobs_take_the_gpus_in_turn_and_trainings_are_compiled_as_asked(table, images, tmp_path):
+    tiny_table.write_configs(tmp_path)
+    tiny_table.add_table(tmp_path)
+    from table.run import Launcher
+
+    launcher = Launcher(compile='reduce-overhead', devices=('3', '5'))
+    assert [launcher.environment(job)['CUDA_VISIBLE_DEVICES'] for job in range(3)] == ['3', '5', '3']
+    # A training of several processes, or of a cluster, takes its own.
+    for other in (Launcher(gpus=2, devices=('3', '5')), Launcher(slurm='part', devices=('3', '5')), Launcher()):
+        assert other.environment(1).get('CUDA_VISIBLE_DEVICES') == os.environ.get('CUDA_VISIBLE_DEVICES')
+    data = table.data.FolderData(images, 6, 'test', tmp_path / 'lists')
+    request = _request(table, data, evaluate=('knn',))
+    pretrain, knn = table.compose.compose(_row(table, 'map', 'tiny'), 0, tmp_path, request)
+    assert launcher.command(pretrain)[-2:] == ['--compile', 'reduce-overhead']
+    assert '--compile' not in launcher.command(knn)
 
 
 @pytest.mark.parametrize(('gpus', 'slurm'), [(1, None), (2, None), (4, 'part')])

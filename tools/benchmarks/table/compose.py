@@ -107,7 +107,7 @@ class Request:
     """What is asked of every row.
 
     Args:
-        track (str): 'mini' or 'full'.
+        track (str): One of ``TRACKS``.
         data (ConfigData | FolderData): The images.
         evaluate (tuple[str, ...]): Some of ``EVALUATIONS``.
         epochs (tuple[int, int], optional): Of pretraining and fine-tuning in place of those of the configs.
@@ -203,8 +203,10 @@ def _knn(cfg: Config, pretraining: Config, probe: Config) -> Config:
     cfg.model = copy.deepcopy(pretraining.model)
     cfg.test_dataloader = probe.test_dataloader
     bank = copy.deepcopy(probe.test_dataloader)
-    if 'split' in bank.dataset:
-        bank.dataset.split = 'train'
+    bank.dataset = copy.deepcopy(probe.train_dataloader.dataset)
+    for key in ('pipeline', 'test_mode'):
+        if key in probe.test_dataloader.dataset:
+            bank.dataset[key] = copy.deepcopy(probe.test_dataloader.dataset[key])
     # The tools set it for the loaders they know, and mmengine's own default makes lists.
     bank.setdefault('collate_fn', dict(type='default_collate'))
     cfg.test_cfg = dict(type='KNNLoop', bank_dataloader=bank)
