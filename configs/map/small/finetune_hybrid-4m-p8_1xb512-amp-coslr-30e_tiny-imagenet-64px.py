@@ -22,7 +22,7 @@ model = dict(
     ),
 )
 
-optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False), optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False), optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=512, enable=True)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),

@@ -28,3 +28,9 @@ def test_training_takes_more_memory_than_inference(run_tool, tiny_classifier, tm
         run_tool('benchmarks/benchmark_throughput.py', tiny_classifier, *options)
         peaks.append(json.loads((tmp_path / 'out.json').read_text())['peak_memory_mib'])
     assert peaks[1] > peaks[0]
+
+
+def test_evaluations_are_not_compiled(run_tool, tiny_classifier, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_tool('benchmarks/benchmark_throughput.py', tiny_classifier, '--compile')
+    assert end.value.code == 2 and '--compile: needs --train' in capsys.readouterr().err
