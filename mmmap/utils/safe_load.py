@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from .checkpoint_content import check_content
 from .errors import DamagedFileError, RefusedFileError
@@ -41,6 +42,15 @@ class _StoredBuffer(HistoryBuffer):
     def __setstate__(self, state: dict) -> None:
         self.__class__ = HistoryBuffer
         self.__init__(state['_log_history'], state['_count_history'], state['max_length'])
+
+
+class _OneCycle:
+    """Stands in for mmengine's scheduler, whose state names one of its functions by the class."""
+
+    __module__, __qualname__ = OneCycleParamScheduler.__module__, OneCycleParamScheduler.__qualname__
+
+
+_ONE_CYCLE = f'{_OneCycle.__module__}.{_OneCycle.__qualname__}'
 
 
 def _look_up(owner: Any, name: str) -> Any:
@@ -85,6 +95,12 @@ ALLOWED: dict[str, Any] = {
     # Logged values of mmengine's message hub, and what data sets say of themselves.
     'mmengine.logging.history_buffer.HistoryBuffer': _StoredBuffer,
     'builtins.getattr': _look_up,
+    # Schedules of one cycle: how they rise and fall.
+    _ONE_CYCLE: _OneCycle,
+    **{
+        f'{_ONE_CYCLE}.{name}': getattr(OneCycleParamScheduler, name)
+        for name in ('_annealing_cos', '_annealing_linear')
+    },
     'mmengine.config.config.ConfigDict': ConfigDict,
     # The command line, in checkpoints of many code bases: attributes and nothing else.
     'argparse.Namespace': argparse.Namespace,
@@ -102,9 +118,15 @@ for _name in ('numpy.core', 'numpy._core'):
     ALLOWED[f'{_name}.multiarray.scalar'] = _scalar
     ALLOWED[f'{_name}.numeric._frombuffer'] = _CORE.numeric._frombuffer
 
-# What torch allows by itself, for pickles that torch did not write.
+# What torch allows by itself, for pickles that torch did not write, and containers that it does not fill.
 _OF_TORCH: dict[str, Any] = {
     'collections.OrderedDict': collections.OrderedDict,
+    'collections.Counter': collections.Counter,
+    'collections.defaultdict': collections.defaultdict,
+    'collections.deque': collections.deque,
+    # What a defaultdict starts an entry with.
+    **{f'builtins.{kind.__name__}': kind for kind in (list, dict, int, float, str, tuple)},
+    'builtins.long': int,
     'builtins.set': set,
     'builtins.bytearray': bytearray,
     'builtins.complex': complex,

@@ -1,5 +1,6 @@
 import argparse
 import pickle
+from collections import Counter, defaultdict, deque
 from pathlib import Path
 
 import mmengine
@@ -9,6 +10,8 @@ import torch
 from evil_files import Call, evil_checkpoint, evil_pickle, payloads
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 from mmmap.utils import safe_load
 from mmmap.utils.errors import DamagedFileError, RefusedFileError, UserError
@@ -96,11 +99,32 @@ def test_what_checkpoints_and_predictions_hold(tmp_path, form):
     assert torch.equal(loaded['state_dict']['mask'], CONTENT['state_dict']['mask'])
 
 
+@pytest.mark.parametrize('protocol', [0, 2, 5])
+def test_containers_of_annotations(tmp_path, protocol):
+    content = [defaultdict(list, {3: ['a.jpg']}), Counter('aab'), deque([1, 2], 3), defaultdict(int, {'cat': 1})]
+    (tmp_path / 'info.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
+    loaded = mmengine.load(tmp_path / 'info.pkl')
+    assert loaded == content and [type(one) for one in loaded] == [type(one) for one in content]
+    assert loaded[0]['new'] == [] and loaded[3]['new'] == 0
+
+
 def test_names_of_numpy_before_its_second_version(tmp_path):
     content = pickle.dumps([np.arange(3), np.float32(1.5)], protocol=0).replace(b'numpy._core', b'numpy.core')
     (tmp_path / 'old.pkl').write_bytes(content)
     array, number = unpickle(tmp_path / 'old.pkl')
     assert array.tolist() == [0, 1, 2] and number == 1.5
+
+
+def test_of_a_schedule_that_cycles_its_two_functions_are_allowed_and_nothing_else(tmp_path):
+    for strategy in ('cos', 'linear'):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        schedule = OneCycleLR(optimizer, eta_max=1.0, total_steps=3, anneal_strategy=strategy)
+        torch.save(dict(param_schedulers=[schedule.state_dict()]), tmp_path / 'cycle.pth')
+        assert load(tmp_path / 'cycle.pth')['param_schedulers'][0]['anneal_func'] is schedule.anneal_func
+    for name in ('__init__', '_get_value', 'build_iter_from_epoch'):
+        torch.save([Call(getattr, OneCycleParamScheduler, name)], tmp_path / 'evil.pth')
+        with pytest.raises(RefusedFileError, match=f'OneCycleParamScheduler,{name}'):
+            load(tmp_path / 'evil.pth')
 
 
 def test_functions_that_a_file_puts_into_statistics_are_left_out(tmp_path):
