@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mmengine.dist import get_rank, get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
@@ -12,6 +12,10 @@ from ..accumulation import average_gradients, batches_since_step, read_gradients
 from ..reproducible import EndlessBatches, KeyedBatches, make_reproducible, seed_everything
 from ..resume import Reconciliation
 from ..run_settings import infer_place, optimizers_of, read_settings, set_order_seeds
+from ..schedules import plain
+
+# What mmengine's hook counts and its checkpoints leave out.
+_COUNTED = ('best_score', 'wait_count')
 
 
 class _DueEvaluation(Hook):
@@ -86,6 +90,8 @@ class ResumeHook(Hook):
             set_order_seeds(loader, self._settings['order_seeds'])
             self._start = resumed.place or infer_place(self._settings, loop.epoch, loop.iter, loader)
             self._restore_gradients(runner, resumed)
+            for hook in _early_stops(runner):
+                vars(hook).update(resumed.was.get('early_stops', {}).get(hook.monitor, {}))
             if resumed.evaluation_is_due():
                 runner.register_hook(_DueEvaluation())
         if self._batches is None:
@@ -172,7 +178,11 @@ class ResumeHook(Hook):
             place = [meta['epoch'], self._batch if meta['epoch'] == self._epoch else 0]
         counts = {name: getattr(one, 'inner_count', 0) for name, one in optimizers_of(runner).items()}
         evaluated = self._evaluated_at == meta['iter']
-        meta['run'] = {**self._settings, 'place': place, 'evaluated': evaluated, 'counts': counts}
+        stops = {hook.monitor: {name: plain(getattr(hook, name)) for name in _COUNTED} for hook in _early_stops(runner)}
+        meta['run'] = {
+            **self._settings,
+            **dict(place=place, evaluated=evaluated, counts=counts, early_stops=stops),
+        }
         if batches_since_step(runner) and (get_world_size() == 1 or self._shared_at == runner.iter):
             checkpoint['gradients'] = read_gradients(runner)
 
@@ -191,3 +201,7 @@ class ResumeHook(Hook):
             runner.logger.info('Gradients of the batches since the last step are those of the checkpoint.')
         else:
             runner.logger.info(f'Gradients of {batches_since_step(runner)} batches since the last step are lost.')
+
+
+def _early_stops(runner: Runner) -> list[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]

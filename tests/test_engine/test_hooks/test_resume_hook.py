@@ -121,6 +121,40 @@ def test_evaluation_that_was_due_comes_first(tmp_path):
     assert sorted(third.evaluated) == [10, 15]
 
 
+def test_early_stop_comes_when_it_would_have_come(tmp_path):
+    stop = dict(type='EarlyStoppingHook', monitor='accuracy/top1', patience=2, min_delta=1000)
+    changes = dict(custom_hooks=[dict(type='Witness'), stop], train_cfg__max_epochs=5, **validation())
+    whole, witness = run(config(tmp_path / 'whole', **changes))
+    assert len(witness.losses) == 15
+    # In an epoch, and by a kill after its end and before its evaluation.
+    _, first = run(config(tmp_path, **changes), stop_after=12)
+    runner, second = run(config(tmp_path, **changes), tmp_path / 'iter_12.pth')
+    check_same((witness, weights(whole)), (first, second), runner)
+    _, third = run(config(tmp_path, **changes), tmp_path / 'epoch_3.pth')
+    assert not third.losses
+
+
+CYCLE = dict(type='OneCycleLR', eta_max=0.01, total_steps=15, by_epoch=False)
+MOMENTUM = dict(type='CosineAnnealingMomentum', eta_min=0.8, T_max=15, by_epoch=False)
+
+
+@pytest.mark.parametrize(
+    'schedulers',
+    [
+        [CYCLE],
+        [dict(CYCLE, anneal_strategy='linear', three_phase=True), MOMENTUM],
+        [dict(type='CosineRestartLR', periods=[5, 10], restart_weights=[1, 0.5], eta_min=0, by_epoch=False)],
+        [dict(type='MultiStepLR', milestones=[1, 2])],
+    ],
+    ids=['cycle', 'linear cycle', 'restarts', 'steps'],
+)
+def test_schedules_of_every_kind(tmp_path, schedulers):
+    whole, witness = run(config(tmp_path / 'whole', param_scheduler=schedulers))
+    _, first = run(config(tmp_path, param_scheduler=schedulers), stop_after=7)
+    runner, second = run(config(tmp_path, param_scheduler=schedulers), tmp_path / 'iter_7.pth')
+    check_same((witness, weights(whole)), (first, second), runner)
+
+
 def test_evaluation_does_not_depend_on_workers(tmp_path):
     results = []
     for workers in (0, 2):
