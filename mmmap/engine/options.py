@@ -15,12 +15,15 @@ from .errors import UserError
 
 _FORM = 'the form is KEY=VALUE, with quotes around a list or a dict: KEY="[1,2]", KEY="[dict(type=\'CompileHook\')]"'
 
+# What Python's parser reads. Braces in other values are text, as in `epoch_{}.pth`.
+_WITH_DICTS = re.compile(r'\s*(?=[\[({]|dict\s*\().*(\bdict\s*\(|\{).*[\])}]\s*', re.DOTALL)
+
 
 class CfgOptions(DictAction):
     """mmengine's ``DictAction``, which also reads dicts and ends with one line where it cannot read a value.
 
-    ``a=1``, ``a=x``, ``a=1,2`` and ``a="[1,(2,3)]"`` mean what they mean to mmengine. A value with ``dict(...)`` or
-    ``{...}`` in it is read as Python's literals are, where names without quotes are strings.
+    ``a=1``, ``a=x``, ``a=1,2`` and ``a="[1,(2,3)]"`` mean what they mean to mmengine. A value that is or holds
+    ``dict(...)`` or ``{...}`` is read as Python's literals are, where names without quotes are strings.
     """
 
     def __call__(
@@ -36,7 +39,7 @@ class CfgOptions(DictAction):
             if not equals or not key or re.search(r'\s', key):
                 parser.exit(2, f'error: {option_string} {text}: {_FORM}\n')
             try:
-                if re.search(r'\bdict\s*\(|\{', value):
+                if _WITH_DICTS.fullmatch(value):
                     options = getattr(namespace, self.dest, None) or {}
                     setattr(
                         namespace, self.dest, {**options, key: _literal(ast.parse(value.strip(), mode='eval').body)}

@@ -27,6 +27,9 @@ def _parse(*texts):
         ('a=b', 'a=b'),
         ('1,2', [1, 2]),
         ('[a,(1,2)]', ['a', (1, 2)]),
+        ('epoch_{}.pth', 'epoch_{}.pth'),
+        ('{}_{}.pth', '{}_{}.pth'),
+        ('${HOME}', '${HOME}'),
         # With dicts, as Python does; names without quotes, which a shell takes away, are strings.
         ("[dict(type='CompileHook')]", [dict(type='CompileHook')]),
         ("[dict(type=CompileHook, mode='reduce-overhead')]", [dict(type='CompileHook', mode='reduce-overhead')]),
