@@ -98,7 +98,7 @@ def check_config(cfg: Config) -> list[str]:
             raise UserError(f'{cfg.filename}: {complaint}' if cfg.filename else complaint)
     messages = []
     for key in cfg:
-        if key not in TOP_LEVEL_KEYS:
+        if key not in TOP_LEVEL_KEYS and len(key) > 3:
             # One letter that is wrong, missing, too many or swapped, so that names like test_pipeline are left alone.
             near = difflib.get_close_matches(key, set(TOP_LEVEL_KEYS) - set(cfg), n=1, cutoff=0.999 - 1 / len(key))
             messages += [f'{cfg.filename}: nothing reads the key {key}; did you mean {name}?' for name in near]

@@ -51,7 +51,7 @@ _POSITIVE = (lambda value: _is_number(value, 0) and value > 0, 'a number above 0
 _NOT_NEGATIVE = (lambda value: _is_number(value, 0), 'a number from 0')
 _SHARE = (lambda value: _is_number(value, 0, 1), 'a number from 0 to 1')
 _NUMBER = (_is_number, 'a number')
-_FLAG = (_kind(bool), 'True or False')
+_FLAG = (lambda value: isinstance(value, Integral) and value in (0, 1), 'True or False')
 _DICT = (_kind(dict), 'a dict')
 _DICT_OR_NONE = (_kind(dict, None), 'a dict or None')
 _DICTS_OR_NONE = (lambda value: value is None or _is_dicts(value), 'a list of dicts or None')
@@ -192,7 +192,8 @@ KNOWN_KEYS += ((re.compile(r'optim_wrapper\.(.*\.)?paramwise_cfg'), _PARAMWISE, 
 #: A compiled key, and what must be there, one of these.
 NEEDED_KEYS = (
     (re.compile('randomness'), ('seed',)),
-    (re.compile('optim_wrapper'), ('optimizer',)),
+    # A constructor may build several optimizers, each from a key of its own.
+    (re.compile('optim_wrapper'), ('optimizer', 'constructor')),
     (re.compile(r'train_cfg'), ('max_epochs', 'max_iters', 'type')),
     (re.compile(rf'{_HOOK}|param_scheduler\.\d+|.*\bpipeline\.\d+|.*\bcollate_fn'), ('type',)),
 )

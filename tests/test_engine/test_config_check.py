@@ -87,11 +87,17 @@ def test_right_values_stay(whole):
             'custom_hooks': None,
             'optim_wrapper.optimizer.lr': 0,
             'train_cfg.max_epochs': 16.0,
+            'train_dataloader.persistent_workers': 1,
             'my_own_variable': 'x',
+            'T': 3,
+            'lr': 0.1,
             'my_interval': dict(batch_size=0),
         }
     )
     cfg.param_scheduler = dict(type='ConstantLR', factor=0.1)
+    assert check_config(cfg) == []
+    one = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    cfg.optim_wrapper = dict(constructor='ConstructorOfSeveral', generator=one, discriminator=one)
     assert check_config(cfg) == []
 
 
