@@ -268,8 +268,11 @@ class StepGuard:
             return CheckedStep(params), False
         device = wrapper.optimizer.param_groups[0]['params'][0].device
         largest = _largest(gradients) if gradients else torch.zeros(0, device=device)
-        found = torch.cat([largest, *(factor.to(largest).view(1) for factor in pending.factors)])
         scaler = _scaler(wrapper)
+        if scaler is None and not wrapper.clip_grad_kwargs:
+            # Optimizers square it, and keep an infinite square for good. A scaler decides for itself.
+            largest = largest.to(torch.promote_types(largest.dtype, torch.float32)).square()
+        found = torch.cat([largest, *(factor.to(largest).view(1) for factor in pending.factors)])
         # A loss of one process must not tell it apart from the others, nor the guard from a scaler.
         losses_decide = self._ask_others or not (self._same_gradients or scaler)
         flag = (found if losses_decide else largest).isfinite().all().logical_not().float()

@@ -1,6 +1,6 @@
 """What a checkpoint must hold, and must not, whichever way it was loaded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from .finite import first_non_finite
 
 # Statistics of the log, where a skipped step may have left a NaN, and what schedulers count.
 _UNCHECKED = ('message_hub', 'param_schedulers', 'meta')
+#: Where `meta` lists the buffers and frozen weights that were not finite before the training began.
+ON_PURPOSE = 'not_finite_on_purpose'
 
 
 def check_content(checkpoint: Any, name: str) -> dict:
@@ -25,7 +27,8 @@ def check_content(checkpoint: Any, name: str) -> dict:
 
     Raises:
         UserError: If it is no dict, its ``state_dict`` is none of tensors, or a value of a weight or of an optimizer is
-            not finite. An infinity is allowed in a mask, which has no other values than 0 and 1.
+            not finite. An infinity is allowed in a mask, which has no other values than 0 and 1, and anything in what
+            the run had that way from its start (:data:`ON_PURPOSE`).
     """
     if not isinstance(checkpoint, dict):
         raise UserError(f'{name} is no checkpoint: it holds a {type(checkpoint).__name__}, not a dict')
@@ -38,16 +41,18 @@ def check_content(checkpoint: Any, name: str) -> dict:
     if isinstance(meta, dict):
         # Text of Python, which Runner.resume would run to read one number of old releases.
         meta.pop('config', None)
-    bad = _first_bad({key: value for key, value in checkpoint.items() if key not in _UNCHECKED})
+    on_purpose = meta.get(ON_PURPOSE) if isinstance(meta, dict) else None
+    bad = _first_bad({key: value for key, value in checkpoint.items() if key not in _UNCHECKED}, on_purpose or ())
     if bad is not None:
         raise UserError(f'{name} is of no use: {bad} is not finite (NaN or infinity); take an earlier checkpoint')
     return checkpoint
 
 
-def _first_bad(content: dict) -> str | None:
+def _first_bad(content: dict, on_purpose: Sequence[str]) -> str | None:
     named = dict(_tensors(content, ''))
     while (bad := first_non_finite(named)) is not None:
-        if not _is_mask(named.pop(bad)):
+        name = bad.partition('.')[2].removeprefix('module.')
+        if not _is_mask(named.pop(bad)) and name not in on_purpose:
             return bad
     return None
 

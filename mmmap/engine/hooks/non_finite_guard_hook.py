@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmap.registry import HOOKS
+from mmmap.utils.checkpoint_content import ON_PURPOSE
 from mmmap.utils.finite import first_non_finite
 
 from ..batch_report import dump
@@ -204,6 +205,8 @@ class NonFiniteGuardHook(Hook):
         """
         if self._infinite is None:
             return
+        if self._infinite and 'meta' in checkpoint:
+            checkpoint['meta'][ON_PURPOSE] = sorted(self._infinite)
         # DeepSpeed adds its own behind this.
         weights = checkpoint.get('state_dict') or dict(_whole(runner).named_parameters())
         averages = checkpoint.get('ema_state_dict') or {}

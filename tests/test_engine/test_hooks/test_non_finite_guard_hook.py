@@ -18,6 +18,7 @@ from mmmap.engine.checkpoint import find_whole_checkpoint
 from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import NonFiniteGuardHook
 from mmmap.engine.hooks.non_finite_guard_hook import _keeps_averages
+from mmmap.utils.safe_load import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -142,13 +143,23 @@ def test_clipping_does_not_hide_a_gradient(tmp_path, clip, value):
 
 
 @pytest.mark.parametrize('flagged', [False, True])
-def test_a_huge_finite_gradient_is_not_a_fault(tmp_path, flagged, monkeypatch):
+def test_a_huge_finite_gradient_that_is_clipped_is_not_a_fault(tmp_path, flagged, monkeypatch):
     if flagged:
         monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
     clip = dict(type='value', clip_value=0.5)
     wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'], clip_grad=clip)
     states, _ = run(tmp_path, Net(), gradients={3: 1e30}, optim_wrapper=wrapper)
     assert all(changes_of(states))
+
+
+@pytest.mark.parametrize('flagged', [False, True])
+def test_a_gradient_whose_square_is_infinite_is_a_fault(tmp_path, flagged, monkeypatch):
+    if flagged:
+        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+    wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'])
+    states, _ = run(tmp_path, Net(), gradients={3: 1e30}, optim_wrapper=wrapper)
+    assert changes_of(states) == [True, True, True, False, True, True]
+    assert all(value.isfinite().all() for value in states[-1].values())
 
 
 @pytest.mark.parametrize('counts', [1, 2])
@@ -332,6 +343,19 @@ def test_no_checkpoint_is_written_over_a_good_one(tmp_path, hook, where):
         runner.train()
     assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
+
+
+def test_what_was_infinite_from_the_start_can_be_loaded_again(tmp_path):
+    model = Net()
+    model.register_buffer('lowest', torch.tensor(INF))
+    make_runner(tmp_path, model, hooks=[dict(type='EMAHook')]).train()
+    path = tmp_path / 'epoch_1.pth'
+    content = load_checkpoint(path)
+    assert content['state_dict']['lowest'] == INF
+    content['state_dict']['head.weight'][0] = INF
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r'head\.weight is not finite'):
+        load_checkpoint(path)
 
 
 def test_the_oldest_checkpoint_stays_beside_a_refused_one(tmp_path):
