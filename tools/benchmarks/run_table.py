@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from table.run import Launcher, Run, Runner, refuse_other_settings
 from mmmap.engine.errors import INTERRUPTED, UserError, one_line_errors
 from mmmap.engine.hooks.compile_hook import COMPILE_MODES
 from mmmap.engine.options import CfgOptions
+from mmmap.engine.preemption import PREEMPTED_STATUS, STOP_SIGNALS, Preempted
 from mmmap.utils.benchmark import describe_machine
 
 
@@ -158,15 +160,30 @@ def run_table(args: argparse.Namespace) -> int:
         report()
     if (out / args.table / 'report.md').is_file():
         print(f'report: {out / args.table / "report.md"}')
-    return 1 if failures else 0
+    if not failures:
+        return 0
+    return PREEMPTED_STATUS if runner.only_stopped else 1
+
+
+def _stop(number: int, frame: object) -> None:
+    """Let the trainings save and end, and say so to the scheduler that sent this signal."""
+    for other in STOP_SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Preempted
 
 
 def main() -> None:
     """Run the tool."""
     args = parse_args()
+    for number in set(STOP_SIGNALS) - {signal.SIGINT}:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     with one_line_errors():
         try:
             status = run_table(args)
+        except Preempted:
+            print('stopped: what ran is saved, the same command goes on from here', file=sys.stderr)
+            raise
         except KeyboardInterrupt:
             print('interrupted: the same command goes on from here', file=sys.stderr)
             status = INTERRUPTED

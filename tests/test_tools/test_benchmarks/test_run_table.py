@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmmap.engine.errors import UserError
+from mmmap.engine.preemption import STOP_SIGNALS
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,6 +44,7 @@ def table(monkeypatch):
     import table.compose
     import table.report
     import table.rows
+    import table.run
 
     return table
 
@@ -281,6 +284,45 @@ def test_mistakes_end_in_one_line(table, run_tool, capsys, tmp_path, arguments, 
         run_tool('benchmarks/run_table.py', *arguments, '--out', tmp_path / 'out')
     assert end.value.code == 1
     assert culprit in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('whom', ['the table', 'a training'])
+def test_a_signal_stops_trainings_that_save_and_is_no_failure(
+    table, images, run_tool, capsys, tmp_path, monkeypatch, whom
+):
+    tiny_table.write_configs(tmp_path)
+    tiny_table.add_table(tmp_path)
+    started, saved = tmp_path / 'started', tmp_path / 'saved'
+    # What a training with PreemptionHook does.
+    training = (
+        'import os, pathlib, signal, sys, time\n'
+        f'signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(saved)!r}).touch(), sys.exit(75)))\n'
+        f'pathlib.Path({str(started)!r}).write_text(str(os.getpid()))\n'
+        'time.sleep(60)'
+    )
+    monkeypatch.setattr(table.run.Launcher, 'command', lambda self, stage: [sys.executable, '-c', training])
+
+    def send() -> None:
+        while not (started.exists() and started.read_text()):
+            time.sleep(0.05)
+        if whom == 'the table':
+            os.kill(os.getpid(), signal.SIGUSR1)
+        else:
+            os.kill(int(started.read_text()), signal.SIGTERM)
+
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    try:
+        with pytest.raises(SystemExit) as end:
+            run_tool('benchmarks/run_table.py', 'tiny', '--data', images, '--out', tmp_path / 'out', '--rows', 'map')
+    finally:
+        sender.join(1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    errors = capsys.readouterr().err
+    assert end.value.code == 75, errors
+    assert saved.exists() and 'failed' not in errors and 'same command goes on' in errors
 
 
 def test_a_table_is_killed_continued_and_reported(table, images, run_tool, capsys, tmp_path, monkeypatch):

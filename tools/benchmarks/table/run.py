@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 from mmmap.engine.checkpoint import AtomicLocalBackend
 from mmmap.engine.errors import UserError
+from mmmap.engine.preemption import PREEMPTED_STATUS
 
 from .compose import ROOT
-from .stage import Stage, StageError, collect
+from .stage import Stage, StageError, StageStopped, collect
 
 _PR_SET_PDEATHSIG = 1
 
@@ -142,6 +143,8 @@ class Runner:
         self._processes: dict[str, subprocess.Popen] = {}
         self._lock = threading.Lock()
         self._stopped = False
+        #: Whether no row failed, but for those that a signal stopped.
+        self.only_stopped = True
         self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def run_all(self, runs: list[Run], jobs: int, tick: Callable[[], None], done: Callable[[Run], None]) -> list[str]:
@@ -154,7 +157,7 @@ class Runner:
             done (Callable): Called with each row that is complete.
 
         Returns:
-            list[str]: One line for each row that failed.
+            list[str]: One line for each row that failed or was stopped.
         """
         failures = []
         for job in range(jobs):
@@ -170,8 +173,10 @@ class Runner:
                         if error is None:
                             done(futures[future])
                         elif isinstance(error, StageError):
+                            is_stop = isinstance(error, StageStopped)
+                            self.only_stopped &= is_stop
                             failures.append(f'{futures[future]}: {error}')
-                            print(f'failed: {failures[-1]}', file=sys.stderr, flush=True)
+                            print(f'{"stopped" if is_stop else "failed"}: {failures[-1]}', file=sys.stderr, flush=True)
                         else:
                             raise error
                     tick()
@@ -221,7 +226,12 @@ class Runner:
             )
             self._processes[key] = process
             self.running[key] = (run, stage, time.monotonic())
-        if process.wait() != 0:
+        status = process.wait()
+        if status == PREEMPTED_STATUS:
+            raise StageStopped(
+                f'{stage.name}: a signal stopped it, its state is saved; the same command goes on from it'
+            )
+        if status != 0:
             with open(stage.log_file, 'rb') as log:
                 log.seek(start)
                 lines = [line.strip() for line in log.read().decode(errors='replace').splitlines() if line.strip()]

@@ -27,6 +27,10 @@ class StageError(Exception):
     """A stage that failed; the message has its last line and where to read on."""
 
 
+class StageStopped(StageError):
+    """A stage that a signal stopped and that saved its state."""
+
+
 @dataclass
 class Stage:
     """One training of a row and seed, with its files.
