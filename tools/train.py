@@ -61,8 +61,10 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
+        action='append',
         metavar='CHECKPOINT',
-        help='continue from this checkpoint, or without a value from the last whole one of the work directory',
+        help='continue from this checkpoint, or without a value from the last whole one of the work directory; given '
+        'both, as by slurm_train.sh, from the checkpoint only where the directory has none',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
@@ -105,8 +107,10 @@ def main() -> None:
                 raise UserError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
             cfg.auto_scale_lr.enable = True
         # A config may ask to resume as well.
-        resume = args.resume or (cfg.get('resume') and (cfg.get('load_from') or 'auto'))
-        runner = build_runner(cfg, set_resume(cfg, resume) if resume else [])
+        given = args.resume or ([cfg.get('load_from') or 'auto'] if cfg.get('resume') else [])
+        files = [checkpoint for checkpoint in given if checkpoint != 'auto']
+        resume = ['auto', *files[-1:]] if 'auto' in given else files[-1:]
+        runner = build_runner(cfg, set_resume(cfg, *resume) if resume else [])
         if cfg.get('resume'):
             require_fit(runner, cfg.load_from)
         # The data sets are built here, where an error is the config's, and not within the training.

@@ -127,13 +127,14 @@ def enable_compile(cfg: Config, mode: str) -> None:
     cfg.custom_hooks = [*hooks, dict(type='CompileHook', mode=mode)]
 
 
-def set_resume(cfg: Config, resume: str) -> list[str]:
+def set_resume(cfg: Config, resume: str, otherwise: str | None = None) -> list[str]:
     """Make a run go on from a checkpoint, in place.
 
     Args:
         cfg (Config): The config of a run, ``cfg.work_dir`` set.
         resume (str): A checkpoint, or ``'auto'`` for the last whole one of the work directory. If that has none,
             the run starts from the beginning, with ``cfg.load_from`` as configured.
+        otherwise (str, optional): The checkpoint to go on from where ``'auto'`` finds none.
 
     Returns:
         list[str]: What to tell the user, one line each.
@@ -143,6 +144,8 @@ def set_resume(cfg: Config, resume: str) -> list[str]:
     """
     if resume == 'auto':
         path, messages = find_whole_checkpoint(cfg.work_dir)
+        if path is None and otherwise is not None:
+            return set_resume(cfg, otherwise)
     else:
         check_checkpoint_file(resume)
         path, messages = resume, [f'Resuming from {resume}.']

@@ -78,6 +78,16 @@ def test_resume_keeps_load_from_when_there_is_nothing_to_resume(tmp_path):
         set_resume(cfg, str(tmp_path / 'iter_6.pth'))
 
 
+def test_resume_from_a_file_where_the_run_has_none_of_its_own(tmp_path):
+    torch.save({'state_dict': {}}, tmp_path / 'other.pth')
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    set_resume(cfg, 'auto', str(tmp_path / 'other.pth'))
+    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'other.pth'))
+    torch.save({'state_dict': {}}, tmp_path / 'iter_5.pth')
+    set_resume(cfg, 'auto', str(tmp_path / 'other.pth'))
+    assert cfg.load_from == str(tmp_path / 'iter_5.pth')
+
+
 def test_compile_joins_the_hooks_once():
     cfg = Config(dict(custom_hooks=[dict(type='KNNHook'), dict(type='mmmap.CompileHook', backend='eager')]))
     enable_compile(cfg, 'reduce-overhead')

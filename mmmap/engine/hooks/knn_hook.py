@@ -8,7 +8,6 @@ from mmengine.runner import Runner
 from mmmap.evaluation import extract_share, gather_shares, knn_accuracy
 from mmmap.registry import HOOKS
 
-from ..errors import UserError
 from .preemption_hook import PreemptionHook
 from .side_product_hook import SideProductHook
 
@@ -44,12 +43,12 @@ class KNNHook(SideProductHook):
         """Build the loaders; measure the untrained backbone.
 
         Raises:
-            UserError: If there are fewer images in the bank than neighbours to find.
+            ValueError: If there are fewer images in the bank than neighbours to find.
         """
         self._bank = runner.build_dataloader(self.bank_dataloader)
         self._query = runner.build_dataloader(self.query_dataloader)
         if self.k > len(self._bank.dataset):
-            raise UserError(f'KNNHook: k={self.k} is more than the {len(self._bank.dataset)} images of bank_dataloader')
+            raise ValueError(f'k={self.k} is more than the {len(self._bank.dataset)} images of bank_dataloader')
         if runner.iter == 0:
             self._measure(runner, 0)
 

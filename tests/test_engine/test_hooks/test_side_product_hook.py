@@ -145,7 +145,7 @@ def test_hooks_and_backends_of_other_packages_are_caught(tmp_path):
 
 def test_more_neighbours_than_images_is_an_error_at_the_start(tmp_path):
     hook = dict(type='KNNHook', k=5, bank_dataloader=_loader(), query_dataloader=_loader())
-    with pytest.raises(Exception, match='KNNHook: k=5 is more than the 4 images of bank_dataloader'):
+    with pytest.raises(Exception, match='k=5 is more than the 4 images of bank_dataloader'):
         _runner(tmp_path, hook).train()
 
 
