@@ -1,8 +1,9 @@
 # One environment of its own in $(VENV); nothing outside the checkout is touched.
 #   make demo    pretrain a small hybrid backbone on real digits and report
 #   make test    install what segmentation and detection need too, then run the tests
+#   make campaign    try to lose a training: kills, damaged files, full disks; minutes
 #   make env | lint | docs | clean
-# Variables: PYTHON (3.10-3.12), VENV, JOBS (compilations and tests in parallel), ARGS (more arguments for pytest or the demo).
+# Variables: PYTHON (3.10-3.12), VENV, JOBS (compilations and tests in parallel), ARGS (more arguments for pytest, the demo or the campaign).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,7 +25,7 @@ export PIP_USER := 0
 # OpenMP threads that spin long for each other lose several times the speed when another program takes a core.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test env full lint docs clean
+.PHONY: demo test campaign env full lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/package
@@ -32,6 +33,9 @@ demo: $(STAMPS)/package
 
 test: $(STAMPS)/full
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
+
+campaign: $(STAMPS)/full
+	$(BIN)/python -W ignore tests/campaign --jobs $(JOBS) $(ARGS)
 
 env: $(STAMPS)/package
 full: $(STAMPS)/full
