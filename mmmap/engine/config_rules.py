@@ -76,6 +76,13 @@ _RULES = (
     ),
     Rule(r'(.*\.)?data_preprocessor\.std\.\d+', *_POSITIVE),
     Rule(r'(.*\.)?data_preprocessor\.mean\.\d+', *_NUMBER),
+    Rule(r'(.*\.)?data_preprocessor\.(to_rgb|bgr_to_rgb|rgb_to_bgr|non_blocking)', *_FLAG),
+    # Fewer than none makes a part without layers, or an error that does not say whose.
+    Rule(
+        r'model\.(.*\.)?(depth|in_dim|embed_dims?|num_heads|num_groups|group_size|patch_size|in_channels|num_classes)',
+        lambda value: not isinstance(value, Integral) or value >= 0,
+        _NATURAL[1],
+    ),
     Rule('model', lambda value: not isinstance(value, str | Real | list | None), 'a dict'),
     Rule('(train|val|test)_dataloader', lambda value: isinstance(value, dict | None) and value != {}, 'a dict or None'),
     Rule(r'(train|val|test)_(dataloader|cfg)|optim_wrapper|visualizer|log_processor', *_DICT_OR_NONE),
