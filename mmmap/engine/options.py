@@ -90,12 +90,27 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
             hint = f': did you mean {near[0]}?' if near else ''
             raise UserError(f'--cfg-options {key}: {top} is not in the config, and nothing would read it{hint}')
     options = {key: ConfigDict(value=value)['value'] for key, value in options.items()}
+    for key in options:
+        _make_room(cfg._cfg_dict, key.split('.')[:-1])
     try:
         cfg.merge_from_dict(copy.deepcopy(options))
     except (KeyError, TypeError, AttributeError, ValueError, IndexError):
         for key, value in options.items():
             _fit(cfg, key, value)
         raise
+
+
+def _make_room(part: Any, steps: list[str]) -> None:
+    """Put an empty dict where a part of a config is None, as ``init_cfg`` often is, so that keys can be set in it."""
+    for step in steps:
+        if isinstance(part, list | tuple) and step.isdigit() and int(step) < len(part):
+            part = part[int(step)]
+        elif isinstance(part, dict) and step in part:
+            if part[step] is None:
+                part[step] = ConfigDict()
+            part = part[step]
+        else:
+            return
 
 
 def _fit(cfg: Config, key: str, value: Any) -> None:

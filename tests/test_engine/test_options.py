@@ -90,6 +90,13 @@ def test_options_are_merged():
     assert isinstance(cfg.custom_hooks[0], ConfigDict) and cfg.custom_hooks[0].a.b == 1
 
 
+def test_keys_can_be_set_in_what_is_none():
+    cfg = Config(dict(model=dict(init_cfg=None, parts=[dict(norm=None)])))
+    options = {'model.init_cfg.type': 'Pretrained', 'model.init_cfg.prefix': 'a.', 'model.parts.0.norm.eps': 1}
+    apply_options(cfg, options)
+    assert cfg.model == dict(init_cfg=dict(type='Pretrained', prefix='a.'), parts=[dict(norm=dict(eps=1))])
+
+
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [

@@ -25,11 +25,18 @@ def request_of():
         made[-1].watch(within=function.__code__)
         return made[-1]
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    # A training of another test that ended with an error may have left its own.
+    before = {
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }
+    left = {number: signal.signal(number, handler) for number, handler in before.items()}
     yield make
     for one in made:
         one.release()
-    assert before == {number: signal.getsignal(number) for number in before}
+    after = {number: signal.signal(number, handler) for number, handler in left.items()}
+    assert after == before
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
