@@ -67,9 +67,10 @@ def _from_text(cfg: dict, text: str) -> tuple | None:
         if isinstance(value, dict) and 'dataloader' in '.'.join(map(str, path)) and (kind := find_class(value, path))
     ]
     for file, line, name in reversed(_FRAME.findall(text)):
-        for path, kind in parts:
-            if _has_line(kind, name, file, int(line)):
-                return path
+        found = {path: kind for path, kind in parts if _has_line(kind, name, file, int(line))}
+        # A method that several classes inherit does not tell which of them.
+        if len(set(found.values())) == 1:
+            return next(iter(found))
     return None
 
 

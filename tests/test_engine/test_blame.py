@@ -155,3 +155,22 @@ def test_values_that_do_not_fit_their_type_hints_are_told_beside_the_error(messa
 def test_errors_of_workers_are_those_of_the_main_process(message, workers):
     text = message(train_dataloader__num_workers=workers, train_dataloader__dataset__pipeline__0__by=2.0)
     assert text == 'train_dataloader.dataset.pipeline[0]: RuntimeError: shift, far too much'
+
+
+class BlameWithin(BaseTransform):
+    """Calls another transform, which no part of the config has the class of."""
+
+    def transform(self, results: dict) -> dict:
+        return _Inner()(results)
+
+
+class _Inner(BaseTransform):
+    def transform(self, results: dict) -> dict:
+        raise RuntimeError('failed within')
+
+
+def test_a_method_that_all_transforms_inherit_blames_none_of_them(message):
+    TRANSFORMS.register_module(module=BlameWithin, force=True)
+    pipeline = [dict(type='BlameShift'), dict(type='BlameWithin')]
+    text = message(train_dataloader__num_workers=1, train_dataloader__dataset__pipeline=pipeline)
+    assert text == 'train_dataloader.dataset.pipeline[1]: RuntimeError: failed within'
