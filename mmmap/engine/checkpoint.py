@@ -185,15 +185,19 @@ def save_iteration(runner: Runner, epoch: int | None = None, iteration: int | No
     epoch = runner.epoch if epoch is None else epoch
     iteration = runner.iter + 1 if iteration is None else iteration
     out_dir, name = (runner.work_dir if hook is None else hook.out_dir), f'iter_{iteration}.pth'
+    client_args, backend_args = (None, None) if hook is None else (hook.file_client_args, hook.backend_args)
+    if client_args is None and backend_args is None and '://' not in str(out_dir):
+        # Also where the run's own checkpoints are mmengine's: who asked for the stop may not wait for the last byte.
+        backend_args = {'backend': 'mmmap_atomic'}
     runner.message_hub.update_info(STOP_CHECKPOINT, name)
     runner.save_checkpoint(
         out_dir,
         name,
-        None if hook is None else hook.file_client_args,
+        client_args,
         meta=dict(epoch=epoch, iter=iteration),
         # FlexibleRunner reads no `meta`, but adds one to either number.
         by_epoch=epoch != runner.epoch,
-        backend_args={'backend': 'mmmap_atomic'} if hook is None else hook.backend_args,
+        backend_args=backend_args,
     )
     path = os.path.join(out_dir, name)
     if is_main_process():

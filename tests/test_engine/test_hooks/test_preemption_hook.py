@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmap.engine.checkpoint import find_whole_checkpoint
+from mmmap.engine.checkpoint import AtomicLocalBackend, find_whole_checkpoint
 from mmmap.engine.preemption import Preempted
 
 
@@ -183,6 +184,17 @@ def test_nothing_to_save_before_the_first_iteration(tmp_path):
     with pytest.raises(Preempted):
         runner.train()
     assert not list(tmp_path.glob('*.pth'))
+
+
+def test_is_written_whole_beside_the_checkpoints_of_mmengine(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(AtomicLocalBackend, 'put', lambda self, obj, filepath: written.append(Path(filepath).name))
+    runner = _runner(tmp_path, _Signal('after_train_iter', 1))
+    runner._hooks = [hook for hook in runner.hooks if not isinstance(hook, CheckpointHook)]
+    runner.register_hook(CheckpointHook(interval=1))
+    with pytest.raises(Preempted):
+        runner.train()
+    assert written == ['iter_2.pth', 'last_checkpoint']
 
 
 def test_writes_where_the_checkpoint_hook_writes(tmp_path):
