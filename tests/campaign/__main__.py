@@ -11,7 +11,6 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -47,7 +46,7 @@ def main() -> None:
     import torch
     import training
 
-    import mmmap  # noqa: F401
+    from mmmap.utils.benchmark import describe_machine
 
     # No thread of this process may hold a lock when it forks.
     torch.set_num_threads(1)
@@ -63,14 +62,12 @@ def main() -> None:
                 print(f'{line(row)}  [{name}, {time.time() - began:.0f} s]', flush=True)
                 for lost in row.lost[:20]:
                     print(f'    lost: {lost}', flush=True)
-    machine = (
-        f'{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}'
-    )
+    facts = describe_machine(args.seed, threads=1)
+    machine = f'{facts["cpu"]}, {facts["cores"]} cores, Python {facts["python"]}, torch {facts["torch"]}'
     command = ' '.join(['python', 'tests/campaign', *sys.argv[1:]])
     args.out.mkdir(parents=True, exist_ok=True)
-    result = dict(
-        command=command, machine=machine, seconds=round(time.time() - start), rows=[asdict(row) for row in rows]
-    )
+    result = dict(command=command, machine=facts, seconds=round(time.time() - start))
+    result['rows'] = [asdict(row) for row in rows]
     (args.out / 'campaign.json').write_text(json.dumps(result, indent=1) + '\n')
     (args.out / 'campaign.md').write_text(markdown(rows, command, machine))
     lost = sum(len(row.lost) for row in rows)
