@@ -1,6 +1,7 @@
 """A checkpoint hook whose files survive a kill at any moment."""
 
 import os
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ class AtomicCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, with files that are whole or not there.
 
     Local checkpoints are written under a temporary name and renamed, those of DeepSpeed and sharded FSDP, which are
-    folders, as well. The checkpoint that ``max_keep_ckpts`` retires is removed after the new one is there, not before,
-    so that there is always one to resume from. What a killed run left half written is removed when the next one starts.
+    folders, as well. The checkpoint that ``max_keep_ckpts`` retires, and the best one before a better one, are removed
+    after the new one is there, not before, so that there is always one. What a killed run left half written is removed
+    when the next one starts.
 
     Args:
         **kwargs: The arguments of ``CheckpointHook``.
@@ -47,6 +49,16 @@ class AtomicCheckpointHook(CheckpointHook):
             remove_left_overs(runner.work_dir)
         if hasattr(runner, 'strategy'):
             _write_under_another_name(runner.strategy)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        # mmengine removes the former best one before it writes the new one.
+        backend = self.file_backend
+        self.file_backend = _RemovesLater(backend)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+            self.file_backend.remove_now()
+        finally:
+            self.file_backend = backend
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         # mmengine retires a checkpoint before it writes the next one. It leaves that alone where the step is in the
@@ -78,6 +90,27 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):
                 self.file_backend.rmtree(path)
+
+
+class _RemovesLater:
+    """A file backend that removes files and folders only when it is told to."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.calls: list[tuple[Callable, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def remove(self, path: str) -> None:
+        self.calls.append((self.backend.remove, path))
+
+    def rmtree(self, path: str) -> None:
+        self.calls.append((self.backend.rmtree, path))
+
+    def remove_now(self) -> None:
+        for call, path in self.calls:
+            call(path)
 
 
 def _write_under_another_name(strategy: Any) -> None:

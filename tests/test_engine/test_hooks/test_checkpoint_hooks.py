@@ -180,6 +180,29 @@ def test_the_best_checkpoint_is_saved_beside(tmp_path):
     assert [name for name in _checkpoints(run) if 'best' in name] == ['best_acc_epoch_2.pth']
 
 
+def test_killed_while_writing_the_best_one_leaves_the_one_before(tmp_path, monkeypatch):
+    put = AtomicLocalBackend.put
+
+    def killed(self, obj, filepath):
+        if Path(filepath).name == 'best_acc_epoch_2.pth':
+            raise KeyboardInterrupt
+        put(self, obj, filepath)
+
+    run = tmp_path / 'run'
+    runner = _runner(run, save_best='acc', rule='greater')
+    runner.register_hook(_Validate([0.1, 0.3, 0.2]), priority='LOWEST')
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AtomicLocalBackend, 'put', killed)
+        runner.train()
+    assert [name for name in _checkpoints(run) if 'best' in name] == ['best_acc_epoch_1.pth']
+
+    runner = _runner(run, max_epochs=4, save_best='acc', rule='greater')
+    runner.register_hook(_Validate([0.1, 0.3, 0.2, 0.4]), priority='LOWEST')
+    runner.resume(str(run / 'epoch_1.pth'))
+    runner.train()
+    assert [name for name in _checkpoints(run) if 'best' in name] == ['best_acc_epoch_4.pth']
+
+
 class _Validate(Hook):
     """Reports an accuracy to the checkpoint hook after each epoch, as a validation loop does."""
 
