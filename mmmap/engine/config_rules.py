@@ -93,7 +93,7 @@ _RULES = (
     Rule(r'param_scheduler|(val|test)_evaluator', *_DICT_OR_DICTS),
     Rule(
         'log_level',
-        lambda value: isinstance(value, Integral | None) or value in _LEVELS,
+        lambda value: isinstance(value, Integral) or value in _LEVELS,
         f'one of {", ".join(_LEVELS)}',
     ),
     Rule('work_dir|launcher|experiment_name', lambda value: value is None or _kind(str)(value), 'a name'),
@@ -202,5 +202,6 @@ NEEDED_KEYS = (
     # A constructor may build several optimizers, each from a key of its own.
     (re.compile('optim_wrapper'), ('optimizer', 'constructor')),
     (re.compile(r'train_cfg'), ('max_epochs', 'max_iters', 'type')),
+    (re.compile(r'model|visualizer'), ('type',)),
     (re.compile(rf'{_HOOK}|param_scheduler\.\d+|.*\bpipeline\.\d+|.*\bcollate_fn'), ('type',)),
 )

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'test_configs'), str(ROOT / 'tools')]
+sys.path[:0] = [str(ROOT), *(str(ROOT / folder) for folder in ('tests', 'tests/test_configs', 'tools'))]
 
 from config_cases import read, shorten  # noqa: E402
 from generated_data import write_digits, write_imagenet  # noqa: E402
+from raw_shapes import write_shrec  # noqa: E402
 
 WRONG_VALUES = (None, 'x', -1, 0, math.inf, [], {})
 # What a Runner or a tool reads of a config: other names of a config file are its own variables.
@@ -38,6 +39,8 @@ CONFIGS = (
     'map/benchmarks/map_hybrid-digits_1xb64-finetune-coslr-10e_digits-28px.py',
     'map/map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py',
     'map/benchmarks/map_hybrid-base-p16_8xb128-amp-coslr-100e_in1k.py',
+    'pointmap/map_pointhybrid-mini_1xb32-coslr-200e_shrec16.py',
+    'pointmap/pointhybrid-mini_1xb32-coslr-60e_shrec16.py',
 )
 OUTCOMES = {
     'fine': 'trains',
@@ -113,8 +116,8 @@ def small_config(name: str) -> dict:
     model.backbone.pop('init_cfg', None)
     for part in (model.get('neck'), model.get('head')):
         for key in ('in_dim', 'in_channels'):
-            if key in (part or {}) and part[key] == arch['embed_dim']:
-                part[key] = 16
+            if key in (part or {}) and part[key] % arch['embed_dim'] == 0:
+                part[key] = 16 * part[key] // arch['embed_dim']
     if model.get('neck') and 'embed_dim' in model.neck:
         model.neck.update(embed_dim=16, num_heads=2, depth=1)
         model.head.in_dim = 16
@@ -190,7 +193,7 @@ def try_mutant(cfg: dict, mutation: Mutation | None, folder: Path, timeout: floa
         # A key that nothing reads is fine where a line says so.
         told = [line for line in lines if mutation and str(mutation.value) in line and 'did you mean' in line]
         return 'fine', (told or [''])[0]
-    if 'Traceback' in output or not lines[-1].startswith('error: ') or str(config) not in lines[-1]:
+    if mutation is None or 'Traceback' in output or not lines[-1].startswith('error: ') or str(config) not in lines[-1]:
         return 'not', lines[-1]
     keys = [step for step in mutation.path if isinstance(step, str)]
     names = {keys[-1], str(mutation.value)} if 'misspell' in mutation.kind else {keys[-1]}
@@ -221,6 +224,7 @@ def main() -> int:
         folder = Path(folder)
         write_imagenet(folder / 'data/imagenet')
         write_digits(folder / 'data/digits')
+        write_shrec(folder / 'data/shrec16.npz', 1024)
         os.chdir(folder)
 
         for name in CONFIGS:

@@ -13,6 +13,7 @@ SAMPLES = {
     'ImageNet': 1_281_167,
     'CIFAR10': 50_000,
     'digits': 4_000,
+    'tiny-imagenet-64px': 99_993,
     'ModelNet40': 9_843,
     'modelnet40-5way-10shot': 50,
     'scanobjectnn-pb-t50-rs': 11_416,

@@ -8,6 +8,9 @@ model = dict(
     head=dict(loss=dict(_delete_=True, type='CrossEntropyLoss')),
 )
 
+# Batch norm cannot take a last batch of one image.
+train_dataloader = dict(drop_last=True)
+
 optim_wrapper = dict(
     _delete_=True,
     type='AmpOptimWrapper',
