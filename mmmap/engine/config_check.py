@@ -85,7 +85,8 @@ def check_config(cfg: Config) -> list[str]:
     Raises:
         UserError: If a value is of a type or in a range that cannot be meant.
     """
-    scope = cfg.get('default_scope') or 'mmengine'
+    scope = cfg.get('default_scope')
+    scope = 'mmengine' if scope is None else scope
     if not isinstance(scope, str) or (scope not in registry.MODELS.children and find_spec(scope) is None):
         raise UserError(f'{cfg.filename}: default_scope: there is no package {scope!r}')
     registry.init_default_scope(scope)

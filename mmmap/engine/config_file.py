@@ -33,7 +33,7 @@ def read_config(path: str | Path) -> Config:
                 if str(error).startswith(f'{MODULE2PACKAGE[library]} is not installed'):
                     _require(library, path)
         raise UserError(_why(error, path)) from error
-    if cfg.get('default_scope') in TASK_LIBRARIES:
+    if isinstance(cfg.get('default_scope'), str) and cfg.default_scope in TASK_LIBRARIES:
         _require(cfg.default_scope, path)
     return cfg
 

@@ -65,7 +65,8 @@ def missing_data(cfg: Config) -> str | None:
             for field, path in _data_paths(dataset, f'{loader}.dataset'):
                 if '://' not in path and not os.path.exists(path):
                     path = os.path.abspath(path)
-                    return f'data not found: {path} (from {field}): put the data there or change the field'
+                    where = f' of {cfg.filename}' if cfg.filename else ''
+                    return f'data not found: {path} (from {field}{where}): put the data there or change the field'
     return None
 
 

@@ -34,6 +34,7 @@ def whole():
         ('custom_hooks.1.bank_dataloader.batch_size', [0, '8']),
         ('model', ['x', None, 3, {}]),
         ('visualizer', ['x', {}]),
+        ('default_scope', ['nopackage', {}, 3]),
         ('log_level', ['x', None, 1.5]),
         ('model.masking', ['x', 3]),
         ('model.backbone.img_size', ['x', None, {}]),
