@@ -124,6 +124,10 @@ def _complaint(path: tuple, value: Any) -> str | None:
             return f'{where}: the key {" or ".join(needed)} is missing, it has {", ".join(map(str, value)) or "none"}'
     if 'type' in value and not isinstance(value['type'], str) and not callable(value['type']):
         return f'{where}.type: expected the name of a class, got {value["type"]!r}'
+    name = value.get('type')
+    # As mmengine finds it, which would call None at the first batch.
+    if path[-1:] == ('collate_fn',) and isinstance(name, str) and registry.FUNCTIONS.get(name) is None:
+        return f'{where}.type: there is no function {name!r}'
     kind = find_class(value, path)
     if kind is not None:
         ours = kind.__module__.split('.')[0] == 'mmmap'

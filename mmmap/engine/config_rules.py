@@ -91,6 +91,7 @@ _RULES = (
     Rule(r'custom_hooks|visualizer\.vis_backends', *_DICTS_OR_NONE),
     Rule(r'default_hooks\.\w+', lambda value: not isinstance(value, str | Real | list), 'a dict or None'),
     Rule(r'param_scheduler|(val|test)_evaluator', *_DICT_OR_DICTS),
+    Rule('param_scheduler', lambda value: value != {}, 'a dict with a type or a list of them'),
     Rule(
         'log_level',
         lambda value: isinstance(value, Integral) or value in _LEVELS,

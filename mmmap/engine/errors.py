@@ -169,18 +169,27 @@ def one_line_errors(cfg: Config | None = None, show_traceback: bool = False) -> 
         print('error: interrupted', file=sys.stderr, flush=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        # Where a data-loader worker has died, torch raises that again at any further moment. Not in another thread.
-        with suppress(ValueError, AttributeError):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        line = explain(error, cfg)
-        if os.environ.get(TRACEBACK_VARIABLE, '0') != '0':
-            traceback.print_exc()
-        elif show_traceback and not isinstance(error, UserError):
-            line += _keep_traceback(cfg)
-        rank = os.environ.get('RANK', '0')
-        label = 'error' if rank == '0' else f'error (rank {rank})'
-        print(f'{label}: {line}', file=sys.stderr, flush=True)
-        sys.exit(1)
+        try:
+            _end(error, cfg, show_traceback)
+        # Where a data-loader worker has died, torch says so by a signal, at any moment: here, before it is ignored.
+        except RuntimeError as death:
+            _end(death, cfg, show_traceback)
+
+
+def _end(error: Exception, cfg: Config | None, keep_traceback: bool) -> None:
+    """Print the line of an error and end the program with status 1."""
+    # In another thread, and where there is no such signal, nothing interrupts.
+    with suppress(ValueError, AttributeError):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    line = explain(error, cfg)
+    if os.environ.get(TRACEBACK_VARIABLE, '0') != '0':
+        traceback.print_exception(error)
+    elif keep_traceback and not isinstance(error, UserError):
+        line += _keep_traceback(cfg)
+    rank = os.environ.get('RANK', '0')
+    label = 'error' if rank == '0' else f'error (rank {rank})'
+    print(f'{label}: {line}', file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def _keep_traceback(cfg: Config | None) -> str:

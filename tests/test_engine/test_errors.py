@@ -1,5 +1,6 @@
 import os
 import signal
+from contextlib import suppress
 
 import pytest
 import torch
@@ -171,6 +172,23 @@ def test_nothing_interrupts_the_explanation(capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGCHLD, former)
     assert capsys.readouterr().err == 'error: the first\n'
+
+
+def test_a_worker_that_dies_before_the_explanation_is_told(capsys, monkeypatch):
+    said = 'DataLoader worker (pid 7) is killed by signal: Killed. '
+    deaths = [RuntimeError(said)]
+
+    def die(*exceptions):
+        if deaths:
+            raise deaths.pop()
+        return suppress(*exceptions)
+
+    # The first thing that the explanation calls.
+    monkeypatch.setattr(errors, 'suppress', die)
+    with pytest.raises(SystemExit), one_line_errors():
+        raise ConnectionResetError('the first')
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: ') and 'worker' in line and 'killed' in line
 
 
 def _fail_in_process(index):
