@@ -35,7 +35,7 @@ def test_configs_of_other_packages_keep_their_data_loaders(tmp_path):
 
 def test_options_win_over_the_config(tmp_path):
     options = ['--work-dir', 'mine', '--cfg-options', 'model.arch=tiny', 'model.depth=0.5', '--launcher', 'slurm']
-    cfg = _load(tmp_path, "work_dir = 'w'\nmodel = dict(arch='base')", *options)
+    cfg = _load(tmp_path, "work_dir = 'w'\nmodel = dict(type='Model', arch='base')", *options)
     assert (cfg.work_dir, cfg.model.arch, cfg.model.depth, cfg.launcher) == ('mine', 'tiny', 0.5, 'slurm')
 
 
