@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmap.utils.scenes import write_scene
+from mmmap.structures.scene_files import write_scene
 
 #: Rooms of each generated area.
 AREAS = {f'Area_{i}': 1 for i in range(1, 7)} | {'Area_5': 2}

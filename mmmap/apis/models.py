@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError
 from mmmap.registry import MODELS
-from mmmap.utils.point_files import read_cloud
+from mmmap.structures.cloud_files import read_cloud
 from mmmap.utils.safe_load import load_checkpoint as load_safely
 
 #: What the model of a converted checkpoint is made of. Others are not built: a file of others names what it likes.
@@ -168,7 +168,7 @@ def load_clouds(model: nn.Module, paths: Sequence[str], num_points: int) -> Tens
 
     Args:
         model (nn.Module): A model with a backbone of clouds and a data preprocessor.
-        paths (Sequence[str]): Files, see :func:`~mmmap.utils.point_files.read_cloud`.
+        paths (Sequence[str]): Files, see :func:`~mmmap.structures.cloud_files.read_cloud`.
         num_points (int): Points to draw of each, after it was moved and scaled into the unit sphere.
 
     Returns:

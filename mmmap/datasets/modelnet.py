@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmmap.registry import DATASETS
-from mmmap.utils.point_files import read_table
+from mmmap.structures.cloud_files import read_table
 from mmmap.utils.safe_load import unpickle
 
 from .shapes import ShapeDataset, read_lines

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmmap.registry import DATASETS
-from mmmap.utils.scenes import count_points
+from mmmap.structures.scene_files import count_points
 
 
 @DATASETS.register_module()

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmmap.registry import DATASETS
-from mmmap.utils.point_files import read_array, read_table
+from mmmap.structures.cloud_files import read_array, read_table
 
 from .shapes import ShapeDataset, consecutive_parts, read_lines
 

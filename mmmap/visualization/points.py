@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from mmmap.utils.ply import write_ply
-from mmmap.utils.scenes import IGNORED
+from mmmap.structures.ply import write_ply
+from mmmap.structures.scene_files import IGNORED
 
 #: Elevation and azimuth of the two views of each cloud, in degrees.
 VIEWS = ((25, -60), (90, -90))

@@ -8,7 +8,7 @@ from raw_scenes import write_tiles
 
 from mmmap.models.segmentors import SceneTestCfg
 from mmmap.registry import DATASETS
-from mmmap.utils.scenes import write_scene
+from mmmap.structures.scene_files import write_scene
 
 
 def write_room(path, classes):

@@ -17,7 +17,7 @@ from mmmap.datasets import (
     SceneFeatures,
     VoxelSample,
 )
-from mmmap.utils.scenes import write_scene
+from mmmap.structures.scene_files import write_scene
 
 CLASSES = dict(classes=('ground', 'low', 'medium', 'high', 'building', 'other'))
 

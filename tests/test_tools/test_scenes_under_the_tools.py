@@ -10,7 +10,7 @@ import pytest
 from raw_scenes import AREAS, SCANS, write_s3dis, write_scannet
 
 from mmmap.datasets import S3DISScenes, ScanNetScenes
-from mmmap.utils.ply import read_ply
+from mmmap.structures.ply import read_ply
 
 ROOT = Path(__file__).parents[2]
 CASES = {

@@ -11,7 +11,7 @@ from point_parts import GroupBackbone
 from raw_shapes import write_coseg, write_shrec
 
 from mmmap.registry import MODELS
-from mmmap.utils.ply import read_ply
+from mmmap.structures.ply import read_ply
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.utils.scenes import is_scene, write_scene
+from mmmap.structures.scene_files import is_scene, write_scene
 
 CLASSES = S3DISScenes.METAINFO['classes']
 #: Rooms of each area, 272 in all.

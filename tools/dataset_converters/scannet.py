@@ -14,8 +14,8 @@ from rich.progress import track
 
 from mmmap.datasets.scenes import ScanNetScenes
 from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.utils.ply import read_ply
-from mmmap.utils.scenes import IGNORED, class_indices, is_scene, write_scene
+from mmmap.structures.ply import read_ply
+from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
 
 #: Scans of each split, and the folder they are in.
 SCANS = {'train': 1201, 'val': 312, 'test': 100}

@@ -23,8 +23,8 @@ from mmmap.apis import build_model, load_model
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.registry import DATASETS
-from mmmap.utils.ply import write_ply
-from mmmap.utils.scenes import read_scene
+from mmmap.structures.ply import write_ply
+from mmmap.structures.scene_files import read_scene
 from mmmap.visualization import draw_segmentation, label_colours, make_palette
 
 

@@ -6,16 +6,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmap.registry import TRANSFORMS
-from mmmap.utils.scenes import (
-    CROPS,
-    IGNORED,
-    class_indices,
-    draw_of_voxels,
-    draw_points,
-    read_scene,
-    to_crop_frame,
-    voxel_ids,
-)
+from mmmap.structures.scene_crops import CROPS, draw_of_voxels, draw_points, to_crop_frame, voxel_ids
+from mmmap.structures.scene_files import IGNORED, class_indices, read_scene
 
 from .points import keep_points
 

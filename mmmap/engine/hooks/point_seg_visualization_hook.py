@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
 from mmmap.structures import PointDataSample
-from mmmap.utils.ply import write_ply
+from mmmap.structures.ply import write_ply
 from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
 
 from .side_product_hook import SideProductHook

@@ -7,7 +7,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmmap.registry import METRICS
-from mmmap.utils.scenes import IGNORED
+from mmmap.structures.scene_files import IGNORED
 
 from ..parts import part_iou, part_scores
 

@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmmap.registry import METRICS
-from mmmap.utils.scenes import IGNORED
+from mmmap.structures.scene_files import IGNORED
 
 from ..confusion import confusion_counts, score_table, segmentation_scores
 

@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
-from mmmap.utils.scenes import CROPS, cover_scene, draw_of_voxels, split_points, to_crop_frame, voxel_ids
+from mmmap.structures.scene_crops import CROPS, cover_scene, draw_of_voxels, split_points, to_crop_frame, voxel_ids
 
 
 @dataclass(frozen=True)

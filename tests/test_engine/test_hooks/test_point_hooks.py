@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmmap.engine.hooks import PointReconstructionHook, PointSegVisualizationHook
-from mmmap.utils.ply import read_ply
+from mmmap.structures.ply import read_ply
 
 
 @dataclass

@@ -27,7 +27,7 @@ from mmmap.models import PointDataPreprocessor
 from mmmap.models.heads import PointSegHead
 from mmmap.models.necks import FeaturePropagation
 from mmmap.models.segmentors import PointSegmentor, SceneSegmentor
-from mmmap.utils.ply import read_ply
+from mmmap.structures.ply import read_ply
 
 TOOLS = Path(__file__).parents[3] / 'tools/dataset_converters'
 CASES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from raw_scenes import SCANS, write_mesh, write_scannet
 
-from mmmap.utils.ply import read_ply
+from mmmap.structures.ply import read_ply
 
 SCRIPT = Path(__file__).parents[3] / 'tools/dataset_converters/scannet.py'
 FIRST = 'scans/scene0000_00/scene0000_00_vh_clean_2'

@@ -8,7 +8,7 @@ from PIL import Image
 from raw_shapes import write_shrec
 
 from mmmap.apis import build_model
-from mmmap.utils.ply import read_ply, write_ply
+from mmmap.structures.ply import read_ply, write_ply
 
 PARTS = ('input', 'visible', 'rebuilt')
 CONFIG = """

@@ -8,7 +8,7 @@ from point_parts import PointwiseSegmentor
 from raw_scenes import write_tiles
 
 from mmmap.registry import MODELS
-from mmmap.utils.ply import read_ply, write_ply
+from mmmap.structures.ply import read_ply, write_ply
 
 CONFIG = """
 custom_imports = dict(imports=['mmmap'], allow_failed_imports=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .scenes import read_scene
+from .scene_files import read_scene
 
 
 def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> np.ndarray:

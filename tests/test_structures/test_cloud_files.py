@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmmap.utils.point_files import read_array, read_table
+from mmmap.structures.cloud_files import read_array, read_table
 
 TABLE = np.arange(12, dtype='float32').reshape(4, 3) / 8
 
@@ -22,7 +22,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError('read-only')
 
-    monkeypatch.setattr('mmmap.utils.point_files.os.replace', refuse)
+    monkeypatch.setattr('mmmap.structures.cloud_files.os.replace', refuse)
     assert np.array_equal(read_table(path, 3), TABLE)
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmmap.utils.ply import read_ply, write_ply
+from mmmap.structures.ply import read_ply, write_ply
 
 ASCII = """ply
 format ascii 1.0
