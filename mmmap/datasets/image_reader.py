@@ -1,0 +1,134 @@
+"""The one reader of images: from the bytes of a file to pixels.
+
+libjpeg-turbo decodes JPEG through simplejpeg, which tells what was missing; Pillow decodes all else.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+
+from .jpeg_reader import START, JpegFile, UnusualJpegError
+from .pillow_reader import PillowFile
+
+#: Pixels that an image may have unless said otherwise: 1.5 GB once decoded.
+MAX_PIXELS = 500_000_000
+#: Lower-case suffixes of the formats that are read. What a file holds is told by its content, not by its suffix.
+IMAGE_SUFFIXES = frozenset(
+    {'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.gif', '.tif', '.tiff', '.webp', '.avif'}
+    | {'.jp2', '.j2k', '.j2c', '.jpc', '.jpx', '.jpf', '.ppm', '.pgm', '.pbm', '.pnm'}
+)
+#: What ``color_type`` may be.
+COLOR_TYPES = ('color', 'grayscale')
+
+_TURNS = {
+    1: lambda img: img,
+    2: lambda img: cv2.flip(img, 1),
+    3: lambda img: cv2.rotate(img, cv2.ROTATE_180),
+    4: lambda img: cv2.flip(img, 0),
+    5: cv2.transpose,
+    6: lambda img: cv2.rotate(img, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda img: cv2.rotate(cv2.transpose(img), cv2.ROTATE_180),
+    8: lambda img: cv2.rotate(img, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn whatever a decoder raises into an OSError of one line."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    # Decoders raise many kinds of errors for broken bytes (SyntaxError, ValueError, struct.error, ...).
+    except Exception as error:
+        # Pillow names its in-memory buffer, which tells nobody anything.
+        reason = ' '.join(str(error).split(' <_io.')[0].split())
+        raise OSError(reason or type(error).__name__) from error
+
+
+class EncodedImage:
+    """An image whose header was read.
+
+    Args:
+        content (bytes): The file.
+        max_pixels (int): The most pixels that it may have.
+
+    Attributes:
+        shape (tuple[int, int]): (H, W) once turned as EXIF says.
+        reducible (bool): Whether it can be decoded at a fraction of its size.
+
+    Raises:
+        OSError: If the file is broken, of a format that is not read, or too large; one line without the path.
+    """
+
+    def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        with _one_line():
+            self._file = self._open(content)
+            height, width = self._file.size
+            if height * width > max_pixels:
+                raise ValueError(f'{height} x {width} pixels, more than max_pixels={max_pixels}')
+        self._content = content
+        self.shape = (width, height) if self._file.orientation >= 5 else (height, width)
+        self.reducible = isinstance(self._file, JpegFile)
+
+    @staticmethod
+    def _open(content: bytes) -> JpegFile | PillowFile:
+        if content.startswith(START):
+            try:
+                return JpegFile(content)
+            except UnusualJpegError:
+                pass
+        return PillowFile(content)
+
+    def pixels(self, color_type: str = 'color', reduction: int = 1) -> np.ndarray:
+        """Decode the image.
+
+        Args:
+            color_type (str): ``'color'`` or ``'grayscale'``.
+            reduction (int): 2, 4 or 8, for a reducible image: its sides are divided by this, and rounded up.
+
+        Returns:
+            np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8, turned as EXIF says. The first frame or
+            page of several; without alpha.
+
+        Raises:
+            OSError: If data are missing or changed, or have no faithful 8-bit values; one line without the path.
+        """
+        with _one_line():
+            try:
+                pixels = self._file.decode(color_type, reduction)
+            except UnusualJpegError:
+                pixels = PillowFile(self._content).decode(color_type, reduction)
+            return _TURNS[self._file.orientation](pixels)
+
+
+def read_image(content: bytes, color_type: str = 'color', max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read an image.
+
+    Args:
+        content (bytes): The file.
+        color_type (str): ``'color'`` or ``'grayscale'``.
+        max_pixels (int): The most pixels that it may have.
+
+    Returns:
+        np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8, turned as EXIF says.
+
+    Raises:
+        OSError: If the image is broken, too large, or cannot be read faithfully; one line without the path.
+    """
+    return EncodedImage(content, max_pixels).pixels(color_type)
+
+
+def image_shape(content: bytes) -> tuple[int, int]:
+    """(H, W) of an image once turned as EXIF says, from its header.
+
+    Args:
+        content (bytes): The file.
+
+    Raises:
+        OSError: If the header is broken or of a format that is not read; one line without the path.
+    """
+    return EncodedImage(content, sys.maxsize).shape

@@ -1,0 +1,162 @@
+"""Image files that Pillow decodes: all but JPEG."""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from .jpeg_reader import exif_orientation
+
+# Pillow's names. JPEG is here for the rare kinds that simplejpeg does not decode.
+_FORMATS = ('PNG', 'BMP', 'DIB', 'GIF', 'TIFF', 'WEBP', 'AVIF', 'JPEG2000', 'PPM', 'JPEG')
+# Formats that a build of Pillow may lack: how they begin, and Pillow's name of what is needed.
+_OPTIONAL = {
+    'WebP': (b'RIFF....WEBP', 'webp'),
+    'AVIF': (b'....ftypavi', 'avif'),
+    'JPEG 2000': (b'....jP  ', 'jpg_2000'),
+}
+_TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_COLOR_MODES = ('P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'LAB')
+
+
+class _Settings:
+    """Pillow's global settings while images are read: truncated ones are errors, and no limit but ours on the size.
+
+    Threads may read at once: the first one in sets them, the last one out puts back what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def _in_child(self) -> None:
+        # Only the thread that forked lives on, and it reads nothing.
+        self._lock = threading.Lock()
+        if self._readers:
+            self._readers = 0
+            self._restore()
+
+    def _restore(self) -> None:
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = self._before
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._readers:
+                self._before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._restore()
+
+
+_settings = _Settings()
+
+
+def _check_tiff(tags: ImageFileDirectory_v2) -> None:
+    """Refuse samples whose range is unknown, or that Pillow mixes up."""
+    bits, kinds = max(tags.get(258, (1,))), set(tags.get(339, (1,)))
+    number = 'unsigned integer' if kinds <= {1, 4} else 'signed integer' if 2 in kinds else 'float'
+    kind = f'TIFF of {tags.get(277, 1)} channel(s) of {bits}-bit {number} numbers'
+    if kinds != {1} or bits > 16:
+        raise ValueError(f'{kind}: which of them are black and white is not known; scale them to 8 or 16 bit unsigned')
+    if bits > 8 and tags.get(284, 1) == 2:
+        raise ValueError(f'{kind}, each channel for itself, cannot be read; write the channels of a pixel together')
+
+
+def _unknown(content: bytes) -> str:
+    """What to say of a file that Pillow does not know."""
+    if content.startswith(_TIFF_STARTS):
+        header = 16 if content[2:3] == b'+' or content[3:4] == b'+' else 8
+        tags = ImageFileDirectory_v2(content[:header])
+        stream = io.BytesIO(content)
+        stream.seek(tags.next)
+        tags.load(stream)
+        _check_tiff(tags)
+        return f'TIFF of {tags.get(277, 1)} channel(s) that Pillow does not know, or a truncated one'
+    for name, (start, feature) in _OPTIONAL.items():
+        known = all(mine == theirs or mine == ord('.') for mine, theirs in zip(start, content, strict=False))
+        if known and len(content) > len(start) and not features.check(feature):
+            return f'{name}, which this build of Pillow cannot read: install one with {feature!r}'
+    return 'no image of a format that is read (JPEG, PNG, BMP, GIF, TIFF, WebP, AVIF, JPEG 2000, PNM), or truncated'
+
+
+class PillowFile:
+    """An image file that Pillow decodes; of several frames or pages the first one.
+
+    Args:
+        content (bytes): The file.
+
+    Attributes:
+        size (tuple[int, int]): (H, W) before it is turned.
+        orientation (int): How it is to be turned, as EXIF counts.
+
+    Raises:
+        Exception: Of many kinds, if the file is broken, of no known format, or of a kind that has no faithful pixels.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        with _settings():
+            try:
+                self._img = Image.open(io.BytesIO(content), formats=_FORMATS)
+            except UnidentifiedImageError:
+                raise ValueError(_unknown(content)) from None
+            if self._img.format == 'TIFF':
+                _check_tiff(self._img.tag_v2)
+            # EXIF data may stand behind the pixels.
+            if self._img.format == 'PNG' and b'eXIf' in content:
+                self._img.load()
+        self.size = self._img.size[::-1]
+        # Pillow turns a TIFF itself.
+        self.orientation = 1 if self._img.format == 'TIFF' else exif_orientation(self._img.info.get('exif'))
+
+    def decode(self, color_type: str, reduction: int) -> np.ndarray:
+        """Decode it, before it is turned.
+
+        Args:
+            color_type (str): ``'color'`` or ``'grayscale'``.
+            reduction (int): 1: only JPEG can be reduced.
+
+        Returns:
+            np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8. Alpha is left out.
+
+        Raises:
+            Exception: Of many kinds, if the file is broken, or of a mode that has no faithful pixels.
+        """
+        with _settings():
+            self._img.load()
+        img, mode = self._img, self._img.mode
+        if mode.startswith('I;16') or (mode == 'I' and img.format in ('PNG', 'PPM')):
+            pixels = self._from_deep()
+        elif mode in ('1', 'L', 'LA'):
+            pixels = np.array(img.convert('L') if mode != 'L' else img)
+        elif mode in _COLOR_MODES:
+            # For a palette Pillow would warn of it.
+            img.info.pop('transparency', None)
+            pixels = np.array(img.convert('RGB') if mode != 'RGB' else img)
+        else:
+            raise ValueError(f'{img.format} of mode {mode!r} has no known range of values; save it as 8 or 16 bit')
+        if pixels.ndim == 2:
+            return pixels if color_type == 'grayscale' else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+        if color_type == 'grayscale':
+            return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
+
+    def _from_deep(self) -> np.ndarray:
+        """Grey values of 16 bits, of 12 in some TIFFs, as the highest eight."""
+        tags = self._img.tag_v2 if self._img.format == 'TIFF' else {}
+        grey = (np.asarray(self._img) >> (tags.get(258, (16,))[0] - 8)).astype(np.uint8)
+        # Pillow turns white and black round in 8-bit TIFFs only.
+        return 255 - grey if tags.get(262) == 0 else grey
