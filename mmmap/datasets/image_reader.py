@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from .jpeg_reader import START, JpegFile, UnusualJpegError
-from .pillow_reader import PillowFile
+from .pillow_reader import PillowFile, RefusedImageError
 
 #: Pixels that an image may have unless said otherwise: 1.5 GB once decoded.
 MAX_PIXELS = 500_000_000
@@ -40,7 +40,7 @@ def _one_line() -> Iterator[None]:
     """Turn whatever a decoder raises into an OSError of one line."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, RefusedImageError):
         raise
     # Decoders raise many kinds of errors for broken bytes (SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
@@ -61,7 +61,8 @@ class EncodedImage:
         reducible (bool): Whether it can be decoded at a fraction of its size.
 
     Raises:
-        OSError: If the file is broken, of a format that is not read, or too large; one line without the path.
+        OSError: If the file is broken or of a format that is not read; one line without the path.
+        RefusedImageError: An OSError too, if it has too many pixels or numbers without a known range.
     """
 
     def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
@@ -69,8 +70,7 @@ class EncodedImage:
             self._file = self._open(content)
             height, width = self._file.size
             if height * width > max_pixels:
-                raise ValueError(f'{height} x {width} pixels, more than max_pixels={max_pixels}')
-        self._content = content
+                raise RefusedImageError(f'{height} x {width} pixels are more than max_pixels={max_pixels}')
         self.shape = (width, height) if self._file.orientation >= 5 else (height, width)
         self.reducible = isinstance(self._file, JpegFile)
 
@@ -95,14 +95,11 @@ class EncodedImage:
             page of several; without alpha.
 
         Raises:
-            OSError: If data are missing or changed, or have no faithful 8-bit values; one line without the path.
+            OSError: If data are missing or changed; one line without the path.
+            RefusedImageError: An OSError too, if its numbers have no known range.
         """
         with _one_line():
-            try:
-                pixels = self._file.decode(color_type, reduction)
-            except UnusualJpegError:
-                pixels = PillowFile(self._content).decode(color_type, reduction)
-            return _TURNS[self._file.orientation](pixels)
+            return _TURNS[self._file.orientation](self._file.decode(color_type, reduction))
 
 
 def read_image(content: bytes, color_type: str = 'color', max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -117,7 +114,8 @@ def read_image(content: bytes, color_type: str = 'color', max_pixels: int = MAX_
         np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8, turned as EXIF says.
 
     Raises:
-        OSError: If the image is broken, too large, or cannot be read faithfully; one line without the path.
+        OSError: If the image is broken or of a format that is not read; one line without the path.
+        RefusedImageError: An OSError too, if it has too many pixels or numbers without a known range.
     """
     return EncodedImage(content, max_pixels).pixels(color_type)
 

@@ -10,9 +10,9 @@ from PIL import ExifTags, Image
 
 START = b'\xff\xd8'
 _APP1 = 0xE1
-# "Start of frame" of the kinds with Huffman codes.
-_HUFFMAN_FRAMES = range(0xC0, 0xC8)
+# "Start of frame", which tells the kind: baseline, extended and progressive with Huffman codes; with arithmetic codes.
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HUFFMAN, _ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
 # Each block of 8 x 8 has a code of one bit at least, and the rarest sampling has a block for each 128 pixels.
 _PIXELS_A_BYTE = 8 * 128
 # What libjpeg says of data that are cut or changed. Bytes left over, as some cameras write, harm no pixel.
@@ -44,21 +44,21 @@ def exif_orientation(exif: bytes | None) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _walk(content: bytes) -> tuple[int, bytes | None]:
-    """The marker of the frame, 0 if there is none, and the EXIF data before it."""
+def _walk(content: bytes) -> tuple[int, int, bytes | None]:
+    """The marker of the frame (0 if there is none), its bits a sample, and the EXIF data before it."""
     position, exif = 2, None
-    while position + 4 <= len(content) and content[position] == 0xFF:
+    while position + 4 < len(content) and content[position] == 0xFF:
         marker = content[position + 1]
         if marker == 0xFF:  # Padding.
             position += 1
             continue
         if marker in _FRAMES:
-            return marker, exif
+            return marker, content[position + 4], exif
         (length,) = struct.unpack_from('>H', content, position + 2)
         if marker == _APP1 and exif is None and content.startswith(b'Exif', position + 4):
             exif = content[position + 4 : position + 2 + length]
         position += 2 + length
-    return 0, exif
+    return 0, 0, exif
 
 
 class JpegFile:
@@ -82,10 +82,12 @@ class JpegFile:
             height, width, self._space, _ = simplejpeg.decode_jpeg_header(content)
         except ValueError as error:
             raise UnusualJpegError(str(error)) from error
+        frame, bits, exif = _walk(content)
+        if frame not in (*_HUFFMAN, *_ARITHMETIC) or bits != 8:
+            raise UnusualJpegError(f'frame {frame:#x} of {bits} bits')
         self.size = (height, width)
-        frame, exif = _walk(content)
         self.orientation = exif_orientation(exif)
-        if frame in _HUFFMAN_FRAMES and len(content) * _PIXELS_A_BYTE < height * width:
+        if frame in _HUFFMAN and len(content) * _PIXELS_A_BYTE < height * width:
             raise OSError(f'truncated: {len(content)} bytes cannot hold the {height} x {width} pixels of the header')
 
     def decode(self, color_type: str, reduction: int) -> np.ndarray:
@@ -100,7 +102,7 @@ class JpegFile:
 
         Raises:
             OSError: If data are missing or changed.
-            UnusualJpegError: If simplejpeg does not decode this kind of JPEG.
+            ValueError: If libjpeg cannot decode it at all.
         """
         if self._space in ('CMYK', 'YCCK'):
             cmyk = self._decode('CMYK', reduction)
@@ -119,7 +121,4 @@ class JpegFile:
         except ValueError as error:
             if _DAMAGE.match(str(error)):
                 raise OSError(f'truncated or changed: {error}') from error
-        try:
-            return simplejpeg.decode_jpeg(self.content, space, strict=False, **least)
-        except ValueError as error:
-            raise UnusualJpegError(str(error)) from error
+        return simplejpeg.decode_jpeg(self.content, space, strict=False, **least)

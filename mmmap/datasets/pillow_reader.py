@@ -25,6 +25,10 @@ _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _COLOR_MODES = ('P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'LAB')
 
 
+class RefusedImageError(OSError):
+    """An image that may be whole, but is too large or has no faithful 8-bit values."""
+
+
 class _Settings:
     """Pillow's global settings while images are read: truncated ones are errors, and no limit but ours on the size.
 
@@ -71,9 +75,9 @@ def _check_tiff(tags: ImageFileDirectory_v2) -> None:
     number = 'unsigned integer' if kinds <= {1, 4} else 'signed integer' if 2 in kinds else 'float'
     kind = f'TIFF of {tags.get(277, 1)} channel(s) of {bits}-bit {number} numbers'
     if kinds != {1} or bits > 16:
-        raise ValueError(f'{kind}: which of them are black and white is not known; scale them to 8 or 16 bit unsigned')
+        raise RefusedImageError(f'{kind}: their black and white are not known, scale them to unsigned 8 or 16 bits')
     if bits > 8 and tags.get(284, 1) == 2:
-        raise ValueError(f'{kind}, each channel for itself, cannot be read; write the channels of a pixel together')
+        raise RefusedImageError(f'{kind}, each channel apart: write the channels of a pixel together')
 
 
 def _unknown(content: bytes) -> str:
@@ -104,7 +108,8 @@ class PillowFile:
         orientation (int): How it is to be turned, as EXIF counts.
 
     Raises:
-        Exception: Of many kinds, if the file is broken, of no known format, or of a kind that has no faithful pixels.
+        RefusedImageError: If its numbers have no known range.
+        Exception: Of many kinds, if the file is broken or of no known format.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -112,7 +117,7 @@ class PillowFile:
             try:
                 self._img = Image.open(io.BytesIO(content), formats=_FORMATS)
             except UnidentifiedImageError:
-                raise ValueError(_unknown(content)) from None
+                raise OSError(_unknown(content)) from None
             if self._img.format == 'TIFF':
                 _check_tiff(self._img.tag_v2)
             # EXIF data may stand behind the pixels.
@@ -133,7 +138,8 @@ class PillowFile:
             np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8. Alpha is left out.
 
         Raises:
-            Exception: Of many kinds, if the file is broken, or of a mode that has no faithful pixels.
+            RefusedImageError: If its numbers have no known range.
+            Exception: Of many kinds, if the file is broken.
         """
         with _settings():
             self._img.load()
@@ -147,7 +153,9 @@ class PillowFile:
             img.info.pop('transparency', None)
             pixels = np.array(img.convert('RGB') if mode != 'RGB' else img)
         else:
-            raise ValueError(f'{img.format} of mode {mode!r} has no known range of values; save it as 8 or 16 bit')
+            raise RefusedImageError(
+                f'{img.format} of mode {mode!r}: its black and white are not known, scale it to unsigned 8 bits'
+            )
         if pixels.ndim == 2:
             return pixels if color_type == 'grayscale' else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
         if color_type == 'grayscale':
