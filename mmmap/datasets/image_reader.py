@@ -17,8 +17,8 @@ from .pillow_reader import PillowFile, RefusedImageError
 MAX_PIXELS = 500_000_000
 #: Lower-case suffixes of the formats that are read. What a file holds is told by its content, not by its suffix.
 IMAGE_SUFFIXES = frozenset(
-    {'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.gif', '.tif', '.tiff', '.webp', '.avif'}
-    | {'.jp2', '.j2k', '.j2c', '.jpc', '.jpx', '.jpf', '.ppm', '.pgm', '.pbm', '.pnm'}
+    {'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.gif', '.tif', '.tiff', '.webp'}
+    | {'.avif', '.avifs', '.jp2', '.j2k', '.j2c', '.jpc', '.jpx', '.jpf', '.ppm', '.pgm', '.pbm', '.pnm'}
 )
 #: What ``color_type`` may be.
 COLOR_TYPES = ('color', 'grayscale')
@@ -62,7 +62,7 @@ class EncodedImage:
 
     Raises:
         OSError: If the file is broken or of a format that is not read; one line without the path.
-        RefusedImageError: An OSError too, if it has too many pixels or numbers without a known range.
+        RefusedImageError: An OSError too, if it is too large or has no faithful 8-bit RGB.
     """
 
     def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
@@ -96,7 +96,7 @@ class EncodedImage:
 
         Raises:
             OSError: If data are missing or changed; one line without the path.
-            RefusedImageError: An OSError too, if its numbers have no known range.
+            RefusedImageError: An OSError too, if it has no faithful 8-bit RGB.
         """
         with _one_line():
             return _TURNS[self._file.orientation](self._file.decode(color_type, reduction))
@@ -115,7 +115,7 @@ def read_image(content: bytes, color_type: str = 'color', max_pixels: int = MAX_
 
     Raises:
         OSError: If the image is broken or of a format that is not read; one line without the path.
-        RefusedImageError: An OSError too, if it has too many pixels or numbers without a known range.
+        RefusedImageError: An OSError too, if it is too large or has no faithful 8-bit RGB.
     """
     return EncodedImage(content, max_pixels).pixels(color_type)
 

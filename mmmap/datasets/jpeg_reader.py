@@ -15,8 +15,8 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN, _ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
 # Each block of 8 x 8 has a code of one bit at least, and the rarest sampling has a block for each 128 pixels.
 _PIXELS_A_BYTE = 8 * 128
-# What libjpeg says of data that are cut or changed. Bytes left over, as some cameras write, harm no pixel.
-_DAMAGE = re.compile('Premature end|Corrupt JPEG data: (?!.*extraneous bytes)')
+# What libjpeg says of data that are cut or changed. Bytes left over at the end, as cameras write, harm no pixel.
+_DAMAGE = re.compile('Premature end|Corrupt JPEG data: (?!.*extraneous bytes before marker 0xd9)')
 
 
 class UnusualJpegError(ValueError):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +18,16 @@ from .jpeg_reader import exif_orientation
 _FORMATS = ('PNG', 'BMP', 'DIB', 'GIF', 'TIFF', 'WEBP', 'AVIF', 'JPEG2000', 'PPM', 'JPEG')
 # Formats that a build of Pillow may lack: how they begin, and Pillow's name of what is needed.
 _OPTIONAL = {
-    'WebP': (b'RIFF....WEBP', 'webp'),
-    'AVIF': (b'....ftypavi', 'avif'),
-    'JPEG 2000': (b'....jP  ', 'jpg_2000'),
+    'WebP': (re.compile(b'RIFF....WEBP', re.DOTALL), 'webp'),
+    'AVIF': (re.compile(b'....ftypavi', re.DOTALL), 'avif'),
+    'JPEG 2000': (re.compile(b'....jP  |\xff\x4f\xff\x51', re.DOTALL), 'jpg_2000'),
 }
 _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_COLOR_MODES = ('P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'LAB')
+_COLOR_MODES = ('P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 
 
 class RefusedImageError(OSError):
-    """An image that may be whole, but is too large or has no faithful 8-bit values."""
+    """An image that may be whole, but is too large, has no faithful 8-bit RGB, or needs another build of Pillow."""
 
 
 class _Settings:
@@ -69,32 +70,43 @@ class _Settings:
 _settings = _Settings()
 
 
+def _tiff_kind(tags: ImageFileDirectory_v2) -> str:
+    """What the numbers in a TIFF are, in words."""
+    number = {1: 'unsigned integer', 2: 'signed integer', 3: 'float'}.get(max(tags.get(339, (1,))), 'other')
+    return f'TIFF of {tags.get(277, 1)} channel(s) of {max(tags.get(258, (1,)))}-bit {number} numbers'
+
+
 def _check_tiff(tags: ImageFileDirectory_v2) -> None:
-    """Refuse samples whose range is unknown, or that Pillow mixes up."""
-    bits, kinds = max(tags.get(258, (1,))), set(tags.get(339, (1,)))
-    number = 'unsigned integer' if kinds <= {1, 4} else 'signed integer' if 2 in kinds else 'float'
-    kind = f'TIFF of {tags.get(277, 1)} channel(s) of {bits}-bit {number} numbers'
-    if kinds != {1} or bits > 16:
-        raise RefusedImageError(f'{kind}: their black and white are not known, scale them to unsigned 8 or 16 bits')
+    """Refuse numbers whose range is unknown, and those that Pillow mixes up."""
+    bits = max(tags.get(258, (1,)))
+    if set(tags.get(339, (1,))) != {1} or bits > 16:
+        raise RefusedImageError(
+            f'{_tiff_kind(tags)}: their black and white are not known, scale them to unsigned 8 or 16 bits'
+        )
     if bits > 8 and tags.get(284, 1) == 2:
-        raise RefusedImageError(f'{kind}, each channel apart: write the channels of a pixel together')
+        raise RefusedImageError(f'{_tiff_kind(tags)}, each channel apart: write the channels of a pixel together')
 
 
-def _unknown(content: bytes) -> str:
-    """What to say of a file that Pillow does not know."""
+def _refuse_unknown(content: bytes) -> None:
+    """Raise what is to be said of a file that Pillow does not know."""
     if content.startswith(_TIFF_STARTS):
-        header = 16 if content[2:3] == b'+' or content[3:4] == b'+' else 8
-        tags = ImageFileDirectory_v2(content[:header])
+        tags = ImageFileDirectory_v2(content[: 16 if b'+' in content[2:4] else 8])
         stream = io.BytesIO(content)
         stream.seek(tags.next)
         tags.load(stream)
+        if not {256, 257, 262} <= tags.keys() or not {273, 324} & tags.keys():
+            raise OSError('truncated TIFF: its size or the place of its pixels is missing')
         _check_tiff(tags)
-        return f'TIFF of {tags.get(277, 1)} channel(s) that Pillow does not know, or a truncated one'
+        raise RefusedImageError(f'{_tiff_kind(tags)}, which Pillow does not know: save it as grey or RGB')
+    raise OSError(
+        'no image of a format that is read (JPEG, PNG, TIFF, WebP, GIF, BMP, AVIF, JPEG 2000, PNM), or truncated'
+    )
+
+
+def _check_build(content: bytes) -> None:
     for name, (start, feature) in _OPTIONAL.items():
-        known = all(mine == theirs or mine == ord('.') for mine, theirs in zip(start, content, strict=False))
-        if known and len(content) > len(start) and not features.check(feature):
-            return f'{name}, which this build of Pillow cannot read: install one with {feature!r}'
-    return 'no image of a format that is read (JPEG, PNG, BMP, GIF, TIFF, WebP, AVIF, JPEG 2000, PNM), or truncated'
+        if start.match(content) and not features.check(feature):
+            raise RefusedImageError(f'{name}, which this build of Pillow cannot read: install one with {feature!r}')
 
 
 class PillowFile:
@@ -108,16 +120,17 @@ class PillowFile:
         orientation (int): How it is to be turned, as EXIF counts.
 
     Raises:
-        RefusedImageError: If its numbers have no known range.
+        RefusedImageError: If it has no faithful 8-bit RGB, or this build of Pillow lacks its format.
         Exception: Of many kinds, if the file is broken or of no known format.
     """
 
     def __init__(self, content: bytes) -> None:
+        _check_build(content)
         with _settings():
             try:
                 self._img = Image.open(io.BytesIO(content), formats=_FORMATS)
             except UnidentifiedImageError:
-                raise OSError(_unknown(content)) from None
+                _refuse_unknown(content)
             if self._img.format == 'TIFF':
                 _check_tiff(self._img.tag_v2)
             # EXIF data may stand behind the pixels.
@@ -138,7 +151,7 @@ class PillowFile:
             np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8. Alpha is left out.
 
         Raises:
-            RefusedImageError: If its numbers have no known range.
+            RefusedImageError: If it has no faithful 8-bit RGB.
             Exception: Of many kinds, if the file is broken.
         """
         with _settings():
@@ -154,7 +167,7 @@ class PillowFile:
             pixels = np.array(img.convert('RGB') if mode != 'RGB' else img)
         else:
             raise RefusedImageError(
-                f'{img.format} of mode {mode!r}: its black and white are not known, scale it to unsigned 8 bits'
+                f'{img.format} of mode {mode!r} has no faithful 8-bit RGB: save it as 8-bit grey or RGB'
             )
         if pixels.ndim == 2:
             return pixels if color_type == 'grayscale' else cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
