@@ -14,7 +14,9 @@ def encode(img: Image.Image | np.ndarray, kind: str, **options) -> bytes:
     return stream.getvalue()
 
 
-def tiff(samples: np.ndarray, photometric: int, kind: int = 1, planar: int = 1, bits: int | None = None) -> bytes:
+def tiff(
+    samples: np.ndarray, photometric: int, kind: int = 1, planar: int = 1, bits: int | None = None, extra_kind: int = 2
+) -> bytes:
     """An uncompressed TIFF of any numbers.
 
     Args:
@@ -23,6 +25,7 @@ def tiff(samples: np.ndarray, photometric: int, kind: int = 1, planar: int = 1, 
         kind: Of the numbers: 1 unsigned, 2 signed, 3 float.
         planar: 1 channels of a pixel together, 2 apart.
         bits: Of a number, where they are packed.
+        extra_kind: Of the channels beyond grey or RGB: 1 alpha that the colours are multiplied with, 2 alpha.
     """
     order = 'MM' if samples.dtype.byteorder == '>' else 'II'
     end = '>' if order == 'MM' else '<'
@@ -57,7 +60,7 @@ def tiff(samples: np.ndarray, photometric: int, kind: int = 1, planar: int = 1, 
     tags += [short(262, photometric), long(273, *range(8, 8 + strips * size, size)), short(277, channels)]
     tags += [short(278, height), long(279, *[size] * strips), short(284, planar)]
     colors = 3 if photometric == 2 else 1
-    tags += [short(338, *[2] * (channels - colors))] if channels > colors else []
+    tags += [short(338, *[extra_kind] * (channels - colors))] if channels > colors else []
     tags += [short(339, *[kind] * channels)]
     start = order.encode() + struct.pack(f'{end}HI', 42, behind + len(extra))
     return start + data + extra + struct.pack(f'{end}H', len(tags)) + b''.join(tags) + bytes(4)

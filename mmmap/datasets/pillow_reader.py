@@ -22,6 +22,7 @@ _OPTIONAL = {
     'AVIF': (re.compile(b'....ftypavi', re.DOTALL), 'avif'),
     'JPEG 2000': (re.compile(b'....jP  |\xff\x4f\xff\x51', re.DOTALL), 'jpg_2000'),
 }
+_CODESTREAM = b'\xff\x4f\xff\x51'
 _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _COLOR_MODES = ('P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr')
 
@@ -87,6 +88,17 @@ def _check_tiff(tags: ImageFileDirectory_v2) -> None:
         raise RefusedImageError(f'{_tiff_kind(tags)}, each channel apart: write the channels of a pixel together')
 
 
+def _check_jpeg2000(content: bytes, mode: str) -> None:
+    """Refuse deep colours, of which Pillow makes black where they are white."""
+    # The header of the codestream: 38 bytes behind its marker stands the number of bits of the first channel, less one.
+    _, _, header = content.partition(_CODESTREAM)
+    if len(header) <= 38:
+        raise OSError('truncated JPEG 2000')
+    bits = (header[38] & 0x7F) + 1
+    if bits > (16 if mode == 'I;16' else 8):
+        raise RefusedImageError(f'JPEG 2000 of {bits}-bit numbers, mode {mode!r}: save it as 8-bit grey or RGB')
+
+
 def _refuse_unknown(content: bytes) -> None:
     """Raise what is to be said of a file that Pillow does not know."""
     if content.startswith(_TIFF_STARTS):
@@ -133,6 +145,8 @@ class PillowFile:
                 _refuse_unknown(content)
             if self._img.format == 'TIFF':
                 _check_tiff(self._img.tag_v2)
+            if self._img.format == 'JPEG2000':
+                _check_jpeg2000(content, self._img.mode)
             # EXIF data may stand behind the pixels.
             if self._img.format == 'PNG' and b'eXIf' in content:
                 self._img.load()

@@ -48,7 +48,7 @@ def group(request):
 def test_pixels_are_those_of_the_file(group):
     for sample in group:
         if sample.pixels is None:
-            with pytest.raises(RefusedImageError, match=r'^\S+ of .*(save|scale|write) ') as error:
+            with pytest.raises(RefusedImageError, match=r'^(TIFF|PPM|JPEG 2000) of .*(save|scale|write) ') as error:
                 read_image(sample.content)
             assert '\n' not in str(error.value)
             continue
