@@ -85,6 +85,14 @@ def oriented(rgb: np.ndarray, kind: str, orientation: int, **options) -> bytes:
     return encode(np.ascontiguousarray(turned(rgb, orientation)), kind, exif=exif, **options)
 
 
+def exif_behind_the_pixels(png: bytes) -> bytes:
+    """A PNG with its EXIF data at the end."""
+    start = png.index(b'eXIf') - 4
+    end = start + 12 + int.from_bytes(png[start : start + 4], 'big')
+    last = png.index(b'IEND') - 4
+    return png[:start] + png[end:last] + png[start:end] + png[last:]
+
+
 def ycck(rgb: np.ndarray) -> bytes:
     """A JPEG of the four channels that Photoshop writes: luma and chroma of the inks, and black."""
     channels = [255 - np.array(c) for c in Image.fromarray(255 - rgb).convert('YCbCr').split()]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from image_files import bmp16, encode, oriented, tiff, ycck
+from image_files import bmp16, encode, exif_behind_the_pixels, oriented, tiff, ycck
 from PIL import Image, features
 
 _Y, _X = np.mgrid[:24, :40]
@@ -75,6 +75,7 @@ def _png() -> Iterator[Sample]:
     yield Sample('PNG, animated', encode(RGB, 'PNG', save_all=True, append_images=[_NEXT]), RGB)
     for orientation in range(1, 9):
         yield Sample('PNG, EXIF orientation', oriented(RGB, 'PNG', orientation), RGB)
+    yield Sample('PNG, EXIF orientation', exif_behind_the_pixels(oriented(RGB, 'PNG', 6)), RGB)
 
 
 def _jpeg() -> Iterator[Sample]:

@@ -91,10 +91,10 @@ def _check_tiff(tags: ImageFileDirectory_v2) -> None:
 def _check_jpeg2000(content: bytes, mode: str) -> None:
     """Refuse deep colours, of which Pillow makes black where they are white."""
     # The header of the codestream: 38 bytes behind its marker stands the number of bits of the first channel, less one.
-    _, _, header = content.partition(_CODESTREAM)
-    if len(header) <= 38:
+    place = content.find(_CODESTREAM) + len(_CODESTREAM) + 38
+    if place >= len(content):
         raise OSError('truncated JPEG 2000')
-    bits = (header[38] & 0x7F) + 1
+    bits = (content[place] & 0x7F) + 1
     if bits > (16 if mode == 'I;16' else 8):
         raise RefusedImageError(f'JPEG 2000 of {bits}-bit numbers, mode {mode!r}: save it as 8-bit grey or RGB')
 
@@ -147,12 +147,13 @@ class PillowFile:
                 _check_tiff(self._img.tag_v2)
             if self._img.format == 'JPEG2000':
                 _check_jpeg2000(content, self._img.mode)
-            # EXIF data may stand behind the pixels.
-            if self._img.format == 'PNG' and b'eXIf' in content:
-                self._img.load()
         self.size = self._img.size[::-1]
+        exif = self._img.info.get('exif')
+        if exif is None and self._img.format == 'PNG' and (start := content.rfind(b'eXIf')) > 0:
+            # It stands behind the pixels.
+            exif = content[start + 4 : start + 4 + int.from_bytes(content[start - 4 : start], 'big')]
         # Pillow turns a TIFF itself.
-        self.orientation = 1 if self._img.format == 'TIFF' else exif_orientation(self._img.info.get('exif'))
+        self.orientation = 1 if self._img.format == 'TIFF' else exif_orientation(exif)
 
     def decode(self, color_type: str, reduction: int) -> np.ndarray:
         """Decode it, before it is turned.
