@@ -97,7 +97,12 @@ class EncodedImage:
         Raises:
             OSError: If data are missing or changed; one line without the path.
             RefusedImageError: An OSError too, if it has no faithful 8-bit RGB.
+            ValueError: If ``color_type`` is neither, or the image cannot be reduced so.
         """
+        if color_type not in COLOR_TYPES:
+            raise ValueError(f'color_type must be one of {COLOR_TYPES}, got {color_type!r}')
+        if reduction not in ((1, 2, 4, 8) if self.reducible else (1,)):
+            raise ValueError(f'the image cannot be reduced by {reduction}')
         with _one_line():
             return _TURNS[self._file.orientation](self._file.decode(color_type, reduction))
 

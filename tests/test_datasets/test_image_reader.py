@@ -241,6 +241,22 @@ def test_reduced_images(reduction):
         assert np.abs(reduced.astype(int) - expected).mean() < 3
 
 
+def test_what_cannot_be_reduced_is_an_error():
+    for content, reduction in ((_jpeg(), 3), (encode(RGB, 'PNG'), 2)):
+        with pytest.raises(ValueError, match=f'reduced by {reduction}'):
+            EncodedImage(content).pixels(reduction=reduction)
+
+
+def test_a_jpeg_of_rare_sampling_is_read_too():
+    content = bytearray(_jpeg(subsampling=0))
+    frame = content.index(b'\xff\xc0')
+    # Luma 2 x 2, chroma 1 x 2 and 1 x 1, with more data than that takes.
+    content[frame + 11 : frame + 18 : 3] = b'\x22\x12\x11'
+    image = EncodedImage(bytes(content))
+    assert not image.reducible and image.shape == (104, 160)
+    assert np.array_equal(image.pixels(), mmcv.imfrombytes(bytes(content)))
+
+
 def _claims(content, width, height):
     """A JPEG whose header claims another size."""
     start = content.index(b'\xff\xc0') + 5
@@ -297,6 +313,8 @@ def test_an_unknown_color_type_is_named():
     for color_type in ('unchanged', 'color_ignore_orientation', 'Color'):
         with pytest.raises(ValueError, match=f"'color', 'grayscale'.*{color_type!r}"):
             LoadImageChecked(color_type=color_type)
+        with pytest.raises(ValueError, match=f"'color', 'grayscale'.*{color_type!r}"):
+            read_image(_jpeg(), color_type)
 
 
 def test_threads_do_not_disturb_each_other(monkeypatch):

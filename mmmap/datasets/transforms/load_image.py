@@ -32,7 +32,7 @@ class LoadImageChecked(LoadImageFromFile):
         on_error (str): ``'skip'``: log the path and the reason, once per process, and return None. ``'raise'``: raise.
         to_float32 (bool): Convert the image to float32.
         color_type (str): ``'color'``, or ``'grayscale'`` for ``img`` of (H, W).
-        max_pixels (int): The most pixels that an image may have; larger ones count as broken.
+        max_pixels (int): The most pixels that an image may have; larger ones are refused, as broken ones are.
         backend_args (dict, optional): Which file backend reads the bytes; by default the one of the path's prefix.
 
     Raises:

@@ -50,7 +50,7 @@ class LoadRandomResizedCrop(LoadImageChecked):
         max_attempts (int): Draws that do not fit into the image before the centre is taken.
         interpolation (str): ``'bicubic'`` or ``'bilinear'``, both with antialiasing.
         on_error (str): ``'skip'`` or ``'raise'``, as in :class:`LoadImageChecked`.
-        max_pixels (int): The most pixels that an image may have; larger ones count as broken.
+        max_pixels (int): The most pixels that an image may have; larger ones are refused, as broken ones are.
         backend_args (dict, optional): Which file backend reads the bytes; by default the one of the path's prefix.
 
     Raises:
