@@ -17,7 +17,8 @@ class ModelNet40(ShapeDataset):
 
     It reads the release of PointNet++ ("modelnet40_normal_resampled"): ``modelnet40_train.txt``,
     ``modelnet40_test.txt``, and for each shape ``CLASS/CLASS_0001.txt`` with lines ``x,y,z,nx,ny,nz``. A text is parsed
-    once; an array stays beside it.
+    once; an array stays beside it until the text changes. All shapes must have one number of points, which tells a text
+    that was cut off at the end of a line.
 
     Args:
         data_root (str): Folder of the release. Defaults to 'data/modelnet40_normal_resampled'.
@@ -85,6 +86,7 @@ class ModelNet40(ShapeDataset):
         self._check_option('split', split, ('train', 'test'))
         self.split = split
         self.normals = normals
+        self._counts: dict[str, int] = {}
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -102,12 +104,25 @@ class ModelNet40(ShapeDataset):
                 raise ValueError(f'{root / f"modelnet40_{self.split}.txt"}: {name} is of no class of ModelNet40')
             path = str(root / kind / f'{name}.txt')
             samples.append(dict(lidar_path=path, gt_label=classes.index(kind), has_normals=self.normals))
+        self._first = [sample['lidar_path'] for sample in samples[:2]]
         return samples
 
     def read_points(self, info: dict) -> dict:
         """Points of a sample, (10000, 3) or (10000, 6)."""
         points = read_table(info['lidar_path'], 6, delimiter=',')
+        other, count = self._other_count(info['lidar_path'])
+        if len(points) != count:
+            raise ValueError(
+                f'{info["lidar_path"]} has {len(points):,} points, {other} {count:,}: one of the two is cut off'
+            )
         return dict(points=points if self.normals else points[:, :3])
+
+    def _other_count(self, path: str) -> tuple[str, int]:
+        """The first shape that is another one, and how many points it has."""
+        other = next((first for first in self._first if first != path), path)
+        if other not in self._counts:
+            self._counts[other] = len(read_table(other, 6, delimiter=','))
+        return other, self._counts[other]
 
 
 @DATASETS.register_module()

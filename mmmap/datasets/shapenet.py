@@ -58,8 +58,8 @@ class ShapeNetPart(ShapeDataset):
 
     It reads the release of PointNet++ ("shapenetcore_partanno_segmentation_benchmark_v0_normal"):
     ``synsetoffset2category.txt``, ``train_test_split/shuffled_SPLIT_file_list.json``, and for each shape
-    ``SYNSET/MODEL.txt`` with lines ``x y z nx ny nz part``. A text is parsed once; an array stays beside it. Shapes
-    have different numbers of points.
+    ``SYNSET/MODEL.txt`` with lines ``x y z nx ny nz part``. A text is parsed once; an array stays beside it until
+    the text changes. Shapes have different numbers of points.
 
     Args:
         data_root (str): Folder of the release.

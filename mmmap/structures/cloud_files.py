@@ -1,54 +1,111 @@
 """Files of clouds: tables in text, read once and kept as arrays."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
 
+from ..utils.made_from import Origin
 from .scene_files import read_scene
+
+#: A table is kept in float32 where that moves no number by more than this part of its column's extent.
+_LOSS = 1e-6
+# Counts up where the copies change.
+_FORMAT = 1
 
 
 def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> np.ndarray:
     """Read numbers from text, a row a line.
 
-    The first reading leaves ``NAME.npy`` beside ``NAME.txt``, written whole or not at all, which is what is read from
-    then on. Where the folder cannot be written, the text is read each time.
+    The first reading leaves ``NAME.npy`` beside ``NAME.txt``, written whole or not at all: the array, and behind it
+    what it was made from. It is read in place of the text until that changes, and made again then. Where the folder
+    cannot be written, the text is read each time.
 
     Args:
-        path (str | Path): The text.
+        path (str | Path): The text. Where it is gone, its copy is read.
         columns (int): Numbers of a line.
         delimiter (str, optional): What is between them. Defaults to None, white space.
 
     Returns:
-        np.ndarray: Shape (N, columns), float32.
+        np.ndarray: Shape (N, columns), float32; float64 where float32 would move a number by more than a millionth of
+        its column's extent, as it does UTM coordinates.
 
     Raises:
-        ValueError: If the file is missing or is no such table.
+        ValueError: If the file is missing or no such table, or was cut off since its copy was made; one line that names
+            it.
     """
     path = Path(path)
     kept = path.with_suffix('.npy')
-    if kept.is_file():
-        table = read_array(kept)
-        if table.ndim == 2 and table.shape[1] == columns:
-            return table
-        raise ValueError(f'{kept} has the shape {table.shape}, not (N, {columns}): remove it')
-    if not path.is_file():
+    former, mark = _read_copy(kept)
+    gone = not path.is_file()
+    # A copy that tells what it was made from may have been made with other settings.
+    if former is not None and (gone or not mark) and (former.ndim != 2 or former.shape[1] != columns):
+        raise ValueError(f'{kept} has the shape {former.shape}, not (N, {columns}): remove it')
+    if gone:
+        if mark:
+            return former
         raise ValueError(f'{path} is missing')
+    origin = Origin([path], f'{_FORMAT} {columns} {delimiter!r}')
+    if origin.is_of(mark):
+        if not origin.is_unchanged(mark):
+            _keep(former, kept, origin.mark())
+        return former
+    mark = origin.mark()
+    table = _parse_table(path, columns, delimiter)
+    rows = len(table)
+    if former is not None and rows < len(former) and _start_alike(table, former):
+        raise ValueError(
+            f'{path} is cut off: it has {rows:,} of the {len(former):,} rows that it had; if that is meant, remove '
+            f'{kept.name}'
+        )
+    _keep(table, kept, mark)
+    return table
+
+
+def _parse_table(path: Path, columns: int, delimiter: str | None) -> np.ndarray:
     try:
-        table = np.loadtxt(path, np.float32, delimiter=delimiter, ndmin=2)
+        table = np.loadtxt(path, np.float64, delimiter=delimiter, ndmin=2)
     except ValueError as error:
         raise ValueError(f'{path} is no table of numbers: {error}') from None
     if not len(table) or table.shape[1] != columns:
         raise ValueError(f'{path} has the shape {table.shape}, not (N, {columns})')
+    # Numbers that are not finite are told where the points are looked at.
+    with np.errstate(invalid='ignore', over='ignore'):
+        small = table.astype(np.float32)
+        lost = np.abs(small - table).max(axis=0) > _LOSS * np.ptp(table, axis=0)
+    return table if lost.any() else small
+
+
+def _start_alike(table: np.ndarray, former: np.ndarray) -> bool:
+    """Whether a table is the start of another; of several rows the last may differ, as it may end within a number."""
+    rows = max(len(table) - 1, 1)
+    return table.shape[1] == former.shape[1] and np.array_equal(
+        table[:rows].astype(former.dtype), former[:rows], equal_nan=True
+    )
+
+
+def _read_copy(path: Path) -> tuple[np.ndarray | None, bytes]:
+    """The array of a copy and its mark; None where there is no copy that is whole."""
+    try:
+        with open(path, 'rb') as file:
+            return np.load(file, allow_pickle=False), file.read()
+    except (OSError, ValueError, EOFError):
+        return None, b''
+
+
+def _keep(table: np.ndarray, path: Path, mark: bytes) -> None:
+    """Write a copy, if the folder can be written."""
     # Several workers may read the same text.
-    part = path.with_name(f'{kept.name}.{os.getpid()}.part')
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
         with open(part, 'wb') as file:
             np.save(file, table)
-        os.replace(part, kept)
+            file.write(mark)
+        os.replace(part, path)
     except OSError:
-        part.unlink(missing_ok=True)
-    return table
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def read_array(path: str | Path) -> np.ndarray:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ..utils.made_from import Origin
 from .ply import read_ply
 
 #: Label of points that belong to no class.
 IGNORED = 255
 
 
-def write_scene(path: str | Path, **arrays: np.ndarray) -> None:
+def write_scene(path: str | Path, made_from: bytes = b'', **arrays: np.ndarray) -> None:
     """Write a scene as an ``.npz`` file, whole or not at all.
 
     Args:
         path (str | Path): The file; its folder is made where needed.
+        made_from (bytes): The mark of what it was made from, which :func:`is_scene` looks at. Defaults to none.
         **arrays (np.ndarray): ``xyz`` (N, 3), and ``label`` (N,), ``rgb`` (N, 3) or other features, with a row a point.
     """
     path = Path(path)
@@ -25,6 +27,9 @@ def write_scene(path: str | Path, **arrays: np.ndarray) -> None:
     part = path.with_name(f'{path.name}.part')
     with open(part, 'wb') as file:
         np.savez(file, **arrays)
+    if made_from:
+        with zipfile.ZipFile(part, 'a') as archive:
+            archive.comment = made_from
     os.replace(part, path)
 
 
@@ -100,9 +105,17 @@ def class_indices(labels: np.ndarray, class_labels: Sequence[int]) -> np.ndarray
     return table[labels]
 
 
-def is_scene(path: str | Path) -> bool:
-    """Whether a scene is there and whole, as far as its directory and its header tell."""
+def is_scene(path: str | Path, origin: Origin | None = None) -> bool:
+    """Whether a scene is there and whole, as far as its directory and its header tell.
+
+    Args:
+        path (str | Path): The ``.npz`` file.
+        origin (Origin, optional): What it must have been made from. Defaults to None, anything.
+    """
     try:
-        return Path(path).is_file() and count_points(path) > 0
+        if not Path(path).is_file() or count_points(path) == 0:
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return origin is None or origin.is_of(archive.comment)
     except ValueError:
         return False

@@ -12,8 +12,8 @@ from rich.progress import track
 def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], str | None] = str) -> int:
     """Unpack the files of a zip archive, without those that are there already.
 
-    A file is there if it has its size; each is written under another name and renamed when it is whole, so that an
-    unpacking that was killed is taken up where it ended.
+    A file is there if it has the size and the checksum (CRC-32) that the archive tells; each is written under another
+    name and renamed when it is whole, so that an unpacking that was killed is taken up where it ended.
 
     Args:
         archive (str | Path): The archive.
@@ -31,7 +31,7 @@ def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], st
     try:
         with zipfile.ZipFile(archive) as content:
             missing = []
-            for info in content.infolist():
+            for info in track(content.infolist(), f'{archive.name}, what is there:'):
                 name = None if info.is_dir() else rename(info.filename)
                 if name is None:
                     continue
@@ -39,7 +39,7 @@ def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], st
                 target = Path(os.path.normpath(dest / name))
                 if not target.is_relative_to(dest):
                     raise ValueError(f'{archive}: {info.filename} would be written outside of {dest}')
-                if not (target.is_file() and target.stat().st_size == info.file_size):
+                if not _is_there(target, info):
                     missing.append((info, target))
             for folder in {target.parent for _, target in missing}:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -50,3 +50,13 @@ def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], st
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f'{archive} is cut off or damaged ({error}): download it again') from error
     return len(missing)
+
+
+def _is_there(path: Path, info: zipfile.ZipInfo) -> bool:
+    if not path.is_file() or path.stat().st_size != info.file_size:
+        return False
+    checksum = 0
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            checksum = zlib.crc32(part, checksum)
+    return checksum == info.CRC

@@ -1,9 +1,9 @@
 """Find out whether the bytes of a file are those that were written."""
 
-import os
-import time
 import zipfile
 from pathlib import Path
+
+from .made_from import is_settled, state_of
 
 # Files that were found whole, as they were then: a run checks a file early and loads it later.
 _WHOLE: set[tuple] = set()
@@ -22,15 +22,14 @@ def first_damage(path: str | Path) -> str | None:
         str | None: What is wrong with it, a few words. None if nothing is.
     """
     try:
-        state = os.stat(path)
-        key = (os.path.realpath(path), state.st_size, state.st_mtime_ns, state.st_ino)
+        key = state_of(path)
         if key in _WHOLE:
             return None
         damage = _compare(path)
+        settled = is_settled(path)
     except OSError as error:
         return f'cannot be read ({error.strerror or error})'
-    # A file written a moment ago may be written again without a later time.
-    if damage is None and time.time() - state.st_mtime > 2:
+    if damage is None and settled:
         _WHOLE.add(key)
     return damage
 

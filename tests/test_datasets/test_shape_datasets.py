@@ -110,6 +110,13 @@ def test_modelnet_that_is_damaged(tmp_path):
     (root / 'xbox/xbox_0001.txt').write_text('1,2,3\n')
     with pytest.raises(ValueError, match=r'xbox_0001.txt has the shape \(1, 3\), not \(N, 6\)'):
         ModelNet40(str(root), 'test', pipeline=[])[1]
+    with pytest.raises(ValueError, match=r'xbox_0001.txt has the shape'):
+        ModelNet40(str(root), 'test', pipeline=[])[0]
+    lines = (root / 'airplane/airplane_0001.txt').read_text().splitlines(keepends=True)
+    (root / 'airplane/airplane_0001.txt').write_text(''.join(lines[:20]))
+    for index in (0, 4):
+        with pytest.raises(ValueError, match=r'airplane_0001.txt.* 20.*: one of the two is cut off'):
+            ModelNet40(str(root), pipeline=[])[index]
     (root / 'modelnet40_test.txt').write_text('submarine_0001\n')
     with pytest.raises(ValueError, match='submarine_0001 is of no class'):
         ModelNet40(str(root), 'test')

@@ -26,6 +26,10 @@ def test_unpacks_what_is_missing(archive, tmp_path):
     assert (out / 'a/1.txt').read_text() == 'this is a/1.txt'
     assert (out / 'a/2.txt').stat().st_mtime_ns == untouched
     assert unpack_zip(archive, out) == 0
+    # Of the same size, but another.
+    (out / 'a/1.txt').write_text('THIS is a/1.txt')
+    assert unpack_zip(archive, out) == 1
+    assert (out / 'a/1.txt').read_text() == 'this is a/1.txt'
 
 
 def test_renames_and_leaves_out(archive, tmp_path):

@@ -5,6 +5,7 @@ the same names, with labels 0 to 10 and 11 for no class. Started again after an 
 """
 
 import argparse
+import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -85,12 +86,12 @@ def check_pair(image: Path, annotation: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> bool:
-    """Copy a file unless it is there with the same size; whole or not at all.
+    """Copy a file unless the same bytes are there; whole or not at all.
 
     Returns:
         bool: Whether it was copied.
     """
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
+    if target.is_file() and filecmp.cmp(source, target, shallow=False):
         return False
     part = target.with_name(f'{target.name}.part')
     shutil.copyfile(source, part)

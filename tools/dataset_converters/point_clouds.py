@@ -1,7 +1,9 @@
 """Check the release of a data set of shapes, and prepare it: every list, file, shape and label is read once.
 
 The folder stays as it was released. Of releases in text, ModelNet40 and ShapeNetPart, an array is left beside each
-text, which saves training the parsing. Started again after an interruption, it goes on where it ended.
+text, which saves training the parsing, and made again where a text has changed. Started again after an interruption,
+it goes on where it ended. A text that was cut off at the end of a line is noticed in ModelNet40, whose shapes all have
+one number of points, and where an array of the whole text lies beside it.
 
     modelnet40       modelnet40_normal_resampled: modelnet40_{train,test}.txt, CLASS/CLASS_0001.txt
     modelnet-fewshot ModelNetFewshot: {5,10}way_{10,20}shot/{0..9}.pkl

@@ -1,7 +1,8 @@
 """Turn S3DIS as released, Stanford3dDataset_v1.2_Aligned_Version, into one .npz file a room: xyz, rgb, label.
 
 Labels come from the names of the files in AREA/ROOM/Annotations (chair_1.txt); what is none of the 13 classes, 'stairs'
-for instance, is 'clutter'. Started again after an interruption, it goes on where it ended.
+for instance, is 'clutter'. Started again after an interruption, it goes on where it ended; a room whose files have
+changed since is made anew.
 """
 
 import argparse
@@ -15,10 +16,13 @@ from rich.progress import track
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.structures.scene_files import is_scene, write_scene
+from mmmap.utils.made_from import Origin
 
 CLASSES = S3DISScenes.METAINFO['classes']
 #: Rooms of each area, 272 in all.
 ROOMS = {'Area_1': 44, 'Area_2': 40, 'Area_3': 23, 'Area_4': 49, 'Area_5': 68, 'Area_6': 48}
+#: Beside its files, what a room depends on; the number counts up where they give another one.
+HOW = f'1 {CLASSES}'
 #: The release has one in Area_5/hallway_6/Annotations/ceiling_1.txt, between two numbers.
 CONTROL_CHARACTER = re.compile(rb'[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
 
@@ -54,7 +58,7 @@ def list_rooms(source: Path, area: str, expected: int) -> list[Path]:
     if len(rooms) != expected:
         raise UserError(f'{folder} has {len(rooms)} rooms, {expected} expected')
     for room in rooms:
-        if not any((room / 'Annotations').glob('*.txt')):
+        if not annotations_of(room):
             raise UserError(f'annotations not found: {room / "Annotations"} has no files CLASS_NUMBER.txt')
     return rooms
 
@@ -119,6 +123,11 @@ def class_of(path: Path) -> int:
     return CLASSES.index(name if name in CLASSES else 'clutter')
 
 
+def annotations_of(room: Path) -> list[Path]:
+    """The files of a room that are read."""
+    return sorted((room / 'Annotations').glob('*.txt'))
+
+
 def read_room(room: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """Join the annotations of a room.
 
@@ -130,7 +139,7 @@ def read_room(room: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         was repaired, one line each.
     """
     points, labels, notes = [], [], []
-    for path in sorted((room / 'Annotations').glob('*.txt')):
+    for path in annotations_of(room):
         part, repaired = read_points(path)
         points.append(part)
         labels.append(np.full(len(part), class_of(path), np.uint8))
@@ -151,9 +160,11 @@ def main() -> None:
             written, notes = 0, []
             for room in track(folders, f'{area}:'):
                 target = args.out / area / f'{room.name}.npz'
-                if not is_scene(target):
+                origin = Origin(annotations_of(room), HOW)
+                if not is_scene(target, origin):
+                    mark = origin.mark()
                     arrays, repaired = read_room(room)
-                    write_scene(target, **arrays)
+                    write_scene(target, mark, **arrays)
                     written += 1
                     notes += repaired
             for note in notes:

@@ -3,7 +3,7 @@
 The folder of the release has scans/SCENE/SCENE_vh_clean_2.ply with SCENE_vh_clean_2.labels.ply, whose property 'label'
 is an NYU40 class, scans_test/SCENE/SCENE_vh_clean_2.ply without labels, and scannetv2_train.txt, scannetv2_val.txt and
 scannetv2_test.txt. The 20 classes of the benchmark get the labels 0 to 19 in their order, everything else 255. Started
-again after an interruption, it goes on where it ended.
+again after an interruption, it goes on where it ended; a scan whose files have changed since is made anew.
 """
 
 import argparse
@@ -16,9 +16,12 @@ from mmmap.datasets.scenes import ScanNetScenes
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.structures.ply import read_ply
 from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
+from mmmap.utils.made_from import Origin
 
 #: Scans of each split, and the folder they are in.
 SCANS = {'train': 1201, 'val': 312, 'test': 100}
+#: Beside its files, what a scan depends on; the number counts up where they give another one.
+HOW = f'1 {ScanNetScenes.NYU40_IDS}'
 FOLDERS = {'train': 'scans', 'val': 'scans', 'test': 'scans_test'}
 
 
@@ -117,8 +120,10 @@ def main() -> None:
             written = 0
             for mesh in track(meshes, f'{split}:'):
                 target = args.out / split / f'{mesh.parent.name}.npz'
-                if not is_scene(target):
-                    write_scene(target, **read_scan(mesh, labelled=split != 'test'))
+                labelled = split != 'test'
+                origin = Origin([mesh, labels_of(mesh)] if labelled else [mesh], HOW)
+                if not is_scene(target, origin):
+                    write_scene(target, origin.mark(), **read_scan(mesh, labelled))
                     written += 1
             if (count := len(list((args.out / split).glob('*.npz')))) != len(meshes):
                 raise UserError(

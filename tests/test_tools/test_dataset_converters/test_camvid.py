@@ -55,6 +55,11 @@ def test_layout_counts_and_a_run_that_was_cut_off(convert, source, tmp_path):
     assert any('of train, 1 files copied' in line for line in lines)
     assert any('of test, 0 files copied' in line for line in lines)
     assert not list(out.rglob('*.part'))
+    # Of the same size, but another.
+    copied = out / 'annotations/test/0001TP_000000.png'
+    copied.write_bytes(copied.read_bytes()[::-1])
+    assert any('of test, 1 files copied' in line for line in convert())
+    assert copied.read_bytes() == (source / 'testannot/0001TP_000000.png').read_bytes()
 
 
 def write_labels(path, labels):

@@ -1,3 +1,4 @@
+import os
 import runpy
 import shutil
 import sys
@@ -8,6 +9,7 @@ import pytest
 from raw_scenes import AREAS, write_s3dis
 
 from mmmap.datasets import S3DISScenes
+from mmmap.structures.scene_files import write_scene
 
 SCRIPT = Path(__file__).parents[3] / 'tools/dataset_converters/s3dis.py'
 
@@ -46,6 +48,27 @@ def test_rooms_and_their_labels(convert, source, tmp_path):
     # In the order of the files: chair_1, chair_2, floor_1, lamp_1, stairs_1.
     names = np.array(S3DISScenes.METAINFO['classes'])
     assert names[room['label']].tolist() == ['chair'] * 100 + ['floor'] * 120 + ['clutter'] * 30
+
+
+def test_a_room_whose_files_changed_is_made_anew(convert, source, tmp_path):
+    convert()
+    room = tmp_path / 's3dis/Area_5/office_2.npz'
+    chair = source / 'Area_5/office_2/Annotations/chair_1.txt'
+    lines = chair.read_text().splitlines(keepends=True)
+    before = chair.stat()
+    chair.write_text(''.join(lines[::-1]))
+    os.utime(chair, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert any('Area_5: 2 rooms, 1 written' in line for line in convert())
+    first = np.array(lines[-1].split()[:3], 'f4')
+    assert np.array_equal(np.load(room)['xyz'][0], first)
+    chair.rename(chair.with_name('table_1.txt'))
+    assert any('Area_5: 2 rooms, 1 written' in line for line in convert())
+    assert S3DISScenes.METAINFO['classes'].index('table') in np.load(room)['label']
+    # Nor is a room taken that does not tell what it was made from.
+    write_scene(room, xyz=np.zeros((3, 3)), label=np.zeros(3), rgb=np.zeros((3, 3)))
+    assert any('Area_5: 2 rooms, 1 written' in line for line in convert())
+    assert len(np.load(room)['xyz']) == 250
+    assert any('Area_5: 2 rooms, 0 written' in line for line in convert())
 
 
 def test_a_run_that_was_cut_off_goes_on(convert, source, tmp_path):

@@ -55,6 +55,14 @@ def test_a_run_that_was_cut_off_goes_on(convert, tmp_path):
     assert len(np.load(whole)['label']) == 400
 
 
+def test_a_scan_whose_labels_changed_is_made_anew(convert, source, tmp_path):
+    convert()
+    relabel(source / f'{FIRST}.labels.ply', [2] * 400)
+    assert any('train: 2 scans, 1 written' in line for line in convert())
+    assert np.load(tmp_path / 'scannet/train/scene0000_00.npz')['label'].tolist() == [1] * 400
+    assert any('train: 2 scans, 0 written' in line for line in convert())
+
+
 def cut(path, count):
     path.write_bytes(path.read_bytes()[:count])
 
