@@ -53,7 +53,8 @@ class PointMAPHybrid(HybridBackbone):
 
     Groups of neighbouring points around centres far from each other become tokens, which the encoder reads in the order
     of ``serialization``. Neither the order of the points nor the other clouds of a batch change what a cloud gives in
-    evaluation mode; in training, the batch norms of the embedding share their statistics.
+    evaluation mode: of equally far points, as grids and mirrored shapes have them, the coordinates tell which counts.
+    In training, the batch norms of the embedding share their statistics.
 
     With ``released`` it is the model of the released PointMAP code instead: :class:`ReleasedPointEncoder`, the first
     point as the first centre, groups in the order in which their centres are picked, and, for 'cls_max_mean', the mean

@@ -12,36 +12,35 @@ from .serialization import PointSerialization
 HIDDEN_DIMS = (128, 256, 512)
 
 
-def smallest_point(coords: Tensor) -> Tensor:
-    """Index of the point of each cloud that is first by its first coordinate, then its second and so on.
+def sort_points(points: Tensor) -> Tensor:
+    """Bring the points of each cloud into the one order that their values tell.
 
-    A start for sampling that does not depend on the order of the points.
+    Sampling and neighbours take the lower index of equally far points: behind this they depend on the points alone,
+    not on the order in which they come.
 
     Args:
-        coords (Tensor): Shape (B, N, D).
+        points (Tensor): Shape (B, N, 3 + F).
 
     Returns:
-        Tensor: Shape (B,), int64; of equal points the lowest index.
+        Tensor: The points by their first column, of equal ones by the second and so on, shape (B, N, 3 + F).
     """
-    left = torch.ones_like(coords[..., 0], dtype=torch.bool)
-    for axis in coords.unbind(-1):
-        values = axis.masked_fill(~left, torch.inf)
-        left = left & (values == values.amin(dim=1, keepdim=True))
-    return left.to(torch.uint8).argmax(dim=1)
+    order = None
+    # From the last column: each sort keeps what the one before it says of equal values.
+    for column in points.detach().unbind(-1)[::-1]:
+        step = (column if order is None else column.gather(1, order)).argsort(dim=1, stable=True)
+        order = step if order is None else order.gather(1, step)
+    return gather_points(points, order)
 
 
-def group_points(
-    points: Tensor, num_groups: int, group_size: int, start: int | Tensor = 0, skip_origin: bool = False
-) -> tuple[Tensor, Tensor]:
+def group_points(points: Tensor, num_groups: int, group_size: int, skip_origin: bool = False) -> tuple[Tensor, Tensor]:
     """Cut clouds into groups of the points nearest to centres, which are picked farthest from each other.
 
-    Groups overlap, or leave points out.
+    The first centre is the first point. Groups overlap, or leave points out.
 
     Args:
         points (Tensor): Coordinates, then features, shape (B, N, 3 + F).
         num_groups (int): Groups G.
         group_size (int): Points M of a group, the nearest first.
-        start (int | Tensor): Index of the first centre, for all clouds or (B,). Defaults to 0.
         skip_origin (bool): Never pick centres at the origin, see :func:`mmmap.ops.farthest_point_sample`. Defaults to
             False.
 
@@ -50,7 +49,7 @@ def group_points(
         centre.
     """
     coords = points[..., :3].contiguous()
-    centres = gather_points(coords, farthest_point_sample(coords, num_groups, start, skip_origin))
+    centres = gather_points(coords, farthest_point_sample(coords, num_groups, skip_origin=skip_origin))
     groups = gather_points(points, knn(centres, coords, group_size)[1])
     offset = F.pad(centres, (0, points.shape[-1] - 3))
     return centres, groups - offset[:, :, None]
@@ -70,8 +69,9 @@ class PointTokenizer(nn.Module):
         group_size (int): Points M of a group.
         serialization (str | dict, optional): The order of the groups, see :class:`PointSerialization`. None is that in
             which their centres are picked. Defaults to None.
-        released (bool): As the released PointMAP code: the first centre is the first point instead of the one that
-            comes first by its coordinates, and no centre is at the origin. Defaults to False.
+        released (bool): As the released PointMAP code: the points are taken in the order in which they come, which
+            tells the first centre and which of equally far points counts, and no centre is at the origin. Otherwise
+            they are sorted first, see :func:`sort_points`. Defaults to False.
 
     Raises:
         ValueError: If a number is too small, or the serialization unknown.
@@ -133,8 +133,9 @@ class PointTokenizer(nn.Module):
             ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
         """
         self._check(points)
-        start = 0 if self.released else smallest_point(points[..., :3])
-        centres, groups = group_points(points, self.num_groups, self.group_size, start, self.released)
+        if not self.released:
+            points = sort_points(points)
+        centres, groups = group_points(points, self.num_groups, self.group_size, self.released)
         if self.serialization is None:
             return centres, groups
         order = self.serialization.order(centres)

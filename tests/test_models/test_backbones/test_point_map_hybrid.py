@@ -5,6 +5,7 @@ import torch
 from mmpretrain.registry import MODELS as PRETRAIN_MODELS
 
 from mmmap.models.backbones import PointMAPHybrid
+from mmmap.registry import MODELS
 
 ARCH = dict(embed_dim=32, layout='MMMT', num_heads=4, d_state=4)
 
@@ -29,6 +30,42 @@ def test_features_beside_coordinates_count():
     other = torch.cat([points[..., :3], points[..., 3:] + 1], dim=-1)
     assert torch.equal(model.tokenize(points).coords, model.tokenize(other).coords)
     assert not torch.allclose(model(points)[0], model(other)[0])
+
+
+def lattice(features: int = 0) -> torch.Tensor:
+    """Clouds whose points are equally far from many others: a grid, one of a plane, and one with points twice."""
+    axis = torch.linspace(-1, 1, 4)
+    cube = torch.cartesian_prod(axis, axis, axis)
+    plane = cube * torch.tensor([1.0, 1.0, 0.0])
+    twice = torch.cat([cube[::2], cube[::2]])
+    clouds = torch.stack([cube, plane, twice])
+    return torch.cat([clouds, torch.arange(features * 64).view(64, features).expand(3, -1, -1) / 64], dim=-1)
+
+
+@pytest.mark.parametrize('serialization', ['hilbert', 'raster', dict(type='axis', axis=0)])
+@pytest.mark.parametrize('features', [0, 2])
+def test_the_order_of_equally_far_points_does_not_matter(serialization, features):
+    model = build(in_channels=3 + features, serialization=serialization)
+    points = lattice(features)
+    expected = model(points)[0]
+    for seed in range(5):
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(seed))
+        assert (model(points[:, order])[0] - expected).abs().max() < 1e-5
+
+
+def test_parts_and_scenes_do_not_depend_on_the_order_of_their_points():
+    model = MODELS.build(
+        dict(
+            type='PointSegmentor',
+            backbone=dict(
+                type='PointMAPHybrid', arch=ARCH, num_groups=16, group_size=8, out_type='points', out_indices=(1, 3)
+            ),
+            neck=dict(type='FeaturePropagation', in_channels=32, out_channels=16, num_taps=2),
+            head=dict(type='PointSegHead', in_channels=16, num_classes=4),
+        )
+    ).eval()
+    points, order = lattice(), torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    assert (model(points[:, order]) - model(points)[:, order]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize('out_type', ['max_mean', 'cls_max_mean'])

@@ -4,14 +4,14 @@ import torch
 import torch.nn.functional as F
 
 from mmmap.models.layers import PointTokenizer, group_points
-from mmmap.models.layers.point_grouping import smallest_point
+from mmmap.models.layers.point_grouping import sort_points
 
 
-def test_the_first_centre_is_the_first_point_by_coordinates():
-    coords = torch.tensor(
-        [[[1.0, 0, 0], [0, 1, 5], [0, 1, 4], [0, 2, 0]], [[0.0, 0, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0]]]
-    )
-    assert smallest_point(coords).tolist() == [2, 0]
+def test_points_in_the_order_of_their_values():
+    rows = [[0.0, 1, 4, 2], [0, 1, 5, 0], [0, 2, 0, 0], [1, -3, 0, 0], [1, -3, 0, 1], [1, -3, 0, 1]]
+    points = torch.tensor([rows, rows], dtype=torch.float64)
+    shuffled = torch.stack([cloud[torch.randperm(6)] for cloud in points])
+    assert torch.equal(sort_points(shuffled), points)
 
 
 def test_groups_are_the_points_nearest_to_the_centres():
