@@ -1,9 +1,11 @@
 """Count parameters and FLOPs of a model, by part, the selective scans included.
 
-    python tools/analysis_tools/get_flops.py CONFIG [--shape H W] [--batch 1] [--json FILE]
+    python tools/analysis_tools/get_flops.py CONFIG [--shape H W | --points N] [--batch 1] [--json FILE]
 
-Nothing is computed where the model allows, so that any size takes seconds. A multiply-add is two operations. Of a
-pretraining model the encoder sees the visible tokens only. See mmmap.utils.complexity for what is counted.
+The config may be any of ours: pretraining of images, of clouds or of both, classifiers, segmentors, detectors. Nothing
+is computed where the model allows, so that any size takes seconds. A multiply-add is two operations. Of a pretraining
+model the encoder sees the visible tokens only, of a segmentor of scenes one crop is counted, and the heads of a
+detector work on the proposals of weights that are not trained. See mmmap.utils.complexity for what is counted.
 """
 
 import argparse
@@ -12,21 +14,37 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from torch import Tensor
+from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
-from mmmap.apis import build_model, example_inputs
+from mmmap.apis import Example, build_model, example_batches
 from mmmap.engine.errors import one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.utils.complexity import Complexity, count_complexity
 
 
-def count(cfg: Config, batch: int, shape: list[int] | None, device: str) -> tuple[dict[str, Complexity], list[Tensor]]:
-    """The counts of a config's model, and what it was run on."""
+def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module, dict[str, tuple[Example, dict]]]:
+    """A config's model, and for each of its parts what it was run on and the counts."""
+    torch.manual_seed(0)
     with torch.device(device):
         model = build_model(cfg)
-        views = example_inputs(cfg, model, batch, shape)
-        return count_complexity(model, views if len(views) > 1 else views[0]), views
+        examples = example_batches(cfg, model, args.batch, args.shape, args.points)
+        counted = {}
+        for name, example in examples.items():
+            counted[name] = example, count_complexity(example.model, example.inputs, example.samples)
+        return model, counted
+
+
+def show(title: str, parts: dict[str, Complexity]) -> dict:
+    """Print the counts of a model, and give them as a report."""
+    parameters, flops = (sum(getattr(part, key) for part in parts.values()) for key in ('parameters', 'flops'))
+    print(f'{title}, a multiply-add is two FLOPs')
+    print(f'{"part":20} {"parameters":>13} {"GFLOPs":>10} {"share":>7}')
+    for name, part in parts.items():
+        if part.parameters or part.flops:
+            print(f'{name:20} {part.parameters:13,} {part.flops / 1e9:10.3f} {part.flops / flops:7.1%}')
+    print(f'{"all":20} {parameters:13,} {flops / 1e9:10.3f}')
+    return dict(parameters=parameters, flops=flops, parts={name: vars(part) for name, part in parts.items()})
 
 
 def main() -> None:
@@ -34,39 +52,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
-    parser.add_argument('--batch', type=int, default=1, help='images (default: %(default)s); FLOPs are of all of them')
+    parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
+    parser.add_argument('--batch', type=int, default=1, help='samples (default: %(default)s); FLOPs are of all of them')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
     args = parser.parse_args()
     with one_line_errors():
         cfg = read_config(args.config)
         try:
-            parts, views = count(cfg, args.batch, args.shape, 'meta')
+            model, counted = count(cfg, args, 'meta')
         except RuntimeError as error:
             if 'meta' not in str(error):
                 raise
             print('The model looks at values, so that it has to be computed.')
-            parts, views = count(cfg, args.batch, args.shape, 'cpu')
-        shape = views[0].shape[-2:]
-        parameters = sum(part.parameters for part in parts.values())
-        flops = sum(part.flops for part in parts.values())
-        of = f'{len(views)} views of ' if len(views) > 1 else ''
-        print(
-            f'{Path(args.config).stem}: {of}{args.batch} x {shape[0]} x {shape[1]} pixels, a multiply-add is two FLOPs'
-        )
-        print(f'{"part":20} {"parameters":>13} {"GFLOPs":>10} {"share":>7}')
-        for name, part in parts.items():
-            if part.parameters or part.flops:
-                print(f'{name:20} {part.parameters:13,} {part.flops / 1e9:10.3f} {part.flops / flops:7.1%}')
-        print(f'{"all":20} {parameters:13,} {flops / 1e9:10.3f}')
+            model, counted = count(cfg, args, 'cpu')
+        config = Path(args.config).stem
+        report = dict(config=config, batch=args.batch)
+        for name, (example, parts) in counted.items():
+            figures = show(f'{config}: {name and name + ": "}{example}', parts)
+            figures = dict(shape=list(example.size)) | figures
+            report |= {name: figures} if name else figures
+        if len(counted) > 1:
+            # The parts share weights.
+            report['parameters'] = sum(parameter.numel() for parameter in model.parameters())
+            print(f'{report["parameters"]:,} parameters in all, those that {" and ".join(counted)} share counted once')
         if args.json:
-            report = dict(
-                config=Path(args.config).stem,
-                batch=args.batch,
-                shape=list(shape),
-                parameters=parameters,
-                flops=flops,
-                parts={name: vars(part) for name, part in parts.items()},
-            )
             Path(args.json).parent.mkdir(parents=True, exist_ok=True)
             Path(args.json).write_text(json.dumps(report, indent=1) + '\n')
 

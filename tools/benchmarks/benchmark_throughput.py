@@ -1,16 +1,19 @@
-"""Images a second and peak memory of a model on this machine's device.
+"""Images or clouds a second and peak memory of a model on this machine's device.
 
     python tools/benchmarks/benchmark_throughput.py CONFIG [--train] [--compile] [--batch-size 8] [--amp]
         [--json FILE]
 
-Inference is the output of a classifier, or the features that a pretraining model's backbone makes of the whole image.
---train takes forward, backward and AdamW steps on generated images and labels: of a pretraining model with its masking
-and its decoder. Data loading is not in it, see benchmark_pipeline.py.
+The config may be any of ours: pretraining of images, of clouds or of both, classifiers, segmentors, detectors.
+Inference is the output of the model, or the features that a pretraining model's backbone makes of the whole image or
+cloud; of a segmentor of scenes it is that of crops. --train takes forward, backward and AdamW steps on generated inputs
+and labels: of a pretraining model with its masking and its decoder. Data loading is not in it, see
+benchmark_pipeline.py.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
@@ -20,11 +23,8 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.device import get_device
 from mmengine.logging import MessageHub
-from mmpretrain.models.selfsup import BaseSelfSupervisor
-from mmpretrain.structures import DataSample
-from torch import Tensor, nn
 
-from mmmap.apis import build_model, example_inputs
+from mmmap.apis import Example, build_model, example_batches
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.hooks.compile_hook import COMPILE_MODES, compile_parts
@@ -39,50 +39,74 @@ from mmmap.utils.benchmark import (
 )
 
 
-def make_inference(model: nn.Module, inputs: Tensor) -> Callable[[], object]:
+def make_inference(example: Example) -> Callable[[], object]:
     """One call of the model without gradients."""
-    model.eval()
+    model = example.model.eval()
 
     @torch.inference_mode()
     def infer() -> object:
-        return model(inputs, mode='tensor')
+        return model(example.inputs, example.samples, mode='tensor')
 
     return infer
 
 
-def make_training(model: nn.Module, views: list[Tensor]) -> Callable[[], object]:
+def make_training(example: Example) -> Callable[[], object]:
     """One step of training: loss, gradients, AdamW."""
-    model.train()
+    model = example.model.train()
     # The schedule of a momentum encoder asks the run for its length.
     MessageHub.get_current_instance().update_info('max_iters', 10**6)
-    inputs = views if len(views) > 1 else views[0]
-    samples = None
-    if not isinstance(model, BaseSelfSupervisor):
-        classes = getattr(model.head, 'num_classes', None)
-        if classes is None:
-            raise UserError(f'--train: the head {type(model.head).__name__} tells no num_classes to draw labels from')
-        labels = torch.randint(classes, (len(inputs),), device=inputs.device)
-        # Scores, as mixup and cutmix make them, suit every classification loss.
-        scores = nn.functional.one_hot(labels, classes).float()
-        samples = [DataSample().set_gt_label(i).set_gt_score(s) for i, s in zip(labels, scores, strict=True)]
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-6, fused=True)
 
     def step() -> None:
-        losses = model(inputs, samples, mode='loss')
-        sum(value for key, value in losses.items() if 'loss' in key).backward()
+        loss, _ = model.parse_losses(model(example.inputs, example.samples, mode='loss'))
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
-def draw(seconds: list[float], batch_size: int, title: str, figure: Figure) -> None:
-    """Images a second of each run, so that an unsteady machine is seen."""
+def measure(example: Example, args: argparse.Namespace, device: torch.device) -> dict:
+    """Time a batch and measure its memory, and print both."""
+    if args.compile:
+        compile_parts(example.model, args.compile)
+    run = make_training(example) if args.train else make_inference(example)
+
+    def step() -> None:
+        if args.compile:
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
+            run()
+        if device.type == 'cuda':
+            torch.cuda.synchronize()
+
+    seconds = time_in_turns({'': step}, args.repeats, warm_up=args.warm_up)['']
+    resident = sum(x.nbytes for x in (*example.model.parameters(), *example.model.buffers()))
+    if args.train:  # Two averages of AdamW.
+        resident += 2 * sum(p.nbytes for p in example.model.parameters() if p.requires_grad)
+    peak = resident + peak_memory(step, device)
+    speed = args.batch_size / statistics.median(seconds)
+    print(f'{speed:.1f} {example.unit}/s (median of {args.repeats}; ', end='')
+    print(f'{args.batch_size / max(seconds):.1f} to {args.batch_size / min(seconds):.1f})')
+    print(f'{peak / 2**20:.0f} MiB of tensors at the peak, {resident / 2**20:.0f} of them weights and optimizer state')
+    return {
+        'shape': list(example.size),
+        'seconds': seconds,
+        f'{example.unit}_per_second': speed,
+        'peak_memory_mib': peak / 2**20,
+        'resident_mib': resident / 2**20,
+    }
+
+
+def draw(figures: dict[str, dict], batch_size: int, title: str, figure: Figure) -> None:
+    """Samples a second of each run, so that an unsteady machine is seen."""
     figure.set_size_inches(6, 3)
     axes = figure.subplots()
-    axes.plot([batch_size / value for value in seconds], marker='.')
-    axes.axhline(batch_size / statistics.median(seconds), color='black', linewidth=0.8, label='median')
-    axes.set(xlabel='run', ylabel='images/s', title=title, ylim=(0, None))
+    for name, of_part in figures.items():
+        (line,) = axes.plot([batch_size / value for value in of_part['seconds']], marker='.', label=name)
+        median = batch_size / statistics.median(of_part['seconds'])
+        axes.axhline(median, color=line.get_color(), linewidth=0.8, label=f'{name} median'.strip())
+    axes.set(xlabel='run', ylabel='samples/s', title=title, ylim=(0, None))
     axes.legend()
 
 
@@ -93,6 +117,7 @@ def main() -> None:
     parser.add_argument('--train', action='store_true', help='time steps of training instead of inference')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
+    parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
     parser.add_argument('--amp', action='store_true', help='mixed precision with bfloat16')
     parser.add_argument(
         '--compile',
@@ -116,49 +141,31 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args.config)
         model = build_model(cfg).to(device)
-        views = example_inputs(cfg, model, args.batch_size, args.shape)
-        shape = views[0].shape[-2:]
-        if args.compile:
-            compile_parts(model, args.compile)
-        run = make_training(model, views) if args.train else make_inference(model, views[0])
-
-        def step() -> None:
-            if args.compile:
-                torch.compiler.cudagraph_mark_step_begin()
-            with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
-                run()
-            if device.type == 'cuda':
-                torch.cuda.synchronize()
-
+        examples = example_batches(cfg, model, args.batch_size, args.shape, args.points, args.train)
+        if args.compile and len(examples) > 1:
+            raise UserError(f'--compile: only batches of one size are, {type(model).__name__} has two kinds of them')
         machine = describe_machine(args.seed, args.threads)
         print_machine(machine)
-        seconds = time_in_turns({'': step}, args.repeats, warm_up=args.warm_up)['']
-        resident = sum(x.nbytes for x in (*model.parameters(), *model.buffers()))
-        if args.train:  # Two averages of AdamW.
-            resident += 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
-        peak = resident + peak_memory(step, device)
-    speed = args.batch_size / statistics.median(seconds)
-    kind = 'training' if args.train else 'inference'
-    title = f'{Path(args.config).stem}, {kind}, batch {args.batch_size} of {shape[0]} x {shape[1]} pixels'
-    print(f'{title}, {"bfloat16" if args.amp else "float32"} on {device}')
-    print(f'{speed:.1f} images/s (median of {args.repeats}; ', end='')
-    print(f'{args.batch_size / max(seconds):.1f} to {args.batch_size / min(seconds):.1f})')
-    print(f'{peak / 2**20:.0f} MiB of tensors at the peak, {resident / 2**20:.0f} of them weights and optimizer state')
-    report = dict(
-        machine=machine,
-        config=Path(args.config).stem,
-        kind=kind,
-        device=str(device),
-        amp=args.amp,
-        compile=args.compile,
-        batch_size=args.batch_size,
-        shape=list(shape),
-        seconds=seconds,
-        images_per_second=speed,
-        peak_memory_mib=peak / 2**20,
-        resident_mib=resident / 2**20,
-    )
-    write_report(args, report, lambda figure: draw(seconds, args.batch_size, title, figure))
+        config, kind = Path(args.config).stem, 'training' if args.train else 'inference'
+        precision, figures = 'bfloat16' if args.amp else 'float32', {}
+        for name, example in examples.items():
+            if not args.train and isinstance(example.inputs, list):
+                # The backbone sees one view at a time.
+                example = replace(example, inputs=example.inputs[0])
+            print(f'{config}, {kind}, {name and name + ", "}batch {example}, {precision} on {device}')
+            figures[name] = measure(example, args, device)
+        report = dict(
+            machine=machine,
+            config=config,
+            kind=kind,
+            device=str(device),
+            amp=args.amp,
+            compile=args.compile,
+            batch_size=args.batch_size,
+            **figures.get('', figures),
+        )
+        title = f'{config}, {kind}, batch {args.batch_size}'
+        write_report(args, report, lambda figure: draw(figures, args.batch_size, title, figure))
 
 
 if __name__ == '__main__':
