@@ -14,6 +14,7 @@ from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError
 from mmmap.registry import MODELS
 from mmmap.structures.cloud_files import read_cloud
+from mmmap.utils.checkpoint_fit import shorten_keys
 from mmmap.utils.safe_load import load_checkpoint as load_safely
 
 #: What the model of a converted checkpoint is made of. Others are not built: a file of others names what it likes.
@@ -106,7 +107,10 @@ def load_model(model: nn.Module, checkpoint: str) -> nn.Module:
         RuntimeError: If it does not fit.
     """
     check_checkpoint_file(checkpoint)
-    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    try:
+        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    except RuntimeError as error:
+        raise RuntimeError(f'{checkpoint}: {shorten_keys(str(error))}') from error
     return model.eval()
 
 

@@ -47,6 +47,20 @@ def counted(load_state_dict: Callable, file_name: Callable[[], str | None]) -> C
     return load
 
 
+def shorten_keys(message: str) -> str:
+    """The message of a strict loading that failed, with the first keys of each kind alone, on one line.
+
+    Args:
+        message (str): Lists of keys with commas between them, a line for each kind, as torch and mmengine have them.
+    """
+    lines = []
+    for line in filter(None, map(str.strip, message.splitlines())):
+        keys = line.split(', ')
+        more = f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''
+        lines.append(', '.join(keys[:_SHOWN]) + more)
+    return ' '.join(lines)
+
+
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
     # Of buffers torch sets some by itself, such as the counts of batch norm.
     return list(module.named_parameters()) or list(module.named_buffers())

@@ -15,6 +15,7 @@ import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmpretrain.evaluation import ConfusionMatrix
+from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor
 
 from mmmap.engine.checkpoint import check_checkpoint_file
@@ -34,6 +35,12 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, list[str]
     cfg.load_from, cfg.resume = checkpoint, False
     cfg.test_evaluator = dict(type='mmpretrain.ConfusionMatrix')
     runner = build_runner(cfg, [])
+    model = getattr(runner.model, 'module', runner.model)
+    if not isinstance(model, BaseClassifier) and 'KNNLoop' not in str(cfg.test_cfg.get('type')):
+        raise UserError(
+            f'{cfg.filename}: {type(model).__name__} is no classifier of whole images or clouds, whose confusion '
+            'matrix this tool draws: test.py prints the scores of its classes'
+        )
     require_fit(runner, checkpoint)
     classes = runner.test_loop.dataloader.dataset.metainfo.get('classes')
     return runner.test()['confusion_matrix/result'], classes

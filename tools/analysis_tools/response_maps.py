@@ -6,8 +6,9 @@
 erf: the gradient of the centre token's output with respect to the pixels, averaged over the images (Luo et al. 2016,
 arXiv 1701.04128). attention: the weights of one token in Transformer blocks, averaged over the heads. scan: the hidden
 attention of the selective scans of Mamba blocks (Ali et al. 2024, arXiv 2403.01590), averaged over the channels; see
-mmmap.evaluation.response. Of a checkpoint only the backbone is used, so that of a pretraining run fits the config of a
-classifier with the same backbone, and the other way round.
+mmmap.evaluation.response. The config may be any of a model of images with a MAPHybrid: pretraining, of a joint one its
+images, a classifier, a segmentor or a detector. Of a checkpoint only the backbone is used, so that of a pretraining run
+fits the config of a classifier with the same backbone, and the other way round.
 """
 
 import argparse
@@ -15,19 +16,22 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
-from mmmap.apis import build_model, load_images
+from mmmap.apis import build_model, example_parts, load_images
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.evaluation import area_of_half, effective_receptive_field, token_responses
 from mmmap.models.backbones import MAPHybrid
+from mmmap.utils.checkpoint_fit import shorten_keys
+from mmmap.utils.safe_load import load_checkpoint
 from mmmap.visualization import draw_receptive_fields, draw_token_responses, to_pixels
 
 UNTRAINED = 'none'
+#: Where a checkpoint has the weights of a backbone of images: a joint one has two backbones.
+PREFIXES = ('image.backbone.', 'backbone.')
 LETTERS = {'attention': 'T', 'scan': 'M'}
 
 
@@ -39,18 +43,39 @@ def load_backbone_model(cfg: Config, checkpoint: str, seed: int) -> nn.Module:
         checkpoint (str): A checkpoint, or 'none' for initial weights.
         seed (int): Of the initial weights.
 
+    Returns:
+        nn.Module: The model, of joint pretraining that of images.
+
     Raises:
-        UserError: If the file is missing, or the model has another backbone than ``MAPHybrid``.
+        UserError: If the file is missing or has no backbone, or the model has another backbone than ``MAPHybrid``.
         RuntimeError: If the weights do not fit.
     """
     torch.manual_seed(seed)
-    model = build_model(cfg)
-    if not isinstance(getattr(model, 'backbone', None), MAPHybrid):
-        raise UserError(f'{cfg.filename}: the model has no MAPHybrid as its backbone')
+    whole = build_model(cfg)
+    model = next((part for part in example_parts(whole).values() if has_backbone(part)), None)
+    if model is None:
+        raise UserError(
+            f'{cfg.filename}: {type(whole).__name__} has no MAPHybrid as its backbone: of other models, such as those '
+            'of clouds, there are no response maps'
+        )
     if checkpoint != UNTRAINED:
         check_checkpoint_file(checkpoint)
-        model.backbone.load_state_dict(_load_checkpoint_with_prefix('backbone.', checkpoint, map_location='cpu'))
+        content = load_checkpoint(checkpoint)
+        weights = content.get('state_dict', content)
+        prefix = next((prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in weights)), None)
+        if prefix is None:
+            raise UserError(f"{checkpoint} has no weights of a backbone: no key of it begins with 'backbone.'")
+        of_backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        try:
+            model.backbone.load_state_dict(of_backbone)
+        except RuntimeError as error:
+            raise RuntimeError(f'{checkpoint}: {shorten_keys(str(error))}') from error
     return model.eval()
+
+
+def has_backbone(model: nn.Module) -> bool:
+    """Whether the backbone of a model is one whose responses are known."""
+    return isinstance(getattr(model, 'backbone', None), MAPHybrid)
 
 
 def choose_blocks(layout: str, kind: str, blocks: list[int] | None) -> list[int]:
@@ -73,7 +98,7 @@ def choose_blocks(layout: str, kind: str, blocks: list[int] | None) -> list[int]
 def main() -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file of a pretraining model or a classifier')
+    parser.add_argument('config', help='config file of a model of images')
     parser.add_argument('checkpoint', help=f'its checkpoint, or {UNTRAINED!r} for initial weights')
     parser.add_argument('images', nargs='+', help='image files')
     parser.add_argument('--kind', choices=['erf', *LETTERS], default='erf', help='default: %(default)s')

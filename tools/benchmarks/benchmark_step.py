@@ -19,19 +19,20 @@ from unittest import mock
 import psutil
 import torch
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from mmmap.apis import build_model, example_batches
 from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.guard import StepGuard
+from mmmap.engine.launch import read_config
 from mmmap.models.layers import mamba_mixer
+from mmmap.models.selfsup.token_pretraining import TokenPretraining
 from mmmap.ops import use_backend
-from mmmap.registry import MODELS
 from mmmap.utils.benchmark import (
     add_output_arguments,
     describe_machine,
@@ -165,7 +166,12 @@ def draw(parts: dict[str, dict[str, float]], title: str, figure: Figure) -> None
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', default=DEFAULT_CONFIG, help='of the model (default: tiny on ImageNet)')
+    parser.add_argument(
+        'config',
+        nargs='?',
+        default=DEFAULT_CONFIG,
+        help='of a pretraining model of images or of clouds (default: tiny on ImageNet)',
+    )
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=15)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
@@ -181,13 +187,19 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)
     args = parser.parse_args()
-    with one_line_errors():
-        cfg = Config.fromfile(args.config)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     torch.manual_seed(args.seed)
-    model = MODELS.build(cfg.model).train()
-    inputs = torch.randn(args.batch_size, model.backbone.in_channels, *model.backbone.img_size)
+    with one_line_errors():
+        cfg = read_config(args.config)
+        model = build_model(cfg).train()
+        if not isinstance(model, TokenPretraining):
+            raise UserError(
+                f'{args.config}: {type(model).__name__} is no MAP, MAE, AR or SimMIM model, whose step this takes '
+                'apart: benchmark_throughput.py --train times a step of any model'
+            )
+        example = example_batches(cfg, model, args.batch_size)['']
+    inputs = example.inputs
     step = make_step(model, inputs)
 
     def step_without_scan() -> None:
@@ -226,7 +238,7 @@ def main() -> None:
     parameters = sum(p.numel() for p in model.parameters())
     print(f'{Path(args.config).stem}, batch {args.batch_size}, {args.repeats} steps')
     print(f'parameters               {parameters / 1e6:10.2f} M')
-    print(f'forward + backward       {flops / args.batch_size / 1e9:10.2f} GFLOP an image')
+    print(f'forward + backward       {flops / args.batch_size / 1e9:10.2f} GFLOP a sample')
     for name, values in seconds.items():
         print(f'{name:24s} {medians[name] * 1e3:10.1f} ms (median; {min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})')
     if args.guard:
@@ -235,7 +247,7 @@ def main() -> None:
         guard_ratio = statistics.median(guarded / plain for guarded, plain in turns)
         print(f'with guard over without  {guard_ratio:10.4f}')
     print(f'share of the scans       {share * 100:10.1f} %')
-    print(f'speed                    {args.batch_size / medians["step"]:10.1f} images/s')
+    print(f'speed                    {args.batch_size / medians["step"]:10.1f} {example.unit}/s')
     print(f'tensors at the peak      {memory / 2**20:10.1f} MiB beyond weights and optimizer state')
     print(f'\none large matrix product {flop_rate / 1e9:.1f} GFLOP/s, one large copy {byte_rate / 1e9:.1f} GB/s')
     print(f'{"part (profiler on)":24s} {"ms":>8} {"GFLOP":>8} {"MiB":>8} {"floor ms":>9} {"over floor":>11}')
@@ -251,12 +263,12 @@ def main() -> None:
         backend=args.backend,
         repeats=args.repeats,
         parameters=parameters,
-        gflops_per_image=flops / args.batch_size / 1e9,
+        gflops_per_sample=flops / args.batch_size / 1e9,
         seconds=seconds,
         median_seconds=medians,
         scan_share=share,
         **(dict(guard_ratio=guard_ratio) if args.guard else {}),
-        images_per_second=args.batch_size / medians['step'],
+        samples_per_second=args.batch_size / medians['step'],
         peak_memory_mib=memory / 2**20,
         process_memory_mib=psutil.Process().memory_info().rss / 2**20,
         matrix_product_gflops=flop_rate / 1e9,

@@ -1,33 +1,110 @@
 """Draw original, masked and rebuilt images or clouds of points of a pretrained model side by side.
 
-Clouds are written as PLY files too, in a folder beside the picture and of its name.
+Clouds are written as PLY files too, in a folder beside the picture and of its name. A joint model gets images, clouds
+or both; of both there are two pictures, NAME_image.png and NAME_points.png.
 """
 
 import argparse
+from collections import defaultdict
+from copy import deepcopy
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import set_random_seed
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
 
 import mmmap  # noqa: F401  (registers everything)
-from mmmap.apis import build_model, load_clouds, load_first, load_images, load_model, stored_model
+from mmmap.apis import (
+    build_model,
+    config_points,
+    example_parts,
+    load_clouds,
+    load_first,
+    load_images,
+    load_model,
+    stored_model,
+    takes_clouds,
+)
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
-from mmmap.models import PointMAPHybrid
+from mmmap.models.selfsup.joint_map import part_of
+from mmmap.models.selfsup.token_pretraining import TokenPretraining
 from mmmap.visualization import draw_reconstruction, save_point_reconstruction
+
+#: Points of a cloud where neither the command nor the config tells.
+POINTS = 1024
+
+
+def is_image(path: str) -> bool:
+    """Whether a file begins as an image does."""
+    try:
+        with Image.open(path):
+            return True
+    except FileNotFoundError:
+        raise UserError(f'{path} is missing') from None
+    except (UnidentifiedImageError, OSError):
+        return False
+
+
+def load_files(model: nn.Module, files: list[str], points: int) -> dict[str, tuple[list[str], Tensor]]:
+    """The files of each part of a model, see ``example_parts``, and what it sees of them."""
+    parts, of_part = example_parts(model), defaultdict(list)
+    for path in files:
+        name = next(iter(parts)) if len(parts) == 1 else 'image' if is_image(path) else 'points'
+        of_part[name].append(path)
+    loaded = {}
+    for name, paths in of_part.items():
+        part = parts[name]
+        if takes_clouds(part):
+            loaded[name] = paths, load_clouds(part, paths, points)
+        else:
+            loaded[name] = paths, load_images(part, paths, part.backbone.img_size)
+    return loaded
+
+
+def load_samples(cfg: Config, model: nn.Module, count: int) -> dict[str, tuple[list[str], Tensor]]:
+    """What each part of a model sees of the first samples of a config's training set, beside an empty list of files."""
+    parts = example_parts(model)
+    datasets = (cfg.get('train_dataloader') or {}).get('dataset', {}).get('datasets')
+    if len(parts) == 1 or not datasets:
+        return {next(iter(parts)): ([], load_first(cfg, model, count))}
+    loaded, own = {}, deepcopy(cfg)
+    for dataset in datasets:
+        own.train_dataloader.dataset = dataset
+        inputs = load_first(own, model, count)
+        loaded.setdefault(part_of(inputs), ([], inputs))
+    return loaded
+
+
+def draw(model: nn.Module, inputs: Tensor, out: Path, files: list[str]) -> None:
+    """Rebuild a batch, write its picture, and print the loss."""
+    with torch.no_grad():
+        reconstruction = model.reconstruct(inputs)
+    if takes_clouds(model):
+        hidden, kind = 'groups', 'cloud'
+        names = [f'{i}_{Path(path).stem}' for i, path in enumerate(files)] or None
+        picture = save_point_reconstruction(reconstruction, inputs, out.with_suffix(''), names)
+    else:
+        hidden, kind = 'patches', 'image'
+        picture = draw_reconstruction(reconstruction, inputs, model.data_preprocessor)
+    Image.fromarray(picture).save(out)
+    print(f'loss {reconstruction.loss():.4f} on the hidden {hidden} of {len(inputs)} {kind}(s); wrote {out}')
 
 
 def main() -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of a MAP model')
+    parser.add_argument('checkpoint', help='checkpoint of a pretraining model: MAP, MAE, AR, SimMIM or JointMAP')
     parser.add_argument(
         'files', nargs='*', help="images, or clouds as .npy, .npz or .ply files (default: of the config's training set)"
     )
     parser.add_argument('--config', help='config file (default: the one that a converted checkpoint stores)')
     parser.add_argument('--count', type=int, default=4, help='samples of the training set (default: %(default)s)')
-    parser.add_argument('--points', type=int, default=1024, help='points to draw of a cloud (default: %(default)s)')
+    parser.add_argument(
+        '--points', type=int, help=f"points to draw of a file's cloud (default: as many as the config's, or {POINTS})"
+    )
     parser.add_argument('--out', default='reconstruction.png', help='picture to write (default: %(default)s)')
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of the masks and of the points (default: %(default)s)'
@@ -38,26 +115,23 @@ def main() -> None:
         if cfg is None and not args.files:
             raise UserError('nothing to rebuild: give files, or with --config samples of its training set are taken')
         model = stored_model(args.checkpoint) if cfg is None else build_model(cfg)
+        parts = example_parts(model)
+        if not all(isinstance(part, TokenPretraining) for part in parts.values()):
+            raise UserError(
+                f'{args.config or args.checkpoint}: {type(model).__name__} rebuilds nothing: give the config of the '
+                'pretraining, by MAP, MAE, AR, SimMIM or JointMAP'
+            )
         load_model(model, args.checkpoint)
-        points = isinstance(model.backbone, PointMAPHybrid)
         set_random_seed(args.seed)
-        if not args.files:
-            inputs = load_first(cfg, model, args.count)
-        elif points:
-            inputs = load_clouds(model, args.files, args.points)
+        if args.files:
+            points = args.points or (cfg and config_points(cfg)) or POINTS
+            loaded = load_files(model, args.files, points)
         else:
-            inputs = load_images(model, args.files, model.backbone.img_size)
-        with torch.no_grad():
-            reconstruction = model.reconstruct(inputs)
-        if points:
-            names = [f'{i}_{Path(path).stem}' for i, path in enumerate(args.files)] or None
-            picture = save_point_reconstruction(reconstruction, inputs, Path(args.out).with_suffix(''), names)
-        else:
-            picture = draw_reconstruction(reconstruction, inputs, model.data_preprocessor)
-        Image.fromarray(picture).save(args.out)
-        hidden = 'groups' if points else 'patches'
-        kind = 'cloud' if points else 'image'
-        print(f'loss {reconstruction.loss():.4f} on the hidden {hidden} of {len(inputs)} {kind}(s); wrote {args.out}')
+            loaded = load_samples(cfg, model, args.count)
+        out = Path(args.out)
+        for name, (files, inputs) in loaded.items():
+            path = out if len(loaded) == 1 else out.with_name(f'{out.stem}_{name}{out.suffix}')
+            draw(parts[name], inputs, path, files)
 
 
 if __name__ == '__main__':

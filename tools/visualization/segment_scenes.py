@@ -22,6 +22,7 @@ from PIL import Image
 from mmmap.apis import build_model, load_model
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
+from mmmap.models.segmentors import SceneSegmentor
 from mmmap.registry import DATASETS
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import read_scene
@@ -43,7 +44,7 @@ def describe_classes(cfg: Config) -> tuple[list[str] | None, np.ndarray | None, 
 def main() -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file of the segmentor')
+    parser.add_argument('config', help='config file of a SceneSegmentor')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('scenes', nargs='+', type=Path, help='.npz or .ply files')
     parser.add_argument('--out', type=Path, default=Path('scenes'), metavar='DIR', help='(default: %(default)s)')
@@ -57,7 +58,13 @@ def main() -> None:
             if not path.is_file():
                 raise UserError(f'scene not found: {path}')
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-        model = load_model(build_model(cfg), args.checkpoint).to(args.device)
+        model = build_model(cfg)
+        if not isinstance(model, SceneSegmentor):
+            raise UserError(
+                f'{args.config}: {type(model).__name__} labels no scenes: give the config of a SceneSegmentor; the '
+                'parts of shapes are drawn by test.py --show-dir'
+            )
+        model = load_model(model, args.checkpoint).to(args.device)
         pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
         classes, palette, class_labels = describe_classes(cfg)
         for number, path in enumerate(args.scenes):
