@@ -6,7 +6,15 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmmap.apis import build_model, example_inputs, load_images, load_model, stored_model
+from mmmap.apis import (
+    build_model,
+    config_points,
+    example_batches,
+    example_inputs,
+    load_images,
+    load_model,
+    stored_model,
+)
 from mmmap.engine.errors import UserError
 
 
@@ -63,3 +71,19 @@ def test_example_inputs_of_each_view(cfg):
     del model.backbone.img_size
     with pytest.raises(UserError, match='MAPHybrid tells no image size: give one with --shape'):
         example_inputs(cfg, model, 1)
+
+
+def test_points_are_those_that_the_pipeline_draws_last(cfg):
+    with pytest.raises(UserError, match='no number of points: give one with --points'):
+        cfg.model.backbone = dict(type='PointMAPHybrid', arch='tiny', num_groups=8, group_size=4)
+        cfg.model.neck.grid, cfg.model.data_preprocessor = None, dict(type='PointDataPreprocessor')
+        cfg.model.head = dict(type='PointReconstructionHead', in_dim=32, group_size=4)
+        cfg.model.neck.in_dim = 192
+        example_batches(cfg, build_model(cfg), 1)
+    pipeline = [dict(type='PointsSample', num_points=1200), dict(type='PointsSample', num_points=1024)]
+    cfg.test_dataloader = dict(dataset=dict(pipeline=pipeline[:1]))
+    assert config_points(cfg) == 1200
+    cfg.train_dataloader = dict(dataset=dict(type='RepeatDataset', dataset=dict(pipeline=pipeline)))
+    assert config_points(cfg) == 1024
+    assert example_batches(cfg, build_model(cfg), 2)[''].inputs.shape == (2, 1024, 3)
+    assert example_batches(cfg, build_model(cfg), 2, points=50)[''].inputs.shape == (2, 50, 3)
