@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate, pseudo_collate
@@ -159,12 +160,28 @@ def load_images(model: nn.Module, paths: Sequence[str], size: tuple[int, int]) -
             dict(type='LoadImageChecked', on_error='raise'),
             dict(type='mmpretrain.ResizeEdge', scale=max(height, width), edge='short', backend='pillow'),
             dict(type='mmpretrain.CenterCrop', crop_size=(width, height)),
-            dict(type='mmpretrain.PackInputs'),
         ]
     )
-    batch = default_collate([pipeline(dict(img_path=path)) for path in paths])
+    images = [pipeline(dict(img_path=path))['img'] for path in paths]
+    if not _takes_bgr(model):
+        images = [np.ascontiguousarray(img[..., ::-1]) for img in images]
+    return _preprocess(model, images)
+
+
+def _preprocess(model: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
+    """What a model sees of images (H, W, 3) of one size."""
+    pack = Compose([dict(type='mmpretrain.PackInputs')])
+    batch = default_collate([pack(dict(img=img)) for img in images])
     with torch.no_grad():
         return model.data_preprocessor(batch)['inputs']
+
+
+def _takes_bgr(model: nn.Module) -> bool:
+    """Whether a model turns BGR into the RGB that it sees: then blue, the first channel, becomes the last one."""
+    black, blue = np.zeros((2, 8, 8, 3), np.uint8)
+    blue[..., 0] = 255
+    black, blue = _preprocess(model, [black, blue])
+    return not torch.equal(black[-1], blue[-1])
 
 
 def load_clouds(model: nn.Module, paths: Sequence[str], num_points: int) -> Tensor:

@@ -62,6 +62,14 @@ def test_images_are_resized_cropped_and_normalised(cfg, tmp_path):
         load_images(build_model(cfg), [str(tmp_path / 'broken.png')], (32, 32))
 
 
+@pytest.mark.parametrize('to_rgb', [True, False])
+def test_images_are_seen_as_rgb_whatever_the_data_set_gives(cfg, tmp_path, to_rgb):
+    Image.fromarray(np.full((32, 32, 3), (30, 50, 70), np.uint8)).save(tmp_path / 'a.png')
+    cfg.model.data_preprocessor = dict(type='mmpretrain.SelfSupDataPreprocessor', to_rgb=to_rgb)
+    inputs = load_images(build_model(cfg), [str(tmp_path / 'a.png')], (32, 32))
+    assert inputs[0, :, 5, 7].tolist() == [30, 50, 70]
+
+
 def test_example_inputs_of_each_view(cfg):
     model = build_model(cfg)
     (inputs,) = example_inputs(cfg, model, 2)
