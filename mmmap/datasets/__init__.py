@@ -1,7 +1,8 @@
 from .decoded_images import DecodedImages
 from .few_shot import FewShotFold
+from .image_shards import ImageShards
 from .modelnet import ModelNet40, ModelNetFewShot
-from .samplers import InTurnBatchSampler
+from .samplers import InTurnBatchSampler, ShardSampler
 from .scanobjectnn import ScanObjectNN
 from .scenes import S3DISScenes, ScanNetScenes, SceneDataset
 from .shapenet import ShapeNet55, ShapeNetPart
@@ -31,6 +32,7 @@ from .transforms import (
 __all__ = [
     'DecodedImages',
     'FewShotFold',
+    'ImageShards',
     'InTurnBatchSampler',
     'LoadImageChecked',
     'LoadRandomResizedCrop',
@@ -59,5 +61,6 @@ __all__ = [
     'SceneFeatures',
     'ShapeNet55',
     'ShapeNetPart',
+    'ShardSampler',
     'VoxelSample',
 ]

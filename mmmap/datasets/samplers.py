@@ -1,12 +1,15 @@
-"""How batches are made of several data sets."""
+"""How batches are made of several data sets, and of shards."""
 
 from collections.abc import Iterator
 from itertools import accumulate, islice
 
+import torch
 from mmengine.dataset import ConcatDataset, DefaultSampler
 from torch.utils.data import Sampler
 
 from mmmap.registry import DATA_SAMPLERS
+
+from .image_shards import ImageShards
 
 
 @DATA_SAMPLERS.register_module()
@@ -55,3 +58,46 @@ class InTurnBatchSampler(Sampler):
     def __len__(self) -> int:
         """Batches of an epoch."""
         return self.turns * len(self.parts)
+
+
+@DATA_SAMPLERS.register_module()
+class ShardSampler(DefaultSampler):
+    """Shuffles shards, and the images of a few shards at a time: for storage that is slow at first, or far away.
+
+    An epoch has each image once, up to rounding up, and the same order with any number of processes, as with
+    ``DefaultSampler``. All processes read the same few shards at a time.
+
+    Args:
+        dataset (ImageShards): The images.
+        window (int): Shards that are shuffled together. More of them mix better. Defaults to 16.
+        seed (int, optional): As for ``DefaultSampler``.
+        round_up (bool): As for ``DefaultSampler``. Defaults to True.
+
+    Raises:
+        TypeError: If the data set is another.
+        ValueError: If ``window`` is not positive, or the data set is a part of its shards (``indices``).
+    """
+
+    def __init__(self, dataset: ImageShards, window: int = 16, seed: int | None = None, round_up: bool = True) -> None:
+        if not isinstance(dataset, ImageShards):
+            raise TypeError(f'ShardSampler needs an ImageShards, not a {type(dataset).__name__}: use DefaultSampler')
+        if window < 1:
+            raise ValueError(f'ShardSampler: window={window} must be positive')
+        if len(dataset) != sum(dataset.shard_sizes):
+            raise ValueError('ShardSampler: an ImageShards with indices is no whole shards: use DefaultSampler')
+        super().__init__(dataset, seed=seed, round_up=round_up)
+        self.window = window
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices of this process."""
+        generator = torch.Generator()
+        generator.manual_seed(self.seed + self.epoch)
+        shards = torch.arange(len(self.dataset)).split(self.dataset.shard_sizes)
+        turns = torch.randperm(len(shards), generator=generator).split(self.window)
+        order = []
+        for turn in turns:
+            indices = torch.cat([shards[shard] for shard in turn])
+            order += indices[torch.randperm(len(indices), generator=generator)].tolist()
+        if self.round_up:
+            order = (order * (self.total_size // len(order) + 1))[: self.total_size]
+        return iter(order[self.rank : self.total_size : self.world_size])

@@ -1,0 +1,118 @@
+"""Pack the images of a folder into tar shards, in the layout of WebDataset, which ``ImageShards`` reads.
+
+The files go in as they are, in a random order, ``CLASS/NAME.jpg`` beside ``CLASS/NAME.cls`` with the number of the
+class. Folders below DIR are the classes, and ``classes.txt`` beside the shards names them; images that lie in DIR
+itself have no labels. An index lies beside each shard.
+"""
+
+import argparse
+import io
+import os
+import random
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import track
+
+from mmmap.datasets.shard_index import IMAGE_SUFFIXES, PassedOver, index_of
+from mmmap.engine.errors import UserError, one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path, metavar='DIR', help='folder of images, in folders of classes or not')
+    parser.add_argument('out', type=Path, metavar='OUT', help='folder of the shards, not there yet')
+    parser.add_argument(
+        '--samples-per-shard', type=int, default=1000, metavar='N', help='images in a shard (default: %(default)s)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of the order (default: %(default)s)')
+    return parser.parse_args()
+
+
+def list_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Paths of the images relative to a folder, and its classes, both sorted."""
+    if not folder.is_dir():
+        raise UserError(f'folder not found: {folder}')
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+    images = [path for path in paths if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise UserError(f'{folder} has no images')
+    return images, sorted({image.partition('/')[0] for image in images if '/' in image})
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that gets its name when all is written, and is removed if it is not."""
+    if out.exists():
+        raise UserError(f'{out} is there already: give another folder, or remove it')
+    part = out.with_name(f'{out.name}.part')
+    try:
+        part.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(f'{part} is there: another run writes it, or one was killed; then remove it') from error
+    try:
+        yield part
+        os.rename(part, out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def keys_of(images: list[str]) -> dict[str, str]:
+    """A key for each path, without dots, as readers end the key at the first one; each key once."""
+    keys: dict[str, str] = {}
+    for image in images:
+        folder, name = os.path.split(os.path.splitext(image)[0])
+        wanted = key = os.path.join(folder, name.replace('.', '_'))
+        number = 1
+        while key in keys:
+            number += 1
+            key = f'{wanted}_{number}'
+        keys[key] = image
+    return {image: key for key, image in keys.items()}
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Add a member. Its time and owner are left out, so that the same images make the same shard."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def main() -> None:
+    """Run the tool."""
+    args = parse_args()
+    with one_line_errors():
+        if args.samples_per_shard < 1:
+            raise UserError(f'--samples-per-shard {args.samples_per_shard}: must be positive')
+        images, classes = list_images(args.folder)
+        keys = keys_of(images)
+        random.Random(args.seed).shuffle(images)
+        labels = {name: number for number, name in enumerate(classes)}
+        with whole_folder(args.out) as part:
+            starts = range(0, len(images), args.samples_per_shard)
+            for number, start in enumerate(track(starts, 'shards:')):
+                shard = part / f'shard-{number:06}.tar'
+                packed = images[start : start + args.samples_per_shard]
+                with tarfile.open(shard, 'w') as tar:
+                    for image in packed:
+                        key = keys[image]
+                        add(tar, key + os.path.splitext(image)[1].lower(), (args.folder / image).read_bytes())
+                        if '/' in image:
+                            add(tar, f'{key}.cls', str(labels[image.partition('/')[0]]).encode())
+                index = index_of(str(shard), 'cls' if classes else None)
+                if len(index['samples']) != len(packed):
+                    raise UserError(
+                        f'{shard}: names that readers leave out:{PassedOver(index["passed_over"]).describe()}'
+                    )
+            if classes:
+                (part / 'classes.txt').write_text('\n'.join(classes) + '\n')
+        print(f'{args.out}: {len(images)} images, {len(classes)} classes, {len(starts)} shards')
+
+
+if __name__ == '__main__':
+    main()
