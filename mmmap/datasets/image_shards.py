@@ -12,7 +12,8 @@ from mmpretrain.datasets import BaseDataset
 
 from mmmap.registry import DATASETS
 
-from .shard_files import fetch, find_shards, image_path, is_remote, open_filesystem
+from .shard_backend import image_path
+from .shard_files import fetch, find_shards, is_remote, open_filesystem
 from .shard_index import PassedOver, index_of
 
 

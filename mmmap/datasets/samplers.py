@@ -70,6 +70,7 @@ class ShardSampler(DefaultSampler):
     Args:
         dataset (ImageShards): The images.
         window (int): Shards that are shuffled together. More of them mix better. Defaults to 16.
+        shuffle (bool): As for ``DefaultSampler``. Defaults to True.
         seed (int, optional): As for ``DefaultSampler``.
         round_up (bool): As for ``DefaultSampler``. Defaults to True.
 
@@ -78,18 +79,27 @@ class ShardSampler(DefaultSampler):
         ValueError: If ``window`` is not positive, or the data set is a part of its shards (``indices``).
     """
 
-    def __init__(self, dataset: ImageShards, window: int = 16, seed: int | None = None, round_up: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: ImageShards,
+        window: int = 16,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+    ) -> None:
         if not isinstance(dataset, ImageShards):
             raise TypeError(f'ShardSampler needs an ImageShards, not a {type(dataset).__name__}: use DefaultSampler')
         if window < 1:
             raise ValueError(f'ShardSampler: window={window} must be positive')
         if len(dataset) != sum(dataset.shard_sizes):
             raise ValueError('ShardSampler: an ImageShards with indices is no whole shards: use DefaultSampler')
-        super().__init__(dataset, seed=seed, round_up=round_up)
+        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
         self.window = window
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this process."""
+        if not self.shuffle:
+            return super().__iter__()
         generator = torch.Generator()
         generator.manual_seed(self.seed + self.epoch)
         shards = torch.arange(len(self.dataset)).split(self.dataset.shard_sizes)

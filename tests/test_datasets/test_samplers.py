@@ -1,9 +1,11 @@
-"""Batches of several data sets in turn."""
+"""Batches of several data sets in turn, and the order of shards."""
+
+from itertools import groupby
 
 import pytest
 from mmengine.dataset import BaseDataset, ConcatDataset, DefaultSampler, InfiniteSampler
 
-from mmmap.datasets import InTurnBatchSampler
+from mmmap.datasets import ImageShards, InTurnBatchSampler, ShardSampler
 
 
 class Numbers(BaseDataset):
@@ -63,3 +65,63 @@ def test_what_cannot_take_turns_is_named(whole):
         InTurnBatchSampler(DefaultSampler(Numbers(4), seed=0), batch_size=2)
     with pytest.raises(ValueError, match='batch_size=8: data set 1 has 7 samples'):
         InTurnBatchSampler(DefaultSampler(whole, seed=0), batch_size=8)
+
+
+class Shards(ImageShards):
+    """Shards of so many images, without files."""
+
+    def __init__(self, **options):
+        # Serializing collects garbage, which takes half a second.
+        super().__init__('', serialize_data=False, **options)
+
+    def load_data_list(self):
+        self.shard_sizes = [5, 1, 0, 7, 4, 6]
+        return [dict(number=i) for i in range(23)]
+
+
+def ranks_of(monkeypatch, world, epoch=0, **options):
+    """The indices of each process."""
+    found = []
+    for rank in range(world):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, world))
+        sampler = ShardSampler(Shards(), seed=5, **options)
+        sampler.set_epoch(epoch)
+        found.append(list(sampler))
+        assert len(sampler) == len(found[-1])
+    return found
+
+
+def test_an_epoch_has_each_image_once_on_any_number_of_processes(monkeypatch):
+    for world in (1, 2, 3, 7):
+        for options in ({}, dict(round_up=False)):
+            ranks = ranks_of(monkeypatch, world, window=2, **options)
+            drawn = [index for rank in ranks for index in rank]
+            assert set(drawn) == set(range(23))
+            # Not more than those that fill the last round, as with DefaultSampler.
+            assert len(drawn) == (-(-23 // world) * world if not options else 23)
+        # Taken in turn, the order is the same: a run goes on with another number of processes after the same images.
+        order = [rank[i] for i in range(len(ranks[0])) for rank in ranks if i < len(rank)]
+        assert order == ranks_of(monkeypatch, 1, window=2)[0]
+
+
+def test_few_shards_at_a_time_and_another_order_in_each_epoch(monkeypatch):
+    shard_of = [shard for shard, size in enumerate(Shards().shard_sizes) for _ in range(size)]
+    orders = [ranks_of(monkeypatch, 1, epoch, window=2)[0] for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 4
+    assert ranks_of(monkeypatch, 1, 0, window=2)[0] == orders[0]
+    for order in orders:
+        turns = [shard for shard, _ in groupby(shard_of[index] for index in order)]
+        spans = {shard: (turns.index(shard), len(turns) - turns[::-1].index(shard)) for shard in set(turns)}
+        # No shard comes back after two others were finished.
+        open_at_once = max(sum(first <= i < last for first, last in spans.values()) for i in range(len(turns)))
+        assert open_at_once == 2
+        assert order != sorted(order)
+
+
+def test_what_has_no_shards_is_named():
+    with pytest.raises(TypeError, match='ShardSampler needs an ImageShards, not a Numbers'):
+        ShardSampler(Numbers(3), seed=0)
+    with pytest.raises(ValueError, match='window=0 must be positive'):
+        ShardSampler(Shards(), window=0, seed=0)
+    with pytest.raises(ValueError, match='with indices is no whole shards'):
+        ShardSampler(Shards(indices=4), seed=0)
