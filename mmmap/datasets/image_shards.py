@@ -14,7 +14,8 @@ from mmmap.registry import DATASETS
 
 from .shard_backend import image_path
 from .shard_files import fetch, find_shards, is_remote, open_filesystem
-from .shard_index import PassedOver, index_of
+from .shard_index import index_of, say_once
+from .shard_scan import PassedOver
 
 
 @DATASETS.register_module()
@@ -61,7 +62,7 @@ class ImageShards(BaseDataset):
         if label is not None and not re.fullmatch(r'cls|txt|json\..+', label):
             raise ValueError(f"ImageShards: label must be 'cls', 'txt', 'json.KEY' or None, got {label!r}")
         self.shards, self.label, self.root, self.cache_dir = shards, label, data_root, cache_dir
-        super().__init__(ann_file='', **kwargs)
+        super().__init__(ann_file='', data_prefix='', filter_cfg=None, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the images; sets ``shard_sizes``, the number of images of each shard, in the order of the samples.
@@ -95,8 +96,11 @@ class ImageShards(BaseDataset):
         if not samples:
             advice = '; label=None takes images without labels' if self.label else ''
             raise ValueError(f'{told}, {shards[0]} ...{advice}{report.replace(chr(10), ";")}')
-        report = f'. Passed over:{report}' if report else ''
-        print_log(f'{told}{report}{_repeated_keys(shards, indices)}', logger='current')
+        print_log(told, logger='current')
+        if report:
+            say_once(f'ImageShards {self.shards}: passed over:{report}')
+        if repeated := _repeated_keys(shards, indices):
+            say_once(repeated)
         return samples
 
     def prepare_data(self, idx: int) -> Any:
@@ -165,7 +169,7 @@ def _repeated_keys(shards: list[str], indices: list[dict]) -> str:
             if first_in.setdefault(key, shard) != shard:
                 repeated += 1
                 example = example or f'{key} in {first_in[key]} and {shard}'
-    return f'. {repeated} keys are in several shards, which are samples of their own: {example}' if repeated else ''
+    return f'{repeated} keys are in several shards, which are samples of their own: {example}' if repeated else ''
 
 
 def _read_lines(path: str) -> list[str]:

@@ -159,17 +159,23 @@ def fetch(shard: str, cache_dir: str) -> str:
     os.makedirs(os.path.dirname(copy), exist_ok=True)
     with FileLock(f'{copy}.lock'):
         if not os.path.isfile(copy):
-            system, path = open_filesystem(shard)
-            try:
-                system.get_file(path, f'{copy}.part')
-                got, size = os.path.getsize(f'{copy}.part'), system.size(path)
-            # Clients of object storage raise errors of their own.
-            except Exception as error:
-                raise OSError(f'{shard} could not be fetched to {copy}: {" ".join(str(error).split())}') from error
-            if got != size:
-                raise OSError(f'{shard} could not be fetched to {copy}: got {got} of {size} bytes')
-            os.replace(f'{copy}.part', copy)
+            _fetch(shard, copy)
     return copy
+
+
+def _fetch(shard: str, copy: str) -> None:
+    system, path = open_filesystem(shard)
+    part = f'{copy}.part'
+    try:
+        system.get_file(path, part)
+        got, size = os.path.getsize(part), system.size(path)
+        if got != size:
+            raise OSError(f'got {got} of {size} bytes')
+        os.replace(part, copy)
+    # Clients of object storage raise errors of their own.
+    except Exception as error:
+        Path(part).unlink(missing_ok=True)
+        raise OSError(f'{shard} could not be fetched to {copy}: {" ".join(str(error).split())}') from error
 
 
 def write_whole(path: str | Path, content: str) -> None:

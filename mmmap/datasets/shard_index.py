@@ -1,169 +1,19 @@
-"""What a tar shard holds: its images, where they lie in it, and their labels; kept in a file."""
+"""Index files of tar shards: what a shard holds, kept until the shard changes."""
 
 import json
 import logging
 import os
-import re
-import tarfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mmengine.logging import print_log
 
 from .shard_files import copy_of, fetch, is_remote, local_stamp, open_filesystem, stamp, write_whole
+from .shard_scan import scan
 
 # Of the files that hold an index: another number makes all of them anew.
 FORMAT = 1
-
-IMAGE_SUFFIXES = frozenset(
-    '.jpg .jpeg .png .bmp .tif .tiff .webp .gif .ppm .pgm .pbm .pnm .avif .jp2 .j2k'.split()  # noqa: SIM905
-)
-# What lies beside images in such shards without being one.
-_COMPANIONS = {'.cls', '.txt', '.json'}
-_PICKLES = {'.pkl', '.pickle', '.pyd', '.pth', '.pt'}
-_COMPRESSED = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'\x28\xb5\x2f\xfd': 'zstandard'}
-_EXAMPLES = 3
-_ADVICE = 'copy or write it again'
-
-
-class PassedOver(dict):
-    """What is left out of shards: by kind, how many and the first names."""
-
-    def add(self, kind: str, names: list[str], count: int | None = None) -> None:
-        """Note what is left out.
-
-        Args:
-            kind (str): What it is, in words that follow a number.
-            names (list[str]): Of such members.
-            count (int, optional): How many there are, if more than the names.
-        """
-        entry = self.setdefault(kind, [0, []])
-        entry[0] += len(names) if count is None else count
-        entry[1] += names[: _EXAMPLES - len(entry[1])]
-
-    def describe(self) -> str:
-        """A line for each kind; '' for nothing."""
-        return ''.join(
-            f'\n  {count} {kind}: {", ".join(names)}{", ..." if count > len(names) else ""}'
-            for kind, (count, names) in self.items()
-        )
-
-
-def _check_plain(shard: str, file: BinaryIO) -> None:
-    start = file.read(6)
-    file.seek(0)
-    for magic, name in _COMPRESSED.items():
-        if start.startswith(magic):
-            raise ValueError(
-                f'{shard} is compressed by {name}, so no image can be read without those before it: unpack it '
-                '(images are compressed already)'
-            )
-
-
-def _check_end(shard: str, file: BinaryIO, position: int) -> None:
-    """Two blocks of zeros end a shard, and nothing but zeros follows."""
-    file.seek(position)
-    end = file.read(2 * tarfile.BLOCKSIZE)
-    if len(end) < 2 * tarfile.BLOCKSIZE and not any(end):
-        raise ValueError(f'{shard} is cut off at byte {position + len(end)}, its end is missing: {_ADVICE}')
-    if any(end):
-        raise ValueError(f'{shard} is damaged at byte {position}, where a member should begin: {_ADVICE}')
-    while rest := file.read(1 << 20):
-        if any(rest):
-            raise ValueError(f'{shard} goes on after its end at byte {position}: shards that were joined? {_ADVICE}')
-
-
-def _label(content: bytes, label: str, where: str) -> int | str | None:
-    """The label that a member holds: a number, a name, or None where a JSON has no such key."""
-    try:
-        text = content.decode().strip()
-        if label == 'cls':
-            return int(text)
-        if label == 'txt':
-            return text
-        value = json.loads(text)
-    except ValueError as error:
-        advice = "; for names use label='txt'" if label == 'cls' else ''
-        raise ValueError(f'{where}: not a {"number" if label == "cls" else label[:4]} ({error}){advice}') from error
-    key = label.partition('.')[2]
-    value = value.get(key) if isinstance(value, dict) else None
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
-        raise ValueError(f'{where}: {key}={value!r} is neither the number nor the name of a class')
-    return value
-
-
-def _is_hidden(name: str) -> bool:
-    # '__...__' is metadata in this layout, and macOS's archiver has '__MACOSX'.
-    return any(part.startswith('.') or re.match('__.*__$|__MACOSX$', part) for part in name.split('/'))
-
-
-def scan(shard: str, label: str | None) -> dict[str, Any]:
-    """Read through a shard.
-
-    Args:
-        shard (str): Path of a local shard.
-        label (str, optional): Which member holds the label: 'cls', 'txt' or 'json.KEY'; None: no labels.
-
-    Returns:
-        dict: ``samples``, a list of (name, offset, size, label or None), and ``passed_over``.
-
-    Raises:
-        ValueError: If the shard is damaged, cut off or compressed, if a name or a key occurs twice, or if a label is
-            none; one line that names shard and member.
-    """
-    images, labels, others, passed_over = {}, {}, {}, PassedOver()
-    wanted, names = '.' + (label or '').partition('.')[0], set()
-    with open(shard, 'rb') as file:
-        _check_plain(shard, file)
-        try:
-            with tarfile.open(fileobj=file, mode='r:') as tar:
-                while (info := tar.next()) is not None:
-                    name = info.name.removeprefix('./')
-                    if info.size < 0:
-                        raise tarfile.ReadError(f'{name} has a negative size')
-                    if info.isdir():
-                        continue
-                    key, suffix = os.path.splitext(name)
-                    suffix = suffix.lower()
-                    if not info.isreg() or info.issparse():
-                        passed_over.add('links or special files', [name])
-                    elif _is_hidden(name):
-                        passed_over.add('hidden files', [name])
-                    elif name in names:
-                        raise ValueError(f'{shard} has two members of the name {name}: {_ADVICE}')
-                    elif suffix in IMAGE_SUFFIXES:
-                        if key in images:
-                            raise ValueError(f'{shard} has two images of the key {key}: {images[key][0]} and {name}')
-                        images[key] = (name, info.offset_data, info.size)
-                    elif suffix in _COMPANIONS:
-                        others[name] = key
-                        if suffix == wanted:
-                            if key in labels:
-                                raise ValueError(f'{shard} has two labels of the key {key}: {name} is one')
-                            labels[key] = _label(tar.extractfile(info).read(), label, f'{shard}: {name}')
-                    elif suffix in _PICKLES:
-                        passed_over.add(f'pickles {suffix}, which are never opened', [name])
-                    else:
-                        passed_over.add(f'{suffix}, no images' if suffix else 'without a suffix', [name])
-                    names.add(name)
-                end = tar.offset
-        except tarfile.TarError as error:
-            raise ValueError(f'{shard} is cut off or damaged ({error}): {_ADVICE}') from error
-        _check_end(shard, file, end)
-    # A mask KEY.seg.png beside KEY.jpg is no sample; where there is no KEY.jpg, keys have dots.
-    further = [key for key in images if _has_shorter_key(key, images)]
-    for key in further:
-        passed_over.add('further images of a sample', [images.pop(key)[0]])
-    for name, key in others.items():
-        if key not in images and not _has_shorter_key(key, images):
-            passed_over.add('without an image of their key', [name])
-    samples = [(*image, labels.get(key)) for key, image in images.items()]
-    return dict(samples=samples, passed_over=passed_over)
-
-
-def _has_shorter_key(key: str, images: dict[str, Any]) -> bool:
-    return any(key[: dot.start()] in images for dot in re.finditer(r'\.', key))
 
 
 def _index_path(shard: str, label: str | None, cache_dir: str | None) -> str:
@@ -188,8 +38,9 @@ def _saved(path: str, expected: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @lru_cache
-def _say_once(text: str) -> None:
-    print_log(text, logger='current', level=logging.WARNING)
+def say_once(text: str, level: int = logging.WARNING) -> None:
+    """Log a line once in this process: several data sets of a run read the same shards."""
+    print_log(text, logger='current', level=level)
 
 
 def index_of(shard: str, label: str | None, cache_dir: str | None = None) -> dict[str, Any]:
@@ -200,14 +51,15 @@ def index_of(shard: str, label: str | None, cache_dir: str | None = None) -> dic
 
     Args:
         shard (str): Path or address.
-        label (str, optional): As for :func:`scan`.
+        label (str, optional): As for :func:`~mmmap.datasets.shard_scan.scan`.
         cache_dir (str, optional): Where index files of local shards go instead, and copies of remote shards.
 
     Returns:
-        dict: As from :func:`scan`, and what the index was made from.
+        dict: As from :func:`~mmmap.datasets.shard_scan.scan`, and what the index was made from.
 
     Raises:
-        ValueError: See :func:`scan`; or if a remote shard has neither an index nor a folder for its copy.
+        ValueError: See :func:`~mmmap.datasets.shard_scan.scan`; or if a remote shard has neither an index nor a folder
+            for its copy.
         OSError: If it cannot be read or fetched.
     """
     now = stamp(shard)
@@ -227,12 +79,13 @@ def index_of(shard: str, label: str | None, cache_dir: str | None = None) -> dic
                 'a folder into which shards are copied, or index the shards before they are uploaded'
             )
         return index_of(fetch(shard, cache_dir), label)
+    folder = os.path.dirname(shard) or '.'
+    say_once(f'Shards in {folder} are read through, to index them; next time their index files tell', logging.INFO)
     index = expected | local_stamp(shard) | scan(shard, label)
     if stamp(shard) != now:
         raise ValueError(f'{shard} changed while it was indexed: start again when it is complete')
     try:
         write_whole(path, json.dumps(index))
     except OSError as error:
-        folder = os.path.dirname(path) or '.'
-        _say_once(f'{folder}: no index of shards can be kept ({error.strerror}), each start makes it: set cache_dir')
+        say_once(f'{folder}: no index of shards can be kept ({error.strerror}), each start makes it: set cache_dir')
     return index

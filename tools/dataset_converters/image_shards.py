@@ -17,7 +17,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from mmmap.datasets.shard_index import IMAGE_SUFFIXES, PassedOver, index_of
+from mmmap.datasets.shard_index import index_of
+from mmmap.datasets.shard_scan import IMAGE_SUFFIXES, PassedOver
 from mmmap.engine.errors import UserError, one_line_errors
 
 
