@@ -1,5 +1,6 @@
 """Index files of tar shards: what a shard holds, kept until the shard changes."""
 
+import hashlib
 import json
 import logging
 import os
@@ -10,10 +11,10 @@ from typing import Any
 from mmengine.logging import print_log
 
 from .shard_files import copy_of, fetch, is_remote, local_stamp, open_filesystem, stamp, write_whole
-from .shard_scan import scan
+from .shard_scan import IMAGE_SUFFIXES, scan
 
-# Of the files that hold an index: another number makes all of them anew.
-FORMAT = 1
+# Of what index files hold, which depends on the suffixes of images too: another one makes all of them anew.
+FORMAT = hashlib.blake2b(repr((1, sorted(IMAGE_SUFFIXES))).encode(), digest_size=8).hexdigest()
 
 
 def _index_path(shard: str, label: str | None, cache_dir: str | None) -> str:

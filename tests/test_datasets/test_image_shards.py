@@ -323,7 +323,7 @@ def test_index_is_made_once_and_again_when_the_shard_changed(tmp_path, scanned):
     labelled(path, start=5)
     assert path.stat().st_size == status.st_size
     assert shards(path).get_gt_labels().tolist() == [2, 0, 1, 2] and len(scanned) == 3
-    for spoilt in ('', '{"format": 1', '[]', json.dumps(json.loads(index.read_text()) | dict(format=0))):
+    for spoilt in ('', '{"format": "', '[]', json.dumps(json.loads(index.read_text()) | dict(format=0))):
         index.write_text(spoilt)
         assert len(shards(path)) == 4
     assert len(scanned) == 7
