@@ -1,6 +1,5 @@
 """Images in tar shards."""
 
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -165,7 +164,7 @@ def _repeated_keys(shards: list[str], indices: list[dict]) -> str:
     repeated, example = 0, ''
     for shard, index in zip(shards, indices, strict=True):
         for member, *_ in index['samples']:
-            key = os.path.splitext(member)[0]
+            key = member.rpartition('.')[0]
             if first_in.setdefault(key, shard) != shard:
                 repeated += 1
                 example = example or f'{key} in {first_in[key]} and {shard}'
