@@ -10,8 +10,9 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from .image_reader import IMAGE_SUFFIXES
 from .shard_files import copy_of, fetch, is_remote, local_stamp, open_filesystem, stamp, write_whole
-from .shard_scan import IMAGE_SUFFIXES, scan
+from .shard_scan import scan
 
 # Of what index files hold, which depends on the suffixes of images too: another one makes all of them anew.
 FORMAT = hashlib.blake2b(repr((1, sorted(IMAGE_SUFFIXES))).encode(), digest_size=8).hexdigest()

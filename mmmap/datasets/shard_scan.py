@@ -7,9 +7,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-IMAGE_SUFFIXES = frozenset(
-    '.jpg .jpeg .png .bmp .tif .tiff .webp .gif .ppm .pgm .pbm .pnm .avif .jp2 .j2k'.split()  # noqa: SIM905
-)
+from .image_reader import IMAGE_SUFFIXES
+
 # What lies beside images in such shards without being one.
 _COMPANIONS = {'.cls', '.txt', '.json'}
 _PICKLES = {'.pkl', '.pickle', '.pyd', '.pth', '.pt'}

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from rich.progress import track
 
+from mmmap.datasets.image_reader import IMAGE_SUFFIXES
 from mmmap.datasets.shard_index import index_of
-from mmmap.datasets.shard_scan import IMAGE_SUFFIXES, PassedOver
+from mmmap.datasets.shard_scan import PassedOver
 from mmmap.engine.errors import UserError, one_line_errors
 
 
