@@ -5,6 +5,7 @@ import argparse
 from mmengine.evaluator import DumpResults
 
 from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.data_option import add_data_option, use_test_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
@@ -21,6 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
     parser.add_argument('--tta', action='store_true', help="augment each image as the config's tta_pipeline says")
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of segmentors and detectors into DIR')
+    add_data_option(parser)
     add_common_options(parser)
     return parser.parse_args()
 
@@ -36,12 +38,13 @@ def main() -> None:
         if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out: expected a .pkl file, got {args.out}')
         check_checkpoint_file(args.checkpoint)
+        messages = [] if args.data is None else use_test_folder(cfg, args.data, args.checkpoint)
         if args.tta:
             enable_tta(cfg)
         if args.show_dir is not None:
             draw_predictions(cfg, args.show_dir)
         cfg.load_from, cfg.resume = args.checkpoint, False
-        runner = build_runner(cfg, [])
+        runner = build_runner(cfg, messages)
         require_fit(runner, args.checkpoint)
         _ = runner.test_loop
         if args.out is not None:

@@ -34,6 +34,7 @@ if __name__ == '__main__':
         if _signal == signal.SIGUSR1 or signal.getsignal(_signal) is not signal.SIG_IGN:
             signal.signal(_signal, _leave)
 
+from mmmap.engine.data_option import add_data_option, use_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.hooks import PreemptionHook
@@ -78,6 +79,7 @@ def parse_args() -> argparse.Namespace:
         '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
     )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    add_data_option(parser)
     add_common_options(parser)
     return parser.parse_args()
 
@@ -98,6 +100,7 @@ def main() -> None:
             raise UserError(f'{args.config} has no train_dataloader or no train_cfg: nothing to train')
         if args.no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        messages = [] if args.data is None else use_folder(cfg, args.data, ('train', 'val', 'bank', 'query'))
         if args.amp:
             enable_amp(cfg)
         if args.compile:
@@ -110,7 +113,8 @@ def main() -> None:
         given = args.resume or ([cfg.get('load_from') or 'auto'] if cfg.get('resume') else [])
         files = [checkpoint for checkpoint in given if checkpoint != 'auto']
         resume = ['auto', *files[-1:]] if 'auto' in given else files[-1:]
-        runner = build_runner(cfg, set_resume(cfg, *resume) if resume else [])
+        messages += set_resume(cfg, *resume) if resume else []
+        runner = build_runner(cfg, messages)
         if cfg.get('resume'):
             require_fit(runner, cfg.load_from)
         # The data sets are built here, where an error is the config's, and not within the training.

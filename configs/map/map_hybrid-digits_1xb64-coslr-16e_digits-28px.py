@@ -26,7 +26,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
+        type='ImageFolder',
         data_root=data_root,
         data_prefix='train',
         pipeline=[
@@ -50,14 +50,14 @@ bank_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='train', pipeline=labelled_pipeline),
+    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='train', pipeline=labelled_pipeline),
 )
 query_dataloader = dict(
     batch_size=250,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='test', pipeline=labelled_pipeline),
+    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='test', pipeline=labelled_pipeline),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3, betas=(0.9, 0.95)))

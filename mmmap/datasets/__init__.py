@@ -1,5 +1,6 @@
 from .decoded_images import DecodedImages
 from .few_shot import FewShotFold
+from .image_folder import ImageFolder
 from .image_shards import ImageShards
 from .modelnet import ModelNet40, ModelNetFewShot
 from .samplers import InTurnBatchSampler, ShardSampler
@@ -32,6 +33,7 @@ from .transforms import (
 __all__ = [
     'DecodedImages',
     'FewShotFold',
+    'ImageFolder',
     'ImageShards',
     'InTurnBatchSampler',
     'LoadImageChecked',

@@ -2,29 +2,31 @@
 
 import numpy as np
 from mmcv.transforms import Compose
-from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import TRANSFORMS
 
 from mmmap.registry import DATASETS
 
+from .image_folder import ImageFolder
+
 
 @DATASETS.register_module()
-class DecodedImages(CustomDataset):
+class DecodedImages(ImageFolder):
     """Images of one size, decoded once and kept in memory: for hundreds of thousands of images of 64 x 64 pixels.
 
     They are one array, which workers share with the process that started them by ``fork``, mmengine's default. Other
     sizes are brought to this one: the short side is resized, Pillow's bicubic filter, and the centre cut out. An image
-    that cannot be read is named in the log and left out, or, with ``test_mode``, an error.
+    that cannot be read is named in the log and left out; with ``test_mode`` it is an error, unless
+    ``leave_out_broken``.
 
     A sample has ``img`` (size, size, 3), uint8, BGR, and ``gt_label`` before its pipeline.
 
     Args:
         size (int): Height and width of the images, in pixels.
-        **kwargs: The arguments of mmpretrain's ``CustomDataset``.
+        **kwargs: The arguments of :class:`ImageFolder`.
 
     Raises:
         ValueError: If the size is not positive.
-        OSError: If an image cannot be read, in ``test_mode``.
+        OSError: If an image cannot be read, in ``test_mode`` without ``leave_out_broken``.
     """
 
     def __init__(self, size: int, **kwargs) -> None:
@@ -33,17 +35,12 @@ class DecodedImages(CustomDataset):
         self.size = size
         super().__init__(**kwargs)
 
-    def load_data_list(self) -> list[dict]:
-        """List the images, and decode them.
-
-        Returns:
-            list[dict]: What ``CustomDataset`` lists of each, and ``row``, its place in the array.
-        """
-        load, *fit = [TRANSFORMS.build(transform) for transform in square_transforms(self.size, self.test_mode)]
+    def _readable(self, infos: list[dict]) -> list[dict]:
+        strict = self.test_mode and not self.leave_out_broken
+        load, *fit = [TRANSFORMS.build(transform) for transform in square_transforms(self.size, strict)]
         fit = Compose(fit)
-        listed = super().load_data_list()
-        images, kept = np.empty((len(listed), self.size, self.size, 3), np.uint8), []
-        for info in listed:
+        images, kept = np.empty((len(infos), self.size, self.size, 3), np.uint8), []
+        for info in infos:
             loaded = load(dict(info))
             if loaded is not None:
                 # Most have the size already, and there are many.

@@ -19,6 +19,7 @@ from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor
 
 from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.data_option import add_data_option, use_test_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument('source', help='its checkpoint, or a .pkl of predictions')
     parser.add_argument('--out', default='confusion_matrix.png', help='picture to write (default: %(default)s)')
     parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, a list for each true class')
+    add_data_option(parser)
     add_common_options(parser)
     args = parser.parse_args()
     with one_line_errors():
@@ -85,6 +87,9 @@ def main() -> None:
         if cfg.get('test_dataloader') is None or cfg.get('test_cfg') is None:
             raise UserError(f'{args.config} has no test_dataloader or no test_cfg: nothing to test')
         stored = args.source.endswith(('.pkl', '.pickle'))
+        if args.data is not None:
+            # The log of a test comes after this.
+            print('\n'.join(use_test_folder(cfg, args.data, None if stored else args.source)))
         matrix, classes = (read_predictions if stored else evaluate_checkpoint)(cfg, args.source)
         matrix = matrix.cpu()
         names = [str(name) for name in classes or range(len(matrix))]

@@ -1,5 +1,5 @@
 # The training images of CamVid without labels: crops of 128 pixels, at about the scale at which they are segmented.
-dataset_type = 'CustomDataset'
+dataset_type = 'ImageFolder'
 data_root = 'data/camvid'
 
 data_preprocessor = dict(

@@ -2,56 +2,20 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmap.datasets.decoded_images import square_transforms
+from mmmap.datasets.folder_layout import FolderLayout
 from mmmap.engine.checkpoint import AtomicLocalBackend
+from mmmap.engine.data_sets import TRAIN_ROLES, data_sets, replace_data_sets, set_num_classes
 from mmmap.engine.errors import UserError
 
-_TRAIN_LOADERS = ('train_dataloader', 'bank_dataloader')
-_EVALUATION_LOADERS = ('val_dataloader', 'test_dataloader', 'query_dataloader')
-_SUFFIXES = {'.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif'}
 # Data sets that give arrays in RGB, and no files: they download into their data_root. All have so many images.
 _ARRAYS = ('CIFAR10', 'CIFAR100')
 _ARRAY_IMAGES = 50000
-# Files are loaded as BGR; what follows in these pipelines, and the data preprocessor, expect RGB.
-_TO_RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
 _IMAGENET_IMAGES = 1281167
 _HELD_OUT = 10  # One image in so many is held out by the split 'val'.
-
-
-def _data_sets(node: object, is_train: bool | None = None) -> Iterator[tuple[dict, bool]]:
-    """Every data set in a config, those within hooks included, with whether it is for training."""
-    if isinstance(node, dict):
-        if is_train is not None and 'pipeline' in node and 'type' in node:
-            yield node, is_train
-            return
-        for key, value in node.items():
-            side = True if key in _TRAIN_LOADERS else False if key in _EVALUATION_LOADERS else is_train
-            yield from _data_sets(value, side)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _data_sets(value, is_train)
-
-
-def _set_num_classes(node: object, number: int) -> None:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == 'num_classes':
-                node[key] = number
-            else:
-                _set_num_classes(value, number)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _set_num_classes(value, number)
-
-
-def _size(cfg: Config) -> int:
-    """Height and width of the images that a config's backbone is made for."""
-    return cfg.model.backbone.img_size
 
 
 class ConfigData:
@@ -79,7 +43,8 @@ class ConfigData:
             UserError: If a part is asked of a data set other than CIFAR's.
         """
         train = None
-        for data_set, is_train in _data_sets(cfg._cfg_dict):
+        for owner, role in data_sets(cfg._cfg_dict):
+            data_set, is_train = owner['dataset'], role in TRAIN_ROLES
             kind = data_set['type'].split('.')[-1]
             if kind not in _ARRAYS:
                 if self.images is not None or self.split == 'val':
@@ -117,13 +82,14 @@ class FolderData:
 
     def __init__(self, root: Path, images: int | None, split: str, lists: Path) -> None:
         self.root, self.split = root.resolve(), split
+        self._layout = FolderLayout(root) if root.is_dir() else None
         train = self._find('train')
         self.classes = list(train)
         if split == 'val':
             held_out = {name: files[: len(files) // _HELD_OUT] for name, files in train.items()}
             train = {name: files[len(files) // _HELD_OUT :] for name, files in train.items()}
         else:
-            held_out = self._find('test' if (self.root / 'test').is_dir() else 'val')
+            held_out = self._find('test' if 'test' in self._layout.splits else 'val')
             if list(held_out) != self.classes:
                 raise UserError(f'{self.root}: the classes of train and {split} differ')
         if images is not None:
@@ -145,20 +111,12 @@ class FolderData:
         )
 
     def _find(self, part: str) -> dict[str, list[str]]:
-        folder = self.root / part
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        if not names:
-            raise UserError(f'no folders of classes in {folder}: expected {self.root}/{{train,test}}/CLASS/*')
-        found = {}
-        for name in names:
-            files = sorted(
-                path.relative_to(self.root).as_posix()
-                for path in (folder / name).iterdir()
-                if path.suffix.lower() in _SUFFIXES
-            )
+        found = self._layout.classes(part) if self._layout else {}
+        if not found:
+            raise UserError(f'no folders of classes in {self.root / part}: expected {self.root}/{{train,test}}/CLASS/*')
+        for name, files in found.items():
             # In an order that has nothing to do with how the files are named.
             random.Random(f'{part}/{name}').shuffle(files)
-            found[name] = files
         return found
 
     def _list(self, path: Path, files: dict[str, list[str]]) -> tuple[Path, str]:
@@ -181,23 +139,15 @@ class FolderData:
         Returns:
             dict: ``train``, the number of training images, ``split`` and ``sha256`` of both lists.
         """
-        for data_set, is_train in _data_sets(cfg._cfg_dict):
-            kind, pipeline = data_set['type'].split('.')[-1], list(data_set['pipeline'])
-            own = dict(type='CustomDataset')
-            if kind in _ARRAYS:
-                pipeline = [*square_transforms(_size(cfg), strict=not is_train), *_TO_RGB, *pipeline]
-            elif kind == 'DecodedImages':
-                own = dict(type=kind, size=_size(cfg))
-            test_mode = data_set.get('test_mode', False)
-            data_set.clear()
-            data_set.update(
-                **own,
+
+        def settings(role: str, old: dict) -> dict:
+            return dict(
                 data_root=str(self.root),
-                ann_file=str(self.train_list if is_train else self.test_list),
-                metainfo=dict(classes=self.classes),
-                pipeline=pipeline,
-                test_mode=test_mode,
+                ann_file=str(self.train_list if role in TRAIN_ROLES else self.test_list),
+                classes=self.classes,
+                test_mode=old.get('test_mode', False),
             )
-        for key in ('model', 'data_preprocessor'):
-            _set_num_classes(cfg._cfg_dict.get(key), len(self.classes))
+
+        replace_data_sets(cfg, settings)
+        set_num_classes(cfg, len(self.classes))
         return dict(self._facts)

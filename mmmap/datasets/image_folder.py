@@ -1,0 +1,198 @@
+"""Images in a folder."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+from mmengine.logging import print_log
+from mmpretrain.datasets import BaseDataset
+
+from mmmap.registry import DATASETS, TRANSFORMS
+
+from .folder_listing import FolderListing, hold_out, list_images, printable
+
+_PARTS = ('all', 'train', 'val')
+_NAMED = 10  # Classes and broken images that a line of the log names.
+_SLICE = 4096  # Images that wait at a time for being tried.
+_reported: set[tuple[str, str]] = set()
+
+
+@DATASETS.register_module()
+class ImageFolder(BaseDataset):
+    """The images in a folder, of all formats that mmmap reads, with or without labels.
+
+    With labels an image belongs to the class that is named like the first folder below the root in which it lies,
+    however deep it lies there. Without, all images are taken. Links are followed. Hidden files and folders are left
+    alone. What is passed over, and why, is told once in the log.
+
+    Args:
+        data_root (str): The folder, if ``data_prefix`` is none. Defaults to ''.
+        data_prefix (str): The folder, relative to ``data_root``. Defaults to ''.
+        with_label (bool): Whether folders are classes. Defaults to True.
+        classes (Sequence[str] | str, optional): The classes in the order of their labels, or a file with one in a
+            line. Folders of other names are passed over. By default all folders with images, sorted. A class without
+            images is an error, in ``test_mode`` a line in the log.
+        metainfo (dict, optional): Its ``classes`` do as well. Defaults to None.
+        part (str): ``'all'`` images, or of each class a tenth that is chosen by the names of the files (``'val'``), or
+            the others (``'train'``). Defaults to 'all'.
+        leave_out_broken (bool): Read each image once at the start, and leave out those that cannot be read, with a
+            line in the log: for evaluations, which stop at such an image. Defaults to False.
+        ann_file (str): Take the images that this file lists, a line ``PATH LABEL`` or ``PATH`` each, with paths
+            relative to the folder, and look for no others. Defaults to ''.
+        **kwargs: Other arguments of mmpretrain's ``BaseDataset``: ``pipeline``, ``test_mode``, ``indices``, ...
+
+    Raises:
+        FileNotFoundError: If the folder is not there.
+        ValueError: If it has no images, no folders of classes, or not those of ``classes``; or if a line of
+            ``ann_file`` has no label of a class.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        data_prefix: str = '',
+        with_label: bool = True,
+        classes: Sequence[str] | str | None = None,
+        metainfo: dict | None = None,
+        part: str = 'all',
+        leave_out_broken: bool = False,
+        ann_file: str = '',
+        lazy_init: bool = False,
+        **kwargs,
+    ) -> None:
+        if part not in _PARTS or (ann_file and part != 'all'):
+            raise ValueError(f'ImageFolder: part={part!r} must be one of {_PARTS}, and all where there is an ann_file')
+        self.with_label, self.part, self.leave_out_broken = with_label, part, leave_out_broken
+        super().__init__(ann_file, metainfo, data_root, data_prefix, classes=classes, lazy_init=True, **kwargs)
+        if len(set(self.CLASSES or ())) < len(self.CLASSES or ()):
+            raise ValueError(f'ImageFolder: a name stands twice in the classes {list(self.CLASSES)}')
+        if not lazy_init:
+            self.full_init()
+
+    def load_data_list(self) -> list[dict]:
+        """List the images.
+
+        Returns:
+            list[dict]: ``img_path`` and, with labels, ``gt_label`` of each.
+        """
+        infos = self._readable(self._read_list() if self.ann_file else self._find())
+        if not infos:
+            raise ValueError(f'{self._name}: no image can be read')
+        return infos
+
+    @property
+    def _name(self) -> str:
+        return f'{type(self).__name__} {os.path.normpath(self.img_prefix or self.ann_file)}'
+
+    def _find(self) -> list[dict]:
+        if '://' in self.img_prefix:
+            raise ValueError(f'{self._name}: not a folder of this machine; list its images in an ann_file')
+        if not os.path.isdir(self.img_prefix):
+            raise FileNotFoundError(f'{type(self).__name__}: folder not found: {os.path.abspath(self.img_prefix)}')
+        listing = list_images(self.img_prefix)
+        groups = self._classes_of(listing) if self.with_label else {'': [*chain(*listing.images.values())]}
+        if self.part != 'all':
+            groups = {name: hold_out(files)[self.part == 'val'] for name, files in groups.items()}
+        labels = self.class_to_idx if self.with_label else {}
+        infos = [
+            dict(img_path=os.path.join(self.img_prefix, path), **(dict(gt_label=labels[name]) if labels else {}))
+            for name, files in groups.items()
+            for path in files
+        ]
+        self._report(listing, {name: len(files) for name, files in groups.items()})
+        if not infos:
+            passed_over = listing.describe().replace('\n ', ';')
+            raise ValueError(f'{self._name}: no images{f" of part={self.part}" * (self.part != "all")}{passed_over}')
+        return infos
+
+    def _classes_of(self, listing: FolderListing) -> dict[str, list[str]]:
+        """The images of each class in the order of their labels; sets the classes where none are given."""
+        groups = dict(listing.images)
+        beside = groups.pop('', [])
+        if not groups:
+            raise ValueError(
+                f'{self._name}: no folders of classes with images in it, {len(beside)} images without a folder; '
+                f'with_label=False takes images without labels{listing.describe()}'
+            )
+        if beside:
+            listing.pass_over('images beside the folders of classes', beside)
+        if self.CLASSES is None:
+            self._metainfo['classes'] = tuple(groups)
+        others = [name for name in groups if name not in self.CLASSES]
+        missing = [name for name in self.CLASSES if name not in groups]
+        if missing and not self.test_mode:
+            raise ValueError(f'{self._name}: no images of {_names(missing)}; there are {_names(groups)}')
+        if others:
+            listing.pass_over('folders of other classes', others)
+        if missing:
+            listing.pass_over('classes without images', missing)
+        return {name: groups[name] for name in self.CLASSES if name in groups}
+
+    def _report(self, listing: FolderListing, counts: dict[str, int]) -> None:
+        part = dict(all='', train=' (without those held out)', val=' (those held out)')[self.part]
+        number, passed_over = sum(counts.values()), listing.describe()
+        text = f'{self._name}: {number} images{part}'
+        if self.with_label:
+            text += f' of {len(counts)} classes: {_names([f"{name} ({count})" for name, count in counts.items()])}'
+        # Several data sets of a run read the same folder.
+        if passed_over and (listing.root, passed_over) not in _reported:
+            _reported.add((listing.root, passed_over))
+            print_log(f'{text}. Passed over:{passed_over}', logger='current', level=logging.WARNING)
+        else:
+            print_log(text, logger='current')
+
+    def _read_list(self) -> list[dict]:
+        infos = []
+        # Names of files are bytes.
+        text = Path(self.ann_file).read_text(encoding='utf-8', errors='surrogateescape')
+        for number, line in enumerate(text.split('\n'), 1):
+            line = line.rstrip()
+            if not line:
+                continue
+            path, _, label = line.rpartition(' ') if self.with_label else (line, '', '')
+            info = dict(img_path=os.path.join(self.img_prefix, path))
+            if self.with_label:
+                if not label.isdecimal() or (self.CLASSES is not None and int(label) >= len(self.CLASSES)):
+                    known = '' if self.CLASSES is None else f' from 0 to {len(self.CLASSES) - 1}'
+                    raise ValueError(f'{self.ann_file}, line {number}: {line!r}: expected a path and a label{known}')
+                info['gt_label'] = int(label)
+            infos.append(info)
+        return infos
+
+    def _readable(self, infos: list[dict]) -> list[dict]:
+        """The images without those to leave out."""
+        if not self.leave_out_broken:
+            return infos
+        load = TRANSFORMS.build(dict(type='LoadImageChecked', on_error='raise'))
+
+        def try_to_read(info: dict) -> str | None:
+            try:
+                load(dict(info))
+            except OSError as error:
+                return str(error)
+            return None
+
+        kept, broken = [], []
+        # Decoders leave Python's lock alone.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for start in range(0, len(infos), _SLICE):
+                some = infos[start : start + _SLICE]
+                for info, reason in zip(some, pool.map(try_to_read, some), strict=True):
+                    if reason is None:
+                        kept.append(info)
+                    else:
+                        broken.append(reason)
+        if broken:
+            more = f'\n  and {len(broken) - _NAMED} more' if len(broken) > _NAMED else ''
+            reasons = ''.join(f'\n  {printable(reason)}' for reason in broken[:_NAMED])
+            text = f'{self._name}: left out {len(broken)} of {len(infos)} images, which cannot be read:{reasons}{more}'
+            print_log(text, logger='current', level=logging.WARNING)
+        return kept
+
+
+def _names(names: Sequence[str]) -> str:
+    names = [printable(name) for name in names]
+    return ', '.join(names[:_NAMED]) + (f', ... ({len(names)} in all)' if len(names) > _NAMED else '')

@@ -1,0 +1,240 @@
+"""Points the image configs at a folder of images: ``--data DIR`` of the tools."""
+
+import argparse
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmpretrain.datasets import BaseDataset
+
+from mmmap.datasets.folder_layout import FolderLayout
+from mmmap.datasets.folder_listing import hold_out, printable
+from mmmap.registry import DATASETS
+from mmmap.utils.safe_load import load_checkpoint
+
+from .checkpoint import check_checkpoint_file
+from .config_check import walk
+from .data_sets import TRAIN_ROLES, data_sets, is_classifier, replace_data_sets, set_num_classes
+from .device import type_name
+from .errors import UserError
+
+_LAYOUTS = '{root}/{{train,val}}/CLASS/* or {root}/CLASS/*'
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data``."""
+    parser.add_argument(
+        '--data',
+        metavar='DIR',
+        help="images of your own in place of the config's: DIR/{train,val,test}/CLASS/*, DIR/CLASS/* (a tenth of each "
+        'class is held out), or, to pretrain, any images in DIR',
+    )
+
+
+class FolderOption:
+    """Images of a folder for a config.
+
+    Args:
+        cfg (Config): The config of a run.
+        root (str): The folder.
+        classes (list[str], optional): Names of the classes in the order of their labels. None takes those of the
+            training images.
+
+    Raises:
+        UserError: If there is no such folder, or no image in it, or the config is not for images.
+    """
+
+    def __init__(self, cfg: Config, root: str, classes: list[str] | None = None) -> None:
+        self.cfg, self.root = cfg, root
+        if not Path(root).is_dir():
+            raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
+        for owner, _ in data_sets(cfg._cfg_dict):
+            self._require_images(owner['dataset'])
+        self.layout = FolderLayout(root)
+        if not self.layout.images():
+            raise UserError(f'--data {root}: no images in it')
+        self.split = next((split for split in ('train', 'val', 'test') if split in self.layout.splits), None)
+        self.classes = list(self.layout.classes(self.split)) if classes is None else classes
+
+    def _require_images(self, data_set: dict) -> None:
+        with DATASETS.switch_scope_and_registry(self.cfg.get('default_scope')) as registry:
+            kind = data_set['type'] if callable(data_set['type']) else registry.get(data_set['type'])
+        if not isinstance(kind, type) or not issubclass(kind, BaseDataset):
+            raise UserError(
+                f'--data: {self.cfg.filename} reads {type_name(data_set["type"])}, not images with one label or none'
+            )
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are classes to tell apart."""
+        return len(self.classes) > 1
+
+    def _source(self, role: str) -> tuple[str | None, str]:
+        """The split of a labelled set, and which part of it."""
+        order = dict(test=('test', 'val'), val=('val', 'test'), query=('val', 'test')).get(role, ())
+        found = next((split for split in order if self.layout.classes(split)), None)
+        if found is not None:
+            return found, 'all'
+        if self.split not in (None, 'train'):
+            raise UserError(f'--data {self.root}: no folder train beside {", ".join(self.layout.splits.values())}')
+        has_other = any(self.layout.classes(split) for split in ('val', 'test'))
+        return self.split, 'all' if has_other else 'train' if role in TRAIN_ROLES else 'val'
+
+    def labelled(self, role: str) -> tuple[dict, int]:
+        """The arguments of a labelled data set, and its number of images.
+
+        Raises:
+            UserError: If a class is unknown, or there is no image.
+        """
+        split, part = self._source(role)
+        groups = self.layout.classes(split)
+        where = os.path.join(self.root, self.layout.splits.get(split, ''))
+        unknown = [name for name in groups if name not in self.classes]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self.classes, n=1)
+            raise UserError(
+                f'--data {self.root}: {where} has folders of {len(unknown)} classes that the training has not: '
+                f'{_some(unknown)}{f" (did you mean {near[0]}?)" if near else ""}; it has {_some(self.classes)}'
+            )
+        if part != 'all':
+            groups = {name: hold_out(files)[part == 'val'] for name, files in groups.items()}
+        number = sum(map(len, groups.values()))
+        if not groups:
+            raise UserError(f'--data {self.root}: no folders of classes in {where}')
+        if not number:
+            raise UserError(
+                f'--data {self.root}: no class has two images, so that none can be held out: put some into '
+                f'{self.root}/train/CLASS and others into {self.root}/val/CLASS'
+            )
+        arguments = dict(data_prefix=self.layout.splits.get(split, ''), classes=self.classes, part=part)
+        return arguments, number
+
+    def unlabelled(self) -> tuple[dict, int]:
+        """The arguments of a data set of all training images, and its number of images."""
+        if self.split not in (None, 'train'):
+            raise UserError(f'--data {self.root}: no folder train beside {", ".join(self.layout.splits.values())}')
+        number = sum(map(len, self.layout.images(self.split).values()))
+        return dict(data_prefix=self.layout.splits.get(self.split, ''), with_label=False), number
+
+    def describe(self, held_out: bool) -> str:
+        """One line on what was found."""
+        splits, layout = self.layout.splits, self.layout
+        counts = [(sum(map(len, layout.images(split).values())), f' in {name}') for split, name in splits.items()]
+        counts = counts or [(sum(map(len, layout.images().values())), '')]
+        text = f'--data {self.root}: {", ".join(f"{number} images{where}" for number, where in counts)}; '
+        text += f'{len(self.classes)} classes: {_some(self.classes)}' if self.is_labelled else 'no classes'
+        if held_out:
+            text += '; a tenth of the images of each class, chosen by their names, is held out to evaluate on'
+        if layout.unused:
+            text += f'; not used: {_some([name or "images beside the folders" for name in layout.unused])}'
+        return text
+
+
+def _some(names: list[str]) -> str:
+    names = [printable(name) for name in names]
+    return ', '.join(names[:10]) + (f', ... ({len(names)} in all)' if len(names) > 10 else '')
+
+
+def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str] | None = None) -> list[str]:
+    """Point a config at a folder of images, in place: data sets, number of classes, what a small set needs.
+
+    Args:
+        cfg (Config): The config of a pretraining, a fine-tuning, a probe or a kNN evaluation of images.
+        root (str): The folder: ``root/{train,val,test}/CLASS/*``, ``root/CLASS/*``, or any images to pretrain on.
+        roles (tuple[str, ...]): Those of ``ROLES`` that the tool needs; others stay as they are where the folder has
+            nothing for them.
+        classes (list[str], optional): As of :class:`FolderOption`.
+
+    Returns:
+        list[str]: What to tell the user, one line each.
+
+    Raises:
+        UserError: If the folder does not suit the config.
+    """
+    option = FolderOption(cfg, root, classes)
+    classifier, messages = is_classifier(cfg), []
+    knn_hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) == 'KNNHook']
+    if not option.is_labelled:
+        if classifier or ('test' in roles and 'bank_dataloader' in (cfg.get('test_cfg') or {})):
+            raise UserError(
+                f'--data {root}: this config needs the images of two or more classes, in {_LAYOUTS.format(root=root)}; '
+                f'found {len(option.classes)} folders of classes'
+            )
+        if knn_hooks:
+            cfg.custom_hooks = [hook for hook in cfg.custom_hooks if type_name(hook['type']) != 'KNNHook']
+            for name in ('bank_dataloader', 'query_dataloader'):
+                cfg.pop(name, None)
+            messages.append(f'--data {root}: without classes there is no kNN accuracy; KNNHook is left out')
+            knn_hooks = []
+    numbers: dict[str, int] = {}
+    held_out = False
+
+    def settings(role: str, old: dict) -> dict | None:
+        nonlocal held_out
+        try:
+            is_labelled = classifier or role != 'train'
+            arguments, numbers[role] = option.labelled(role) if is_labelled else option.unlabelled()
+        except UserError:
+            if role in roles:
+                raise
+            return None
+        held_out |= arguments.get('part', 'all') != 'all'
+        if role != 'train':
+            # Their pipelines stop at a broken image.
+            arguments['leave_out_broken'] = True
+        return dict(data_root=root, **arguments, test_mode=role not in TRAIN_ROLES)
+
+    replace_data_sets(cfg, settings)
+    messages.insert(0, option.describe(held_out))
+    changes = set_num_classes(cfg, len(option.classes)) if classifier else []
+    changes += [*_fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers)]
+    if 'train' in roles:
+        changes += _fit_batch(cfg, numbers['train'])
+    return messages + [f'--data {root}: {change}' for change in changes]
+
+
+def use_test_folder(cfg: Config, root: str, checkpoint: str | None) -> list[str]:
+    """Point the evaluation of a checkpoint at a folder of images, as :func:`use_folder` does.
+
+    Args:
+        cfg (Config): The config of a run with a ``test_dataloader``.
+        root (str): The folder.
+        checkpoint (str, optional): The classes that a classifier was trained on are those of the evaluation, by name.
+            Where there is no checkpoint, or it does not tell them, they are those of the folder.
+
+    Returns:
+        list[str]: What to tell the user, one line each.
+
+    Raises:
+        UserError: If the folder does not suit the config.
+    """
+    classes = None
+    if checkpoint is not None and is_classifier(cfg):
+        check_checkpoint_file(checkpoint)
+        classes = ((load_checkpoint(checkpoint).get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    return use_folder(cfg, root, ('test', 'bank'), classes and list(classes))
+
+
+def _fit_batch(cfg: Config, images: int) -> Iterator[str]:
+    loader = cfg.train_dataloader
+    processes = int(os.environ.get('WORLD_SIZE') or (cfg.launcher == 'slurm' and os.environ.get('SLURM_NTASKS')) or 1)
+    share = -(-images // processes)
+    if loader.get('batch_size', 1) > share:
+        yield f'train_dataloader.batch_size {loader.batch_size} -> {share}, all images of a process'
+        loader.batch_size = share
+
+
+def _fit_neighbours(cfg: Config, key: str, numbers: dict[str, int]) -> Iterator[str]:
+    # Some images of the bank may be broken.
+    most = max(1, numbers.get('bank', 0) // 2)
+    for _, part in walk(cfg._cfg_dict.get(key)):
+        if _has(part, 'bank_dataloader') and part.get('k', 20) > most:
+            yield f'k of {type_name(part["type"])} {part.get("k", 20)} -> {most}, half of the images of its bank'
+            part['k'] = most
+
+
+def _has(part: Any, key: str) -> bool:
+    return isinstance(part, dict) and key in part

@@ -1,0 +1,103 @@
+"""Finds and replaces the data sets of a config."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmmap.datasets.decoded_images import square_transforms
+
+from .config_check import dotted, walk
+from .device import type_name
+
+# Files are loaded as BGR; data sets that give arrays, as CIFAR's, give RGB, and what follows in them expects it.
+_TO_RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
+#: Loaders by what they are for.
+TRAIN_ROLES = ('train', 'bank')
+ROLES = (*TRAIN_ROLES, 'val', 'test', 'query')
+
+
+def data_sets(part: Any, role: str | None = None) -> Iterator[tuple[dict, str]]:
+    """Yield every dict of a config that holds a data set as its value for 'dataset', with what its loader is for.
+
+    Those within hooks, loops and wrappers of data sets are included.
+
+    Args:
+        part (Any): The config or a part of it.
+        role (str, optional): One of ``ROLES``, of the loader around this part.
+    """
+    if isinstance(part, dict):
+        for key, value in part.items():
+            inner = key.removesuffix('_dataloader') if key.endswith('_dataloader') else role
+            yield from data_sets(value, inner)
+        if role in ROLES and isinstance(part.get('dataset'), dict) and 'pipeline' in part['dataset']:
+            yield part, role
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from data_sets(value, role)
+
+
+def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None]) -> None:
+    """Put data sets of image files in place of those of a config.
+
+    The pipelines get images like those before. Where these are squares of one size, as CIFAR's and those of
+    ``DecodedImages`` are, the short side is resized to the backbone's size and the centre cut out.
+
+    Args:
+        cfg (Config): The config of a run, changed in place.
+        settings (Callable[[str, dict], dict | None]): Gets the role of a data set and its config; returns the arguments
+            of :class:`ImageFolder`, or None to leave it.
+    """
+    for owner, role in list(data_sets(cfg._cfg_dict)):
+        old = owner['dataset']
+        new = settings(role, old)
+        if new is None:
+            continue
+        pipeline = list(old['pipeline'])
+        if type_name(old['type']) == 'DecodedImages':
+            new = dict(type='DecodedImages', size=_size(cfg), **new)
+        else:
+            new = dict(type='ImageFolder', **new)
+            kinds = [value['type'] for _, value in walk(pipeline) if isinstance(value, dict) and 'type' in value]
+            load, *fit = square_transforms(_size(cfg), strict=role not in TRAIN_ROLES)
+            if not any('Load' in type_name(kind) for kind in kinds):
+                pipeline = [load, *fit, *_TO_RGB, *pipeline]
+            elif not any('Resize' in type_name(kind) or 'Crop' in type_name(kind) for kind in kinds):
+                pipeline[1:1] = fit
+        owner['dataset'] = ConfigDict(new, pipeline=pipeline)
+
+
+def _size(cfg: Config) -> int:
+    size = cfg.model.backbone.get('img_size', 224)
+    return size if isinstance(size, int) else max(size)
+
+
+def set_num_classes(cfg: Config, number: int) -> list[str]:
+    """Set the number of classes wherever a model, its data preprocessor or a metric has one, in place.
+
+    Args:
+        cfg (Config): The config of a run.
+        number (int): How many classes there are. A top-5 accuracy of fewer than five is left out.
+
+    Returns:
+        list[str]: What was left out, one line each.
+    """
+    messages = []
+    for key in ('model', 'data_preprocessor', 'val_evaluator', 'test_evaluator'):
+        for path, part in walk(cfg._cfg_dict.get(key), (key,)):
+            if not isinstance(part, dict):
+                continue
+            if 'num_classes' in part:
+                part['num_classes'] = number
+            topk = part.get('topk', ())
+            topk = topk if isinstance(topk, (list, tuple)) else (topk,)
+            kept = tuple(k for k in topk if k <= number)
+            if len(kept) < len(topk):
+                messages.append(f'{dotted(path)}.topk {tuple(topk)} -> {kept}, as there are {number} classes')
+                part['topk'] = kept
+    return messages
+
+
+def is_classifier(cfg: Config) -> bool:
+    """Whether the model of a config has classes."""
+    return any(isinstance(value, dict) and 'num_classes' in value for _, value in walk(cfg._cfg_dict.get('model')))
