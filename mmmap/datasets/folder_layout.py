@@ -37,7 +37,7 @@ class FolderLayout:
             if name.lower() in _SPLITS:
                 splits.setdefault(_SPLITS[name.lower()], name)
         others = [name for name in self._images if name not in splits.values()]
-        if ('train' in splits and len(splits) > 1) or not any(others):
+        if ('train' in splits and len(splits) > 1) or (splits and not any(others)):
             self.splits, self.unused = splits, others
         else:
             self.splits, self.unused = {}, []

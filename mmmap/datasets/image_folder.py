@@ -65,6 +65,10 @@ class ImageFolder(BaseDataset):
     ) -> None:
         if part not in _PARTS or (ann_file and part != 'all'):
             raise ValueError(f'ImageFolder: part={part!r} must be one of {_PARTS}, and all where there is an ann_file')
+        if '://' in f'{data_root}{data_prefix}' and not ann_file:
+            raise ValueError(
+                f'ImageFolder {data_root}{data_prefix}: not a folder of this machine; it needs an ann_file'
+            )
         self.with_label, self.part, self.leave_out_broken = with_label, part, leave_out_broken
         super().__init__(ann_file, metainfo, data_root, data_prefix, classes=classes, lazy_init=True, **kwargs)
         if len(set(self.CLASSES or ())) < len(self.CLASSES or ()):
@@ -88,8 +92,6 @@ class ImageFolder(BaseDataset):
         return f'{type(self).__name__} {os.path.normpath(self.img_prefix or self.ann_file)}'
 
     def _find(self) -> list[dict]:
-        if '://' in self.img_prefix:
-            raise ValueError(f'{self._name}: not a folder of this machine; list its images in an ann_file')
         if not os.path.isdir(self.img_prefix):
             raise FileNotFoundError(f'{type(self).__name__}: folder not found: {os.path.abspath(self.img_prefix)}')
         listing = list_images(self.img_prefix)

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmpretrain.datasets import BaseDataset
 
 from mmmap.datasets.folder_layout import FolderLayout
 from mmmap.datasets.folder_listing import hold_out, printable
-from mmmap.registry import DATASETS
 from mmmap.utils.safe_load import load_checkpoint
 
 from .checkpoint import check_checkpoint_file
 from .config_check import walk
-from .data_sets import TRAIN_ROLES, data_sets, is_classifier, replace_data_sets, set_num_classes
+from .data_sets import TRAIN_ROLES, data_sets, is_classifier, reads_images, replace_data_sets, set_num_classes
 from .device import type_name
 from .errors import UserError
 
@@ -52,20 +50,14 @@ class FolderOption:
         if not Path(root).is_dir():
             raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
         for owner, _ in data_sets(cfg._cfg_dict):
-            self._require_images(owner['dataset'])
+            if not reads_images(owner['dataset'], cfg.get('default_scope')):
+                kind = type_name(owner['dataset']['type'])
+                raise UserError(f'--data: {cfg.filename} reads {kind}, not images with one label each or none')
         self.layout = FolderLayout(root)
         if not self.layout.images():
             raise UserError(f'--data {root}: no images in it')
         self.split = next((split for split in ('train', 'val', 'test') if split in self.layout.splits), None)
         self.classes = list(self.layout.classes(self.split)) if classes is None else classes
-
-    def _require_images(self, data_set: dict) -> None:
-        with DATASETS.switch_scope_and_registry(self.cfg.get('default_scope')) as registry:
-            kind = data_set['type'] if callable(data_set['type']) else registry.get(data_set['type'])
-        if not isinstance(kind, type) or not issubclass(kind, BaseDataset):
-            raise UserError(
-                f'--data: {self.cfg.filename} reads {type_name(data_set["type"])}, not images with one label or none'
-            )
 
     @property
     def is_labelled(self) -> bool:
@@ -220,11 +212,15 @@ def use_test_folder(cfg: Config, root: str, checkpoint: str | None) -> list[str]
 
 def _fit_batch(cfg: Config, images: int) -> Iterator[str]:
     loader = cfg.train_dataloader
-    processes = int(os.environ.get('WORLD_SIZE') or (cfg.launcher == 'slurm' and os.environ.get('SLURM_NTASKS')) or 1)
+    processes = int(
+        os.environ.get('WORLD_SIZE') or (cfg.get('launcher') == 'slurm' and os.environ.get('SLURM_NTASKS')) or 1
+    )
     share = -(-images // processes)
     if loader.get('batch_size', 1) > share:
         yield f'train_dataloader.batch_size {loader.batch_size} -> {share}, all images of a process'
         loader.batch_size = share
+        # Broken images may leave this one batch smaller.
+        loader.pop('drop_last', None)
 
 
 def _fit_neighbours(cfg: Config, key: str, numbers: dict[str, int]) -> Iterator[str]:

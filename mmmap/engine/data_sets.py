@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmpretrain.datasets import BaseDataset
 
 from mmmap.datasets.decoded_images import square_transforms
+from mmmap.registry import DATASETS
 
 from .config_check import dotted, walk
 from .device import type_name
@@ -53,13 +55,14 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
         new = settings(role, old)
         if new is None:
             continue
-        pipeline = list(old['pipeline'])
+        load, *fit = square_transforms(_size(cfg), strict=role not in TRAIN_ROLES)
+        # That of mmcv stops at a broken image, and reads fewer formats.
+        pipeline = [load if type_name(step['type']) == 'LoadImageFromFile' else step for step in old['pipeline']]
         if type_name(old['type']) == 'DecodedImages':
             new = dict(type='DecodedImages', size=_size(cfg), **new)
         else:
             new = dict(type='ImageFolder', **new)
             kinds = [value['type'] for _, value in walk(pipeline) if isinstance(value, dict) and 'type' in value]
-            load, *fit = square_transforms(_size(cfg), strict=role not in TRAIN_ROLES)
             if not any('Load' in type_name(kind) for kind in kinds):
                 pipeline = [load, *fit, *_TO_RGB, *pipeline]
             elif not any('Resize' in type_name(kind) or 'Crop' in type_name(kind) for kind in kinds):
@@ -70,6 +73,19 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
 def _size(cfg: Config) -> int:
     size = cfg.model.backbone.get('img_size', 224)
     return size if isinstance(size, int) else max(size)
+
+
+def reads_images(data_set: dict, scope: str | None) -> bool:
+    """Whether a data set of a config has images with one label each or none, as mmpretrain's have.
+
+    Args:
+        data_set (dict): Its config.
+        scope (str, optional): The default scope of the config.
+    """
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        kind = data_set.get('type')
+        kind = kind if callable(kind) else registry.get(str(kind))
+    return isinstance(kind, type) and issubclass(kind, BaseDataset)
 
 
 def set_num_classes(cfg: Config, number: int) -> list[str]:

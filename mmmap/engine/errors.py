@@ -66,8 +66,20 @@ def missing_data(cfg: Config) -> str | None:
                 if '://' not in path and not os.path.exists(path):
                     path = os.path.abspath(path)
                     where = f' of {cfg.filename}' if cfg.filename else ''
-                    return f'data not found: {path} (from {field}{where}): put the data there or change the field'
+                    text = f'data not found: {path} (from {field}{where}): put the data there or change the field'
+                    return text + _own_images(dataset, cfg)
     return None
+
+
+def _own_images(dataset: dict, cfg: Config) -> str:
+    """How to read images of one's own with a config, where it is for images and their folder is missing."""
+    # It needs UserError.
+    from .data_sets import reads_images
+
+    root = dataset.get('data_root') or ''
+    if not reads_images(dataset, cfg.get('default_scope')):
+        return ''
+    return f'; images of your own are read with --data {root if os.path.isdir(root) else "DIR"}'
 
 
 def _of_worker(text: str) -> tuple[str, str] | None:
@@ -143,6 +155,9 @@ def explain(error: BaseException, cfg: Config | None = None) -> str:
     if not text:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         text = f'{frame.line} ({frame.filename}:{frame.lineno})'
+    # mmpretrain's, of a part of ImageNet.
+    if kind == 'AssertionError' and text.startswith('The number of subfolders'):
+        text += ' With --data DIR the classes are the folders that are there'
     if cfg is None:
         return f'{kind}: {text}'
     where = f'{cfg.filename}: ' if cfg.filename else ''

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,6 +257,27 @@ def test_images_are_a_fixed_and_even_part(table, images, tmp_path):
         lists(100, 'val')
     with pytest.raises(UserError, match=r'no folders of classes in .*nothing/train'):
         table.data.FolderData(tmp_path / 'nothing', None, 'test', tmp_path)
+
+
+def test_what_systems_leave_in_a_folder_is_no_class_and_no_image(table, images, tmp_path):
+    shutil.copytree(images, tmp_path / 'images')
+    images = tmp_path / 'images'
+    clean = table.data.FolderData(images, None, 'test', tmp_path)
+    for part in ('train', 'test'):
+        image = (images / part / 'red/0.png').read_bytes()
+        for path in ('.ipynb_checkpoints/0-checkpoint.png', '__MACOSX/red/0.png', 'red/._0.png', 'blue/notes.txt'):
+            (images / part / path).parent.mkdir(parents=True, exist_ok=True)
+            (images / part / path).write_bytes(image)
+    data = table.data.FolderData(images, None, 'test', tmp_path)
+    assert data.classes == ['blue', 'red']
+    assert data._facts == clean._facts
+    # All formats, at any depth.
+    for path in ('train/red/more/yet/1.png', 'train/blue/2.webp', 'train/blue/3.GIF'):
+        (images / path).parent.mkdir(parents=True, exist_ok=True)
+        (images / path).write_bytes(image)
+    data = table.data.FolderData(images, None, 'test', tmp_path)
+    lines = data.train_list.read_text().splitlines()
+    assert len(lines) == 43 and {'train/red/more/yet/1.png 1', 'train/blue/2.webp 0', 'train/blue/3.GIF 0'} < set(lines)
 
 
 def test_parts_of_the_configured_data(table):
