@@ -66,9 +66,7 @@ class ImageFolder(BaseDataset):
         if part not in _PARTS or (ann_file and part != 'all'):
             raise ValueError(f'ImageFolder: part={part!r} must be one of {_PARTS}, and all where there is an ann_file')
         if '://' in f'{data_root}{data_prefix}' and not ann_file:
-            raise ValueError(
-                f'ImageFolder {data_root}{data_prefix}: not a folder of this machine; it needs an ann_file'
-            )
+            raise ValueError(f'ImageFolder {data_root}{data_prefix}: no folder of this machine; it needs an ann_file')
         self.with_label, self.part, self.leave_out_broken = with_label, part, leave_out_broken
         super().__init__(ann_file, metainfo, data_root, data_prefix, classes=classes, lazy_init=True, **kwargs)
         if len(set(self.CLASSES or ())) < len(self.CLASSES or ()):
