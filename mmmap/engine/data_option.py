@@ -49,9 +49,9 @@ class FolderOption:
         self.cfg, self.root = cfg, root
         if not Path(root).is_dir():
             raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
-        for owner, _ in data_sets(cfg._cfg_dict):
-            if not reads_images(owner['dataset'], cfg.get('default_scope')):
-                kind = type_name(owner['dataset']['type'])
+        for data_set, _ in data_sets(cfg._cfg_dict):
+            if not reads_images(data_set, cfg.get('default_scope')):
+                kind = type_name(data_set.get('type', 'no data set'))
                 raise UserError(f'--data: {cfg.filename} reads {kind}, not images with one label each or none')
         self.layout = FolderLayout(root)
         if not self.layout.images():
@@ -148,6 +148,9 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     """
     option = FolderOption(cfg, root, classes)
     classifier, messages = is_classifier(cfg), []
+    # Variables, which hooks and loops hold copies of and a Runner does not read.
+    for name in ('bank_dataloader', 'query_dataloader'):
+        cfg.pop(name, None)
     knn_hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) == 'KNNHook']
     if not option.is_labelled:
         if classifier or ('test' in roles and 'bank_dataloader' in (cfg.get('test_cfg') or {})):
@@ -156,11 +159,8 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
                 f'found {len(option.classes)} folders of classes'
             )
         if knn_hooks:
-            cfg.custom_hooks = [hook for hook in cfg.custom_hooks if type_name(hook['type']) != 'KNNHook']
-            for name in ('bank_dataloader', 'query_dataloader'):
-                cfg.pop(name, None)
+            cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook not in knn_hooks]
             messages.append(f'--data {root}: without classes there is no kNN accuracy; KNNHook is left out')
-            knn_hooks = []
     numbers: dict[str, int] = {}
     held_out = False
 

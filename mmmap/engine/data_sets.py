@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmpretrain.datasets import BaseDataset
 
 from mmmap.datasets.decoded_images import square_transforms
@@ -20,9 +20,9 @@ ROLES = (*TRAIN_ROLES, 'val', 'test', 'query')
 
 
 def data_sets(part: Any, role: str | None = None) -> Iterator[tuple[dict, str]]:
-    """Yield every dict of a config that holds a data set as its value for 'dataset', with what its loader is for.
+    """Yield every data set of a config, with what its loader is for.
 
-    Those within hooks, loops and wrappers of data sets are included.
+    Those within hooks, loops and wrappers of data sets are included, the wrappers themselves are not.
 
     Args:
         part (Any): The config or a part of it.
@@ -31,12 +31,20 @@ def data_sets(part: Any, role: str | None = None) -> Iterator[tuple[dict, str]]:
     if isinstance(part, dict):
         for key, value in part.items():
             inner = key.removesuffix('_dataloader') if key.endswith('_dataloader') else role
-            yield from data_sets(value, inner)
-        if role in ROLES and isinstance(part.get('dataset'), dict) and 'pipeline' in part['dataset']:
-            yield part, role
+            if (
+                inner in ROLES
+                and key == 'dataset'
+                and isinstance(value, dict)
+                and not {'dataset', 'datasets'} & {*value}
+            ):
+                yield value, inner
+            else:
+                yield from data_sets(value, inner)
     elif isinstance(part, (list, tuple)):
         for value in part:
-            yield from data_sets(value, role)
+            # Of ConcatDataset and the like.
+            is_data_set = role in ROLES and isinstance(value, dict) and 'pipeline' in value
+            yield from [(value, role)] if is_data_set else data_sets(value, role)
 
 
 def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None]) -> None:
@@ -50,14 +58,15 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
         settings (Callable[[str, dict], dict | None]): Gets the role of a data set and its config; returns the arguments
             of :class:`ImageFolder`, or None to leave it.
     """
-    for owner, role in list(data_sets(cfg._cfg_dict)):
-        old = owner['dataset']
+    for old, role in list(data_sets(cfg._cfg_dict)):
         new = settings(role, old)
         if new is None:
             continue
         load, *fit = square_transforms(_size(cfg), strict=role not in TRAIN_ROLES)
         # That of mmcv stops at a broken image, and reads fewer formats.
-        pipeline = [load if type_name(step['type']) == 'LoadImageFromFile' else step for step in old['pipeline']]
+        pipeline = [
+            load if type_name(step['type']) == 'LoadImageFromFile' else step for step in old.get('pipeline', [])
+        ]
         if type_name(old['type']) == 'DecodedImages':
             new = dict(type='DecodedImages', size=_size(cfg), **new)
         else:
@@ -67,7 +76,8 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
                 pipeline = [load, *fit, *_TO_RGB, *pipeline]
             elif not any('Resize' in type_name(kind) or 'Crop' in type_name(kind) for kind in kinds):
                 pipeline[1:1] = fit
-        owner['dataset'] = ConfigDict(new, pipeline=pipeline)
+        old.clear()
+        old.update(new, pipeline=pipeline)
 
 
 def _size(cfg: Config) -> int:

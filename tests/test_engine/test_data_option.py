@@ -38,7 +38,7 @@ def _build(cfg, role):
     """The first data set of a role that a Runner builds."""
     keys = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'test_cfg', 'custom_hooks')
     found = data_sets({key: cfg._cfg_dict.get(key) for key in keys})
-    return DATASETS.build(next(owner['dataset'] for owner, its_role in found if its_role == role))
+    return DATASETS.build(next(data_set for data_set, its_role in found if its_role == role))
 
 
 def _write(root, *paths):
@@ -105,6 +105,20 @@ def test_number_of_classes_and_small_sets(pictures, monkeypatch):
     assert cfg.test_cfg.k == 17 and not any('train_dataloader' in message for message in messages)
 
 
+def test_data_sets_within_others_are_replaced(tmp_path):
+    _write(tmp_path, '1.png', '2.png')
+    cfg = _read(PRETRAINING)
+    inner = cfg.train_dataloader.dataset
+    for wrapper, times in (
+        (dict(type='RepeatDataset', times=3, dataset=inner), 3),
+        (dict(type='ConcatDataset', datasets=[inner, dict(type='CIFAR100', data_root='x', pipeline=[])]), 2),
+        (dict(type='CIFAR10', data_root='x'), 1),
+    ):
+        cfg = _read(PRETRAINING, train_dataloader=dict(dataset=dict(_delete_=True, **wrapper)))
+        use_folder(cfg, str(tmp_path), TRAIN)
+        assert len(DATASETS.build(cfg.train_dataloader.dataset)) == 2 * times
+
+
 def test_evaluations_take_the_tenth_that_no_training_takes(pictures):
     cfg = _read(FINETUNING)
     use_folder(cfg, str(pictures), TRAIN)
@@ -134,8 +148,9 @@ def test_labels_are_the_names_of_the_training(tmp_path):
     assert _names(_build(cfg, 'val')) == {'owls/1.png': 'owls'} and _build(cfg, 'val')[0]['data_samples'].gt_label == 2
     assert _names(_build(cfg, 'test')) == {'cats/1.png': 'cats', 'dogs/2.png': 'dogs'}
     assert _build(cfg, 'val').metainfo['classes'] == _build(cfg, 'train').metainfo['classes'] == CLASSES
-    # As many, with other names.
+    # As many, with other names, which matters only to what uses labels.
     _write(tmp_path, 'val/cats/1.png', 'val/dog/1.png')
+    use_folder(_read(PRETRAINING), str(tmp_path), TRAIN)
     with pytest.raises(UserError, match=r'val has folders of 1 classes .*: dog \(did you mean dogs\?\)'):
         use_folder(_read(FINETUNING), str(tmp_path), TRAIN)
 

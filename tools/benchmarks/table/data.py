@@ -43,8 +43,8 @@ class ConfigData:
             UserError: If a part is asked of a data set other than CIFAR's.
         """
         train = None
-        for owner, role in data_sets(cfg._cfg_dict):
-            data_set, is_train = owner['dataset'], role in TRAIN_ROLES
+        for data_set, role in data_sets(cfg._cfg_dict):
+            is_train = role in TRAIN_ROLES
             kind = data_set['type'].split('.')[-1]
             if kind not in _ARRAYS:
                 if self.images is not None or self.split == 'val':
