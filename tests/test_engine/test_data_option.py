@@ -1,3 +1,5 @@
+import copy
+import functools
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,11 @@ def pictures(tmp_path_factory):
     return root
 
 
+_from_file = functools.cache(Config.fromfile)
+
+
 def _read(name, **options):
-    cfg = Config.fromfile(CONFIGS / name)
+    cfg = copy.deepcopy(_from_file(CONFIGS / name))
     cfg.merge_from_dict(options)
     init_default_scope('mmpretrain')
     return cfg
