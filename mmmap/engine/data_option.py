@@ -3,21 +3,19 @@
 import argparse
 import difflib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
 from mmmap.datasets.folder_layout import FolderLayout
 from mmmap.datasets.folder_listing import hold_out, printable
-from mmmap.utils.safe_load import load_checkpoint
+from mmmap.utils.safe_load import load
 
 from .checkpoint import check_checkpoint_file
-from .config_check import walk
 from .data_sets import TRAIN_ROLES, data_sets, is_classifier, reads_images, replace_data_sets, set_num_classes
 from .device import type_name
 from .errors import UserError
+from .small_sets import fit_neighbours, fit_training
 
 _LAYOUTS = '{root}/{{train,val}}/CLASS/* or {root}/CLASS/*'
 
@@ -119,7 +117,8 @@ class FolderOption:
         text = f'--data {self.root}: {", ".join(f"{number} images{where}" for number, where in counts)}; '
         text += f'{len(self.classes)} classes: {_some(self.classes)}' if self.is_labelled else 'no classes'
         if held_out:
-            text += '; a tenth of the images of each class, chosen by their names, is held out to evaluate on'
+            text += '; a tenth of the images of each class, chosen by their names, is '
+            text += 'held out to evaluate on' if is_classifier(self.cfg) else 'what kNN classifies, by the others'
         if layout.unused:
             text += f'; not used: {_some([name or "images beside the folders" for name in layout.unused])}'
         return text
@@ -182,9 +181,10 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     replace_data_sets(cfg, settings)
     messages.insert(0, option.describe(held_out))
     changes = set_num_classes(cfg, len(option.classes)) if classifier else []
-    changes += [*_fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers)]
+    if 'bank' in numbers:
+        changes += fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])
     if 'train' in roles:
-        changes += _fit_batch(cfg, numbers['train'])
+        changes += fit_training(cfg, numbers['train'])
     return messages + [f'--data {root}: {change}' for change in changes]
 
 
@@ -206,31 +206,6 @@ def use_test_folder(cfg: Config, root: str, checkpoint: str | None) -> list[str]
     classes = None
     if checkpoint is not None and is_classifier(cfg):
         check_checkpoint_file(checkpoint)
-        classes = ((load_checkpoint(checkpoint).get('meta') or {}).get('dataset_meta') or {}).get('classes')
+        meta = load(checkpoint, 'cpu', mmap=True).get('meta') or {}
+        classes = (meta.get('dataset_meta') or {}).get('classes')
     return use_folder(cfg, root, ('test', 'bank'), classes and list(classes))
-
-
-def _fit_batch(cfg: Config, images: int) -> Iterator[str]:
-    loader = cfg.train_dataloader
-    processes = int(
-        os.environ.get('WORLD_SIZE') or (cfg.get('launcher') == 'slurm' and os.environ.get('SLURM_NTASKS')) or 1
-    )
-    share = -(-images // processes)
-    if loader.get('batch_size', 1) > share:
-        yield f'train_dataloader.batch_size {loader.batch_size} -> {share}, all images of a process'
-        loader.batch_size = share
-        # Broken images may leave this one batch smaller.
-        loader.pop('drop_last', None)
-
-
-def _fit_neighbours(cfg: Config, key: str, numbers: dict[str, int]) -> Iterator[str]:
-    # Some images of the bank may be broken.
-    most = max(1, numbers.get('bank', 0) // 2)
-    for _, part in walk(cfg._cfg_dict.get(key)):
-        if _has(part, 'bank_dataloader') and part.get('k', 20) > most:
-            yield f'k of {type_name(part["type"])} {part.get("k", 20)} -> {most}, half of the images of its bank'
-            part['k'] = most
-
-
-def _has(part: Any, key: str) -> bool:
-    return isinstance(part, dict) and key in part

@@ -31,12 +31,8 @@ def data_sets(part: Any, role: str | None = None) -> Iterator[tuple[dict, str]]:
     if isinstance(part, dict):
         for key, value in part.items():
             inner = key.removesuffix('_dataloader') if key.endswith('_dataloader') else role
-            if (
-                inner in ROLES
-                and key == 'dataset'
-                and isinstance(value, dict)
-                and not {'dataset', 'datasets'} & {*value}
-            ):
+            is_wrapper = isinstance(value, dict) and {'dataset', 'datasets'} & value.keys()
+            if inner in ROLES and key == 'dataset' and isinstance(value, dict) and not is_wrapper:
                 yield value, inner
             else:
                 yield from data_sets(value, inner)
@@ -117,8 +113,8 @@ def set_num_classes(cfg: Config, number: int) -> list[str]:
                 part['num_classes'] = number
             topk = part.get('topk', ())
             topk = topk if isinstance(topk, (list, tuple)) else (topk,)
-            kept = tuple(k for k in topk if k <= number)
-            if len(kept) < len(topk):
+            kept = tuple(k for k in topk if k <= number) or (1,)
+            if topk and kept != tuple(topk):
                 messages.append(f'{dotted(path)}.topk {tuple(topk)} -> {kept}, as there are {number} classes')
                 part['topk'] = kept
     return messages
