@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-try:
-    from .image_reader import IMAGE_SUFFIXES
-except ImportError:
-    IMAGE_SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.ppm', '.jp2'})
+from .image_reader import IMAGE_SUFFIXES
 
 # What systems and archivers put beside images; names that begin with a dot are hidden as well.
 _HIDDEN = frozenset(
