@@ -8,13 +8,14 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmap.datasets.folder_layout import FolderLayout
-from mmmap.datasets.folder_listing import hold_out, printable
+from mmmap.datasets.folder_listing import hold_out, list_images, printable
 from mmmap.utils.safe_load import load
 
 from .checkpoint import check_checkpoint_file
 from .data_sets import TRAIN_ROLES, data_sets, is_classifier, reads_images, replace_data_sets, set_num_classes
 from .device import type_name
 from .errors import UserError
+from .shard_option import ShardOption, shards_by_split
 from .small_sets import fit_neighbours, fit_training
 
 _LAYOUTS = '{root}/{{train,val}}/CLASS/* or {root}/CLASS/*'
@@ -34,23 +35,16 @@ class FolderOption:
     """Images of a folder for a config.
 
     Args:
-        cfg (Config): The config of a run.
         root (str): The folder.
         classes (list[str], optional): Names of the classes in the order of their labels. None takes those of the
             training images.
 
     Raises:
-        UserError: If there is no such folder, or no image in it, or the config is not for images.
+        UserError: If there is no image in it.
     """
 
-    def __init__(self, cfg: Config, root: str, classes: list[str] | None = None) -> None:
-        self.cfg, self.root = cfg, root
-        if not Path(root).is_dir():
-            raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
-        for data_set, _ in data_sets(cfg._cfg_dict):
-            if not reads_images(data_set, cfg.get('default_scope')):
-                kind = type_name(data_set.get('type', 'no data set'))
-                raise UserError(f'--data: {cfg.filename} reads {kind}, not images with one label each or none')
+    def __init__(self, root: str, classes: list[str] | None = None) -> None:
+        self.root = root
         self.layout = FolderLayout(root)
         if not self.layout.images():
             raise UserError(f'--data {root}: no images in it')
@@ -100,25 +94,26 @@ class FolderOption:
                 f'{self.root}/train/CLASS and others into {self.root}/val/CLASS'
             )
         arguments = dict(data_prefix=self.layout.splits.get(split, ''), classes=self.classes, part=part)
-        return arguments, number
+        # Pipelines of an evaluation stop at a broken image.
+        return dict(type='ImageFolder', **arguments, leave_out_broken=role != 'train'), number
 
     def unlabelled(self) -> tuple[dict, int]:
         """The arguments of a data set of all training images, and its number of images."""
         if self.split not in (None, 'train'):
             raise UserError(f'--data {self.root}: no folder train beside {", ".join(self.layout.splits.values())}')
         number = sum(map(len, self.layout.images(self.split).values()))
-        return dict(data_prefix=self.layout.splits.get(self.split, ''), with_label=False), number
+        arguments = dict(data_prefix=self.layout.splits.get(self.split, ''), with_label=False)
+        return dict(type='ImageFolder', **arguments), number
 
-    def describe(self, held_out: bool) -> str:
-        """One line on what was found."""
+    def describe(self, held_out: str) -> str:
+        """One line on what was found, and on what images that are held out are for."""
         splits, layout = self.layout.splits, self.layout
         counts = [(sum(map(len, layout.images(split).values())), f' in {name}') for split, name in splits.items()]
         counts = counts or [(sum(map(len, layout.images().values())), '')]
         text = f'--data {self.root}: {", ".join(f"{number} images{where}" for number, where in counts)}; '
         text += f'{len(self.classes)} classes: {_some(self.classes)}' if self.is_labelled else 'no classes'
         if held_out:
-            text += '; a tenth of the images of each class, chosen by their names, is '
-            text += 'held out to evaluate on' if is_classifier(self.cfg) else 'what kNN classifies, by the others'
+            text += f'; a tenth of the images of each class, chosen by their names, is {held_out}'
         if layout.unused:
             text += f'; not used: {_some([name or "images beside the folders" for name in layout.unused])}'
         return text
@@ -127,6 +122,19 @@ class FolderOption:
 def _some(names: list[str]) -> str:
     names = [printable(name) for name in names]
     return ', '.join(names[:10]) + (f', ... ({len(names)} in all)' if len(names) > 10 else '')
+
+
+def _option(cfg: Config, root: str, classes: list[str] | None) -> FolderOption | ShardOption:
+    if not Path(root).is_dir():
+        raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
+    for data_set, _ in data_sets(cfg._cfg_dict):
+        if not reads_images(data_set, cfg.get('default_scope')):
+            kind = type_name(data_set.get('type', 'no data set'))
+            raise UserError(f'--data: {cfg.filename} reads {kind}, not images with one label each or none')
+    # The archives that images came in may lie beside them.
+    if shards_by_split(root) and not list_images(root).images:
+        return ShardOption(root, classes)
+    return FolderOption(root, classes)
 
 
 def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str] | None = None) -> list[str]:
@@ -145,7 +153,7 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     Raises:
         UserError: If the folder does not suit the config.
     """
-    option = FolderOption(cfg, root, classes)
+    option = _option(cfg, root, classes)
     classifier, messages = is_classifier(cfg), []
     # Variables, which hooks and loops hold copies of and a Runner does not read.
     for name in ('bank_dataloader', 'query_dataloader'):
@@ -173,13 +181,11 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
                 raise
             return None
         held_out |= arguments.get('part', 'all') != 'all'
-        if role != 'train':
-            # Their pipelines stop at a broken image.
-            arguments['leave_out_broken'] = True
         return dict(data_root=root, **arguments, test_mode=role not in TRAIN_ROLES)
 
     replace_data_sets(cfg, settings)
-    messages.insert(0, option.describe(held_out))
+    purpose = 'held out to evaluate on' if classifier else 'what kNN classifies, by the others'
+    messages.insert(0, option.describe(purpose if held_out else ''))
     changes = set_num_classes(cfg, len(option.classes)) if classifier else []
     if 'bank' in numbers:
         changes += fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])

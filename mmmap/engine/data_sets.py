@@ -51,8 +51,8 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
 
     Args:
         cfg (Config): The config of a run, changed in place.
-        settings (Callable[[str, dict], dict | None]): Gets the role of a data set and its config; returns the arguments
-            of :class:`ImageFolder`, or None to leave it.
+        settings (Callable[[str, dict], dict | None]): Gets the role of a data set and its config; returns that of
+            an :class:`ImageFolder` or :class:`ImageShards`, or None to leave it.
     """
     for old, role in list(data_sets(cfg._cfg_dict)):
         new = settings(role, old)
@@ -63,13 +63,13 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
         pipeline = [
             load if type_name(step['type']) == 'LoadImageFromFile' else step for step in old.get('pipeline', [])
         ]
-        if type_name(old['type']) == 'DecodedImages':
-            new = dict(type='DecodedImages', size=_size(cfg), **new)
+        are_decoded = type_name(old['type']) == 'DecodedImages'
+        if are_decoded and new['type'] == 'ImageFolder':
+            new |= dict(type='DecodedImages', size=_size(cfg))
         else:
-            new = dict(type='ImageFolder', **new)
             kinds = [value['type'] for _, value in walk(pipeline) if isinstance(value, dict) and 'type' in value]
             if not any('Load' in type_name(kind) for kind in kinds):
-                pipeline = [load, *fit, *_TO_RGB, *pipeline]
+                pipeline = [load, *fit, *([] if are_decoded else _TO_RGB), *pipeline]
             elif not any('Resize' in type_name(kind) or 'Crop' in type_name(kind) for kind in kinds):
                 pipeline[1:1] = fit
         old.clear()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from mmmap.datasets.image_reader import IMAGE_SUFFIXES
+from mmmap.datasets.folder_listing import list_images
 from mmmap.datasets.shard_index import index_of
 from mmmap.datasets.shard_scan import PassedOver
 from mmmap.engine.errors import UserError, one_line_errors
@@ -33,17 +33,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='of the order (default: %(default)s)')
     return parser.parse_args()
-
-
-def list_images(folder: Path) -> tuple[list[str], list[str]]:
-    """Paths of the images relative to a folder, and its classes, both sorted."""
-    if not folder.is_dir():
-        raise UserError(f'folder not found: {folder}')
-    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
-    images = [path for path in paths if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise UserError(f'{folder} has no images')
-    return images, sorted({image.partition('/')[0] for image in images if '/' in image})
 
 
 @contextmanager
@@ -91,7 +80,13 @@ def main() -> None:
     with one_line_errors():
         if args.samples_per_shard < 1:
             raise UserError(f'--samples-per-shard {args.samples_per_shard}: must be positive')
-        images, classes = list_images(args.folder)
+        if not args.folder.is_dir():
+            raise UserError(f'folder not found: {args.folder}')
+        listing = list_images(args.folder)
+        images = [image for group in listing.images.values() for image in group]
+        if not images:
+            raise UserError(f'{args.folder}: no images in it{listing.describe()}')
+        classes = [name for name in listing.images if name]
         keys = keys_of(images)
         random.Random(args.seed).shuffle(images)
         labels = {name: number for number, name in enumerate(classes)}
@@ -113,6 +108,8 @@ def main() -> None:
                     )
             if classes:
                 (part / 'classes.txt').write_text('\n'.join(classes) + '\n')
+        passed_over = listing.describe()
+        print(f'Passed over:{passed_over}' if passed_over else 'Nothing was passed over.')
         print(f'{args.out}: {len(images)} images, {len(classes)} classes, {len(starts)} shards')
 
 

@@ -142,6 +142,7 @@ class FolderData:
 
         def settings(role: str, old: dict) -> dict:
             return dict(
+                type='ImageFolder',
                 data_root=str(self.root),
                 ann_file=str(self.train_list if role in TRAIN_ROLES else self.test_list),
                 classes=self.classes,
