@@ -6,6 +6,7 @@ import numpy as np
 
 from mmmap.registry import DATASETS
 from mmmap.structures.cloud_files import read_table
+from mmmap.structures.scene_files import whole_numbers
 from mmmap.utils.safe_load import unpickle
 
 from .shapes import ShapeDataset, read_lines
@@ -172,7 +173,10 @@ class ModelNetFewShot(ShapeDataset):
         content = unpickle(path)
         try:
             shapes = {
-                split: [(np.asarray(shape[0]), int(shape[1])) for shape in content[split]]
+                split: [
+                    (np.asarray(shape[0]), int(whole_numbers(shape[1], f'{split}[{index}]')))
+                    for index, shape in enumerate(content[split])
+                ]
                 for split in ('train', 'test')
             }
         except (TypeError, KeyError, IndexError, ValueError) as error:
@@ -192,4 +196,4 @@ class ModelNetFewShot(ShapeDataset):
 
     def read_points(self, info: dict) -> dict:
         """Points of a sample, (N, 3)."""
-        return dict(points=self.clouds[info['index']][:, :3].astype(np.float32))
+        return dict(points=self.clouds[info['index']][:, :3])

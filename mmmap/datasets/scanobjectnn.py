@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmmap.registry import DATASETS
+from mmmap.structures.scene_files import check_classes
 
 from .shapes import ShapeDataset
 
@@ -17,7 +18,7 @@ def read_h5(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         path (str | Path): The file, with ``data`` (S, N, 3) and ``label`` (S,).
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Clouds in float32 and labels in int64.
+        tuple[np.ndarray, np.ndarray]: Clouds and labels, as stored.
 
     Raises:
         ImportError: If h5py is missing.
@@ -31,7 +32,7 @@ def read_h5(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'{path} is missing')
     try:
         with h5py.File(path, 'r') as file:
-            points, labels = np.asarray(file['data'], np.float32), np.asarray(file['label'], np.int64)
+            points, labels = np.asarray(file['data']), np.asarray(file['label'])
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f'{path} is cut off or no file of clouds and labels ({error})') from None
     if points.ndim != 3 or points.shape[2] != 3 or labels.reshape(-1).shape != (len(points),):
@@ -103,9 +104,7 @@ class ScanObjectNN(ShapeDataset):
         start = 'training' if self.split == 'train' else 'test'
         path = self._root() / folder / f'{start}_objectdataset{end}.h5'
         self.clouds, labels = read_h5(path)
-        count = len(self.metainfo['classes'])
-        if len(labels) and not (labels.min() >= 0 and labels.max() < count):
-            raise ValueError(f'{path} has labels from {labels.min()} to {labels.max()}, there are {count} classes')
+        labels = check_classes(labels, len(self.metainfo['classes']), f'{path}: label')
         return [
             dict(index=index, lidar_path=f'{path}[{index}]', gt_label=label)
             for index, label in enumerate(labels.tolist())

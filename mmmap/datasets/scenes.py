@@ -8,22 +8,26 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmmap.registry import DATASETS
-from mmmap.structures.scene_files import count_points
+from mmmap.structures.scene_files import IGNORED, count_points
 
 
 @DATASETS.register_module()
 class SceneDataset(BaseDataset):
-    """Scenes of points, each an ``.npz`` file with ``xyz`` (N, 3), ``label`` (N,) and features such as ``rgb`` (N, 3).
+    """Scenes of points, each a file with ``xyz`` (N, 3), ``label`` (N,) and features such as ``rgb`` (N, 3).
 
-    Each sample is a scene: ``lidar_path``, ``class_labels`` and ``sample_idx``, for :class:`LoadScene`. For training
+    Files are ``.npz`` files with these arrays, or of the other formats that
+    :func:`~mmmap.structures.scene_files.read_scene` reads, such as PLY and LAS. Each sample is a scene: ``lidar_path``,
+    ``class_labels``, ``unknown_labels`` and ``sample_idx``, for :class:`LoadScene`. For training
     each scene may be there several times, for as many crops (``crops``); the larger the more often, as crops cover a
     small part of a scene.
 
     Args:
         data_root (str): Folder of the scenes. Defaults to ''.
         pattern (str | Sequence[str]): Which files of it, such as 'train_*.npz' or 'Area_1/*.npz'. Defaults to '*.npz'.
-        class_labels (Sequence[int], optional): The label in the files of each class; other labels are ignored in
-            training and evaluation. None if they are the indices of the classes, and 255 what is ignored.
+        class_labels (Sequence[int], optional): The label in the files of each class. None if they are the indices of
+            the classes, and 255 what is ignored.
+        unknown_labels (str, optional): What becomes of points with other labels: 'ignore' leaves them out of training
+            and evaluation, 'error' refuses the file. None is 'ignore' with ``class_labels``, else 'error'.
         crops (int, optional): Samples in an epoch, by the points of the scenes, with every scene at least once; None
             for every scene once.
         **kwargs: The other arguments of mmengine's ``BaseDataset``: ``metainfo`` with ``classes`` and ``palette``,
@@ -39,22 +43,30 @@ class SceneDataset(BaseDataset):
         data_root: str = '',
         pattern: str | Sequence[str] = '*.npz',
         class_labels: Sequence[int] | None = None,
+        unknown_labels: str | None = None,
         crops: int | None = None,
         **kwargs,
     ) -> None:
         self.patterns = [pattern] if isinstance(pattern, str) else list(pattern)
         self.class_labels = class_labels
+        self.unknown_labels = unknown_labels or ('error' if class_labels is None else 'ignore')
         self.crops = crops
         super().__init__(data_root=data_root, **kwargs)
-        classes = self.metainfo.get('classes', ())
-        if class_labels is not None and len(class_labels) != len(classes):
-            raise ValueError(f'{type(self).__name__}: {len(class_labels)} class_labels for {len(classes)} classes')
+        classes, labels, name = self.metainfo.get('classes', ()), class_labels, type(self).__name__
+        if self.unknown_labels not in ('ignore', 'error'):
+            raise ValueError(f"{name}: unknown_labels={self.unknown_labels!r} must be 'ignore' or 'error'")
+        if len(classes) > IGNORED:
+            raise ValueError(f'{name}: {len(classes)} classes, of which there may be {IGNORED}')
+        if labels is not None and len(labels) != len(classes):
+            raise ValueError(f'{name}: {len(labels)} class_labels for {len(classes)} classes')
+        if labels is not None and len(set(labels)) < len(labels):
+            raise ValueError(f'{name}: class_labels={tuple(labels)} has a label twice')
 
     def load_data_list(self) -> list[dict]:
         """List the samples.
 
         Returns:
-            list[dict]: ``lidar_path`` and ``class_labels`` of each.
+            list[dict]: ``lidar_path``, ``class_labels`` and ``unknown_labels`` of each.
         """
         root = Path(self.data_root)
         paths = []
@@ -66,8 +78,11 @@ class SceneDataset(BaseDataset):
         if self.crops is not None:
             points = np.array([count_points(path) for path in paths], np.float64)
             repeats = np.maximum(1, np.round(self.crops * points / points.sum()).astype(int))
+        labels = self.class_labels
+        if labels is None and 'classes' in self.metainfo:
+            labels = range(len(self.metainfo['classes']))
         return [
-            dict(lidar_path=str(path), class_labels=self.class_labels)
+            dict(lidar_path=str(path), class_labels=labels, unknown_labels=self.unknown_labels)
             for path, times in zip(paths, repeats, strict=True)
             for _ in range(times)
         ]

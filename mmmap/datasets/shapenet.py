@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from mmmap.registry import DATASETS
 from mmmap.structures.cloud_files import read_array, read_table
+from mmmap.structures.scene_files import whole_numbers
 
 from .shapes import ShapeDataset, consecutive_parts, read_lines
 
@@ -47,9 +46,9 @@ class ShapeNet55(ShapeDataset):
     def read_points(self, info: dict) -> dict:
         """Points of a sample, (8192, 3)."""
         points = read_array(info['lidar_path'])
-        if points.ndim != 2 or points.shape[1] < 3:
+        if points.ndim != 2:
             raise ValueError(f'{info["lidar_path"]} has the shape {points.shape}, not (N, 3)')
-        return dict(points=points[:, :3].astype(np.float32))
+        return dict(points=points[:, :3])
 
 
 @DATASETS.register_module()
@@ -152,7 +151,7 @@ class ShapeNetPart(ShapeDataset):
     def read_points(self, info: dict) -> dict:
         """Points (N, 3) or (N, 6) and parts (N,) of a sample."""
         table = read_table(info['lidar_path'], 7)
-        labels = table[:, 6].astype(np.int64)
+        labels = whole_numbers(table[:, 6], info['lidar_path'])
         parts = self.metainfo['category_parts'][info['category']]
         if not (labels.min() >= parts[0] and labels.max() <= parts[-1]):
             raise ValueError(f'{info["lidar_path"]} has parts from {labels.min()} to {labels.max()}, not of {parts}')

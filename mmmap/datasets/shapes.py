@@ -8,6 +8,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmmap.registry import DATASETS
+from mmmap.structures.points import check_points, to_floats
+from mmmap.structures.scene_files import IGNORED, check_classes, whole_numbers
 
 
 class ShapeDataset(BaseDataset):
@@ -20,7 +22,7 @@ class ShapeDataset(BaseDataset):
             info (dict): What ``load_data_list`` lists of the sample.
 
         Returns:
-            dict: ``points`` (N, 3 + F) and, for parts, ``pts_semantic_mask`` (N,).
+            dict: ``points`` (N, 3 + F) and, for parts, ``pts_semantic_mask`` (N,), as they are stored.
         """
         raise NotImplementedError
 
@@ -31,10 +33,20 @@ class ShapeDataset(BaseDataset):
             idx (int): Its index.
 
         Returns:
-            dict: What is listed of it, ``sample_idx``, and its points.
+            dict: What is listed of it, ``sample_idx``, and its points, in float32, or float64 where float32 would move
+            them; labels in int64.
+
+        Raises:
+            ValueError: If it has no points, one that is not finite, or a label that is no whole number; one line that
+                names it.
         """
         info = super().get_data_info(idx)
-        return info | self.read_points(info)
+        info |= self.read_points(info)
+        check_points(info['points'], info['lidar_path'])
+        info['points'] = to_floats(info['points'])
+        if 'pts_semantic_mask' in info:
+            info['pts_semantic_mask'] = whole_numbers(info['pts_semantic_mask'], info['lidar_path'])
+        return info
 
     def _root(self) -> Path:
         """The folder of the data, which is there."""
@@ -163,20 +175,15 @@ class PointCloudArrays(ShapeDataset):
             meta.setdefault(
                 'classes', tuple(f'{name} {i}' for name, n in zip(names, counts, strict=True) for i in range(n))
             )
-        for key, known in (('gt_label', 'classes'), ('category', 'categories'), ('pts_semantic_mask', 'classes')):
-            if key in arrays and known in meta:
-                # 255 is what counts as no part.
-                labels = arrays[key] if key != 'pts_semantic_mask' else arrays[key][arrays[key] != 255]
-                if labels.size and not (labels.min() >= 0 and labels.max() < len(meta[known])):
-                    raise ValueError(
-                        f'{self.ann_file}: {self.keys[key]} has labels from {labels.min()} to {labels.max()}, there '
-                        f'are {len(meta[known])} {known}'
-                    )
         self._metainfo.update(meta)
+        for key, known in (('gt_label', 'classes'), ('category', 'categories'), ('pts_semantic_mask', 'classes')):
+            if key in arrays:
+                name = f'{self.ann_file}: {self.keys[key]}'
+                count = len(self.metainfo.get(known, ())) or np.iinfo(np.int64).max
+                labels = check_classes(arrays[key], count, name, IGNORED if key == 'pts_semantic_mask' else None)
+                # Those of the points stay as small as they are stored.
+                arrays[key] = arrays[key] if key == 'pts_semantic_mask' else labels
 
     def read_points(self, info: dict) -> dict:
         """Points and parts of a sample."""
-        points = self.arrays['points'][info['index']].astype(np.float32)
-        if 'pts_semantic_mask' not in self.arrays:
-            return dict(points=points)
-        return dict(points=points, pts_semantic_mask=self.arrays['pts_semantic_mask'][info['index']].astype(np.int64))
+        return {key: array[info['index']] for key, array in self.arrays.items()}

@@ -1,11 +1,13 @@
 """What makes a batch of clouds, or of small images, for a model."""
 
+import numpy as np
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor, SelfSupDataPreprocessor
 from mmpretrain.structures import DataSample
 
 from mmmap.registry import MODELS
+from mmmap.structures.points import to_floats
 
 from .batch_crop import BatchRandomResizedCrop
 
@@ -33,13 +35,15 @@ class PointDataPreprocessor(BaseDataPreprocessor):
 
         Args:
             data (dict): ``inputs``, clouds (N, 3 + F) or a stack of them, and perhaps ``data_samples``.
-            training (bool): Not used. Defaults to False.
+            training (bool): Whether the model is trained. Defaults to False.
 
         Returns:
-            dict: ``inputs``, shape (B, N, 3 + F) in float32, and ``data_samples``, None if there are none.
+            dict: ``inputs``, shape (B, N, 3 + F) in float32, or float64 of whole scenes that need it, and
+            ``data_samples``, None if there are none.
 
         Raises:
-            ValueError: If the clouds differ in their points or columns; one line that names both.
+            ValueError: If the clouds differ in their points or columns, or, in training, lie too far from the origin
+                for float32; one line that names them.
         """
         inputs, samples = data['inputs'], data.get('data_samples')
         for index, points in enumerate(inputs):
@@ -52,7 +56,19 @@ class PointDataPreprocessor(BaseDataPreprocessor):
         if not isinstance(inputs, torch.Tensor):
             # Before they are moved: one copy to the device in place of one a cloud.
             inputs = torch.stack(list(inputs))
-        return self.cast_data(dict(inputs=inputs.float(), data_samples=samples))
+        far = inputs.dtype == torch.float64 and _far_from_origin(inputs)
+        if training and far:
+            raise ValueError(
+                f'{_name(samples, far[0])} lies too far from the origin for float32: PointsNormalize, or LoadScene and '
+                'SceneCrop, bring clouds near it'
+            )
+        inputs = inputs if far else inputs.float()
+        return self.cast_data(dict(inputs=inputs, data_samples=samples))
+
+
+def _far_from_origin(clouds: torch.Tensor) -> list[int]:
+    """Which clouds in float64 float32 would move."""
+    return [i for i, points in enumerate(clouds) if to_floats(points.numpy(force=True)).dtype == np.float64]
 
 
 def _name(samples: list | None, index: int) -> str:

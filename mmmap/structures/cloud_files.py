@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.made_from import Origin
+from .point_formats import READERS, TEXT_SUFFIXES, read_columns
+from .points import check_points, to_floats
 from .scene_files import read_scene
 
 #: A table is kept in float32 where that moves no number by more than this part of its column's extent.
@@ -129,21 +131,26 @@ def read_cloud(path: str | Path) -> np.ndarray:
     """Read a single cloud.
 
     Args:
-        path (str | Path): An ``.npy`` file with an array (N, 3 + F), coordinates first; an ``.npz`` file with ``xyz``
-            (N, 3), or a ``.ply`` file, of which the coordinates are taken.
+        path (str | Path): An ``.npy`` file with an array (N, 3 + F), coordinates first; a table in text, of which all
+            columns are taken, coordinates first; or another file of a scene, see
+            :func:`~mmmap.structures.scene_files.read_scene`, of which the coordinates are taken.
 
     Returns:
-        np.ndarray: Shape (N, 3 + F), float32.
+        np.ndarray: Shape (N, 3 + F), float32, or float64 where float32 would move the points.
 
     Raises:
+        ImportError: If the format needs a package that is missing.
         ValueError: If the file is missing or damaged, of another kind, or no cloud; one line that names it.
     """
     path = Path(path)
-    if path.suffix not in ('.npy', '.npz', '.ply'):
-        raise ValueError(f'{path} is no cloud: give an .npy, .npz or .ply file')
-    if not path.is_file():
-        raise ValueError(f'{path} is missing')
-    points = read_array(path) if path.suffix == '.npy' else read_scene(path)['xyz']
-    if points.ndim != 2 or points.shape[1] < 3 or not len(points) or points.dtype.kind not in 'fiu':
-        raise ValueError(f'{path} is no cloud: its array is {points.dtype} {points.shape}, not numbers (N, 3 + F)')
-    return points.astype(np.float32)
+    if (suffix := path.suffix.lower()) == '.npy':
+        points = read_array(path)
+    elif suffix in TEXT_SUFFIXES:
+        columns = read_columns(path)
+        points = np.stack([columns.pop(axis) for axis in 'xyz'] + list(columns.values()), axis=1)
+    elif suffix not in READERS:
+        raise ValueError(f'{path} is no cloud: clouds are read from {", ".join((".npy", *READERS))} files')
+    else:
+        points = read_scene(path, colours=False)['xyz']
+    check_points(points, str(path))
+    return to_floats(points)

@@ -1,99 +1,178 @@
 """Reading and writing of point clouds as PLY files."""
 
+import io
 import os
+import re
+import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-# Both spellings that the format has of each type.
+from .points import to_colours
+from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
+
+# Both spellings that the format has of each type, with the codes of struct and numpy.
 _TYPES = {
-    'char': 'i1',
-    'int8': 'i1',
-    'uchar': 'u1',
-    'uint8': 'u1',
-    'short': '<i2',
-    'int16': '<i2',
-    'ushort': '<u2',
-    'uint16': '<u2',
-    'int': '<i4',
-    'int32': '<i4',
-    'uint': '<u4',
-    'uint32': '<u4',
-    'float': '<f4',
-    'float32': '<f4',
-    'double': '<f8',
-    'float64': '<f8',
+    'char': 'b',
+    'int8': 'b',
+    'uchar': 'B',
+    'uint8': 'B',
+    'short': 'h',
+    'int16': 'h',
+    'ushort': 'H',
+    'uint16': 'H',
+    'int': 'i',
+    'int32': 'i',
+    'uint': 'I',
+    'uint32': 'I',
+    'float': 'f',
+    'float32': 'f',
+    'double': 'd',
+    'float64': 'd',
 }
-_NAMES = {'i1': 'char', 'u1': 'uchar', 'i2': 'short', 'u2': 'ushort', 'i4': 'int', 'u4': 'uint', 'f4': 'float'}
-_FORMATS = ('ascii', 'binary_little_endian')
-# A header of the usual length has some twenty lines; a file that is no PLY may have none at all.
-_MAX_HEADER_LINES = 1000
+_NAMES = {
+    'i1': 'char',
+    'u1': 'uchar',
+    'i2': 'short',
+    'u2': 'ushort',
+    'i4': 'int',
+    'u4': 'uint',
+    'f4': 'float',
+    'f8': 'double',
+}
+_FORMATS = {'ascii': '', 'binary_little_endian': '<', 'binary_big_endian': '>'}
+#: Comments included. What is longer is no header.
+_MAX_HEADER_BYTES = 1 << 20
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[str, int, list[tuple[str, str]]]:
-    """Format, number of vertices, and the names and types of their properties."""
-    if file.readline(8).strip() != b'ply':
+@dataclass
+class _Element:
+    """An element of a header: its properties are (name, type), those of lists (name, type, type of the length)."""
+
+    name: str
+    count: int
+    properties: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def has_lists(self) -> bool:
+        return any(len(entry) == 3 for entry in self.properties)
+
+    def dtype(self, order: str) -> np.dtype:
+        return np.dtype([(name, order + kind) for name, kind in self.properties])
+
+
+def _header_lines(file: BinaryIO, path: Path) -> list[str]:
+    """Lines after the first, up to the end; the file is left behind it."""
+    head = file.read(_MAX_HEADER_BYTES)
+    start = re.match(rb'ply[ \t]*(\r\n|\n|\r)', head)
+    if not start:
         raise ValueError(f'{path}: not a PLY file')
-    layout, count, element, properties = '', None, '', []
-    for _ in range(_MAX_HEADER_LINES):
-        words = file.readline(1024).decode('ascii', 'replace').split()
-        match words:
-            case ['end_header']:
-                break
+    # The header says by its first line how its lines end. Numbers follow it which may look like such an end.
+    end = re.compile(rb'(?<=[\r\n])end_header[ \t]*' + start[1]).search(head, start.end() - 1)
+    if not end:
+        raise ValueError(f'{path}: its header does not end')
+    file.seek(end.end())
+    return re.split(r'[\r\n]+', head[start.end() : end.start()].decode('utf-8', 'replace'))
+
+
+def _type(kind: str, name: str, path: Path) -> str:
+    if kind not in _TYPES:
+        raise ValueError(f'{path}: the property {name!r} is of the unknown type {kind!r}')
+    return _TYPES[kind]
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
+    """The format and the elements up to the vertices."""
+    layout, elements = '', []
+    for line in _header_lines(file, path):
+        match line.split():
+            case [] | ['comment' | 'obj_info', *_]:
+                pass
             case ['format', layout, *_]:
                 pass
-            case ['element', element, number]:
-                if count is None:
-                    if element != 'vertex':
-                        raise ValueError(f'{path}: its first element is {element!r}, not the vertices')
-                    count = int(number)
-            case ['property', 'list', *_] if element == 'vertex':
-                raise ValueError(f'{path}: its vertices have a list, {words[-1]!r}, which is not supported')
-            case ['property', kind, name] if element == 'vertex':
-                if kind not in _TYPES:
-                    raise ValueError(f'{path}: the property {name!r} is of the unknown type {kind!r}')
-                properties.append((name, _TYPES[kind]))
-    else:
-        raise ValueError(f'{path}: its header does not end')
+            case ['element', name, number] if number.isdecimal():
+                elements.append(_Element(name, int(number)))
+            case ['property', 'list', length, kind, name] if elements and _type(length, name, path) not in 'fd':
+                elements[-1].properties.append((name, _type(kind, name, path), _TYPES[length]))
+            case ['property', kind, name] if elements:
+                elements[-1].properties.append((name, _type(kind, name, path)))
+            case _:
+                raise ValueError(f'{path}: its header has the line {line[:80]!r}, which is none of the format')
     if layout not in _FORMATS:
-        raise ValueError(f'{path}: its format is {layout!r}; {" and ".join(_FORMATS)} are supported')
-    if not count or not properties:
+        raise ValueError(f'{path}: its format is {layout!r}, which is none of {", ".join(_FORMATS)}')
+    names = [element.name for element in elements]
+    if 'vertex' not in names:
         raise ValueError(f'{path}: it has no vertices')
-    return layout, count, properties
+    elements = elements[: names.index('vertex') + 1]
+    vertex = elements[-1]
+    if not vertex.count or not vertex.properties:
+        raise ValueError(f'{path}: it has no vertices')
+    if lists := [name for name, _, *length in vertex.properties if length]:
+        raise ValueError(f'{path}: its vertices have a list, {lists[0]!r}, which is not supported')
+    keys = [name for name, _ in vertex.properties]
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        raise ValueError(f'{path}: its vertices have the property {min(twice)!r} twice')
+    return layout, elements
+
+
+def _skip(file: BinaryIO, path: Path, element: _Element, order: str) -> None:
+    """Pass over the rows of a binary element."""
+    # A row of an element without a property has no byte.
+    least = sum(struct.calcsize(entry[-1]) for entry in element.properties)
+    if (there := bytes_left(file)) < element.count * least:
+        raise ValueError(f'{path} is cut off within the element {element.name!r} before its vertices')
+    if not element.has_lists:
+        file.seek(element.count * least, os.SEEK_CUR)
+        return
+    start, content, offset = file.tell(), file.read(there), 0
+    try:
+        for _ in range(element.count):
+            for _, kind, *length in element.properties:
+                times = 1
+                if length:
+                    (times,) = struct.unpack_from(order + length[0], content, offset)
+                    offset += struct.calcsize(length[0])
+                    if times < 0:
+                        raise ValueError(f'{path}: the element {element.name!r} has a list of {times} values')
+                offset += int(times) * struct.calcsize(kind)
+    except struct.error:
+        offset = len(content) + 1
+    if offset > len(content):
+        raise ValueError(f'{path} is cut off within the element {element.name!r} before its vertices')
+    file.seek(start + offset)
 
 
 def read_ply(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the vertices of a PLY file; faces and whatever else follows them are skipped.
+    """Read the vertices of a PLY file, text or binary; faces and whatever else there is are skipped.
 
     Args:
-        path (str | Path): The file, of the format 'ascii' or 'binary_little_endian'.
+        path (str | Path): The file.
 
     Returns:
         dict[str, np.ndarray]: Each property of the vertices by its name, shape (N,).
 
     Raises:
-        ValueError: If the file is cut off or not such a file; one line that names it.
+        ValueError: If the file is cut off or not such a file, or a number does not fit its type; one line that names
+            it.
     """
     path = Path(path)
     with open(path, 'rb') as file:
-        layout, count, properties = _read_header(file, path)
-        dtype = np.dtype(properties)
-        if layout == 'binary_little_endian':
-            content = file.read(count * dtype.itemsize)
-            found = len(content) // dtype.itemsize
-            vertices = np.frombuffer(content, dtype, found)
-        else:
-            # Only as many lines as there are vertices: the faces that follow have other columns.
-            lines = [line for line in (file.readline() for _ in range(count)) if line.strip()]
-            found = len(lines)
-            try:
-                vertices = np.loadtxt(lines, dtype=dtype, ndmin=1) if lines else np.empty(0, dtype)
-            except ValueError as error:
-                raise ValueError(f'{path}: its vertices cannot be read ({error})') from None
-    if found < count:
-        raise ValueError(f'{path} is cut off: {found:,} of its {count:,} vertices are there')
-    return {name: np.ascontiguousarray(vertices[name]) for name in dtype.names}
+        layout, (*others, vertex) = _read_header(file, path)
+        order = _FORMATS[layout]
+        if layout != 'ascii':
+            for element in others:
+                _skip(file, path, element, order)
+            return read_binary_rows(file, path, vertex.dtype(order), vertex.count)
+        # A number and what ends it.
+        check_size(path, vertex.count, 2 * len(vertex.properties), bytes_left(file) + 1)
+        # Lines end in any of the three ways.
+        lines = (line for line in io.TextIOWrapper(file, 'latin-1') if line.strip())
+        for _ in range(sum(element.count for element in others)):
+            if next(lines, None) is None:
+                break
+        return read_text_rows(lines, path, vertex.dtype('='), vertex.count)
 
 
 def write_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None, **properties: np.ndarray) -> None:
@@ -101,16 +180,20 @@ def write_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None, 
 
     Args:
         path (str | Path): The file; its folder is made where needed.
-        xyz (np.ndarray): Coordinates, shape (N, 3); written as float.
+        xyz (np.ndarray): Coordinates, shape (N, 3); written as float if they are float16 or float32, else as double.
         rgb (np.ndarray, optional): Colours from 0 to 255, shape (N, 3); written as uchar.
         **properties (np.ndarray): More properties by name, such as labels, shape (N,).
 
     Raises:
-        ValueError: If a property has another length than the cloud, or a type that the format has not.
+        ValueError: If a property has another length than the cloud, or a type that the format has not, or a colour is
+            none.
     """
-    columns = {name: np.asarray(xyz[:, i], '<f4') for i, name in enumerate('xyz')}
+    xyz = np.asarray(xyz)
+    kind = 'f4' if xyz.dtype in (np.float16, np.float32) else 'f8'
+    columns = {name: xyz[:, i].astype(kind) for i, name in enumerate('xyz')}
     if rgb is not None:
-        columns |= {name: np.asarray(rgb[:, i], 'u1') for i, name in enumerate(('red', 'green', 'blue'))}
+        rgb = to_colours(np.asarray(rgb), f'{path}: rgb', 255).astype('u1')
+        columns |= {name: rgb[:, i] for i, name in enumerate(('red', 'green', 'blue'))}
     columns |= {name: np.asarray(values) for name, values in properties.items()}
     lines = ['ply', 'format binary_little_endian 1.0', f'element vertex {len(xyz)}']
     for name, values in columns.items():

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.made_from import Origin
-from .ply import read_ply
+from .point_formats import read_columns
+from .points import check_points, to_colours
 
 #: Label of points that belong to no class.
 IGNORED = 255
@@ -33,76 +34,154 @@ def write_scene(path: str | Path, made_from: bytes = b'', **arrays: np.ndarray) 
     os.replace(part, path)
 
 
-def read_scene(path: str | Path) -> dict[str, np.ndarray]:
+def read_scene(path: str | Path, colours: bool = True, rgb_max: float | None = None) -> dict[str, np.ndarray]:
     """Read a scene.
 
     Args:
-        path (str | Path): An ``.npz`` file with ``xyz`` (N, 3) and more arrays with a row a point, or a ``.ply`` file.
+        path (str | Path): An ``.npz`` file with ``xyz`` (N, 3) and more arrays with a row a point, or a file of another
+            format of :data:`~mmmap.structures.point_formats.READERS`, whose columns x, y, z are ``xyz`` and red, green,
+            blue ``rgb``.
+        colours (bool): Whether colours are needed; if not they are left out. Defaults to True.
+        rgb_max (float, optional): Full brightness of the colours, see :func:`~mmmap.structures.points.to_colours`.
 
     Returns:
-        dict[str, np.ndarray]: Its arrays by name: of a PLY file ``xyz``, ``rgb`` if its vertices have colours, and
-        their other properties.
+        dict[str, np.ndarray]: Its arrays by name, of which ``xyz`` is finite and ``rgb`` counts from 0 to 255.
 
     Raises:
-        ValueError: If the file is damaged, has no points, or an array of it has not one row a point.
+        ImportError: If the format needs a package that is missing.
+        ValueError: If the file is damaged, has no points, points that are not finite or colours that are none, or an
+            array of it has not one row a point; one line that names it.
     """
-    if Path(path).suffix == '.ply':
-        return _read_ply_scene(path)
-    try:
-        with np.load(path) as content:
-            arrays = {name: content[name] for name in content.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f'{path} is cut off or no .npz file ({error})') from None
+    arrays = read_columns(path)
+    if Path(path).suffix.lower() != '.npz':
+        for name, columns in (('xyz', ('x', 'y', 'z')), ('rgb', ('red', 'green', 'blue'))):
+            if arrays.keys() >= set(columns):
+                arrays = {name: np.stack([arrays.pop(key) for key in columns], axis=1), **arrays}
     xyz = arrays.get('xyz')
     if xyz is None or xyz.ndim != 2 or xyz.shape[1] != 3 or not len(xyz):
         raise ValueError(f'{path} has no points: its array xyz is {None if xyz is None else xyz.shape}, not (N, 3)')
+    check_points(xyz, str(path))
     for name, values in arrays.items():
         if values.shape[:1] != (len(xyz),):
             raise ValueError(f'{path}: its array {name} has the shape {values.shape}, of {len(xyz)} points')
+        if name.startswith('column '):
+            raise ValueError(
+                f"{path}: its columns have no names: begin it with a line such as 'x y z red green blue label'"
+            )
+    if 'rgb' in arrays:
+        rgb = arrays.pop('rgb')
+        arrays |= dict(rgb=to_colours(rgb, f'{path}: rgb', rgb_max)) if colours else {}
     return arrays
 
 
-def _read_ply_scene(path: str | Path) -> dict[str, np.ndarray]:
-    vertices, arrays = read_ply(path), {}
-    for name, properties in (('xyz', ('x', 'y', 'z')), ('rgb', ('red', 'green', 'blue'))):
-        if vertices.keys() >= set(properties):
-            arrays[name] = np.stack([vertices.pop(key) for key in properties], axis=1)
-        elif name == 'xyz':
-            raise ValueError(f'{path} has no points: its vertices have no x, y and z')
-    return arrays | vertices
-
-
 def count_points(path: str | Path) -> int:
-    """Number of points of a scene, from the header of its ``xyz``.
+    """Number of points of a scene, of an ``.npz`` file from the header of its ``xyz``.
 
     Args:
-        path (str | Path): The ``.npz`` file.
+        path (str | Path): A file, see :func:`read_scene`.
 
     Raises:
-        ValueError: If the file is damaged or has no ``xyz``.
+        ValueError: If the file is damaged or has no points.
     """
+    if Path(path).suffix.lower() != '.npz':
+        return len(read_scene(path)['xyz'])
     try:
         with zipfile.ZipFile(path) as archive, archive.open('xyz.npy') as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            return read(file)[0][0]
+            (count, *_), *_ = read(file)
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise ValueError(f'{path} is cut off or no scene ({error})') from None
+    if not count:
+        raise ValueError(f'{path} has no points')
+    return count
 
 
-def class_indices(labels: np.ndarray, class_labels: Sequence[int]) -> np.ndarray:
+def whole_numbers(labels: np.ndarray, name: str) -> np.ndarray:
+    """Labels as integers; nothing is rounded or cut.
+
+    Args:
+        labels (np.ndarray): Labels of any type.
+        name (str): What to call them in the error, such as their file.
+
+    Returns:
+        np.ndarray: The same, int64.
+
+    Raises:
+        ValueError: If one is not a whole number; one line with the first such, and how many there are.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind in 'iub':
+        return labels.astype(np.int64)
+    if labels.dtype.kind != 'f':
+        raise ValueError(f'{name}: labels are of type {labels.dtype}, not whole numbers')
+    # float64 tells whole numbers apart up to 2**53.
+    wrong = ~((labels == np.floor(labels)) & (np.abs(labels) <= 2**53))
+    if wrong.any():
+        raise ValueError(
+            f'{name}: label {labels[wrong][0]:g} is no whole number ({np.count_nonzero(wrong):,} of {labels.size:,})'
+        )
+    return labels.astype(np.int64)
+
+
+def check_classes(labels: np.ndarray, count: int, name: str, ignored: int | None = None) -> np.ndarray:
+    """Labels that must be classes.
+
+    Args:
+        labels (np.ndarray): Labels of any type.
+        count (int): Number of classes.
+        name (str): What to call them in the error.
+        ignored (int, optional): A label beside them that is allowed. Defaults to None.
+
+    Returns:
+        np.ndarray: The same, int64.
+
+    Raises:
+        ValueError: If one is not a whole number or none of the classes; one line with the values and their numbers.
+    """
+    labels = whole_numbers(labels, name)
+    wrong = (labels < 0) | (labels >= count)
+    if ignored is not None:
+        wrong &= labels != ignored
+    if wrong.any():
+        raise ValueError(f'{name}: {_tell(labels, wrong)} none of the classes 0 to {count - 1}')
+    return labels
+
+
+def _tell(labels: np.ndarray, wrong: np.ndarray) -> str:
+    """Such as '3 of 900 labels, -1 (2) and 7 (1), are'."""
+    values, counts = np.unique(labels[wrong], return_counts=True)
+    told = ', '.join(f'{value} ({times:,})' for value, times in zip(values[:5], counts[:5], strict=True))
+    more = f' and {len(values) - 5} more values' if len(values) > 5 else ''
+    return f'{counts.sum():,} of {labels.size:,} labels, {told}{more}, are'
+
+
+def class_indices(
+    labels: np.ndarray, class_labels: Sequence[int], unknown: str = 'ignore', name: str = 'labels'
+) -> np.ndarray:
     """Turn the labels of a data set into classes.
 
     Args:
-        labels (np.ndarray): Labels from 0, shape (N,).
+        labels (np.ndarray): Labels, whole numbers of any type.
         class_labels (Sequence[int]): The label of each class.
+        unknown (str): What becomes of a label that is not there: 'ignore' makes it 255, 'error' refuses it. 255 itself
+            stays what it is.
+        name (str): What to call the labels in errors, such as their file.
 
     Returns:
-        np.ndarray: The index in ``class_labels`` of each label, 255 for one that is not there, shape (N,), int64.
+        np.ndarray: The index in ``class_labels`` of each label, 255 for one that is not there, int64.
+
+    Raises:
+        ValueError: If a label is no whole number, or unknown and refused; one line that names it.
     """
-    table = np.full(max(int(labels.max()), *class_labels) + 1, IGNORED)
-    table[list(class_labels)] = np.arange(len(class_labels))
-    return table[labels]
+    labels, known = whole_numbers(labels, name), np.asarray(class_labels, np.int64)
+    order = np.argsort(known)
+    # Of each label the place among the sorted ones; what is beyond the last is compared with it too.
+    places = order[np.searchsorted(known, labels, sorter=order).clip(max=len(known) - 1)]
+    there = known[places] == labels
+    if unknown == 'error' and not (fine := there | (labels == IGNORED)).all():
+        raise ValueError(f'{name}: {_tell(labels, ~fine)} none of {known.tolist()}, those of the classes')
+    return np.where(there, places, IGNORED)
 
 
 def is_scene(path: str | Path, origin: Origin | None = None) -> bool:

@@ -15,6 +15,7 @@ from rich.progress import track
 
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.structures.points import to_floats
 from mmmap.structures.scene_files import is_scene, write_scene
 from mmmap.utils.made_from import Origin
 
@@ -145,9 +146,7 @@ def read_room(room: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         labels.append(np.full(len(part), class_of(path), np.uint8))
         notes += [f'{path}:{number}: a control character between the numbers, taken out' for number in repaired]
     joined = np.concatenate(points)
-    return dict(
-        xyz=joined[:, :3].astype(np.float32), rgb=joined[:, 3:].astype(np.uint8), label=np.concatenate(labels)
-    ), notes
+    return dict(xyz=to_floats(joined[:, :3]), rgb=joined[:, 3:].astype(np.uint8), label=np.concatenate(labels)), notes
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from rich.progress import track
 from mmmap.datasets.scenes import ScanNetScenes
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.structures.ply import read_ply
+from mmmap.structures.points import check_points, to_colours
 from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
 from mmmap.utils.made_from import Origin
 
@@ -98,11 +99,16 @@ def read_scan(mesh: Path, labelled: bool) -> dict[str, np.ndarray]:
         UserError: If a file is damaged or the labels belong to another mesh.
     """
     scan = dict(xyz=properties(mesh, ('x', 'y', 'z')), rgb=properties(mesh, ('red', 'green', 'blue')))
+    try:
+        check_points(scan['xyz'], str(mesh))
+        scan['rgb'] = to_colours(scan['rgb'], f'{mesh}: rgb')
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if labelled:
         labels = properties(labels_of(mesh), ('label',))[:, 0]
         if len(labels) != len(scan['xyz']):
             raise UserError(f'{labels_of(mesh)} has {len(labels):,} vertices, its mesh {len(scan["xyz"]):,}')
-        scan['label'] = class_indices(labels, ScanNetScenes.NYU40_IDS).astype(np.uint8)
+        scan['label'] = class_indices(labels, ScanNetScenes.NYU40_IDS, name=str(labels_of(mesh))).astype(np.uint8)
         if (scan['label'] == IGNORED).all():
             raise UserError(f'{labels_of(mesh)}: no vertex has a label of the benchmark')
     return scan

@@ -7,6 +7,8 @@ from mmpretrain.structures import DataSample
 
 from mmmap.registry import TRANSFORMS
 from mmmap.structures import PointDataSample
+from mmmap.structures.points import check_points, to_floats
+from mmmap.structures.scene_files import whole_numbers
 
 
 @TRANSFORMS.register_module()
@@ -46,7 +48,8 @@ class PackPointInputs(BaseTransform):
     ``category``; ``gt_label``, which goes into mmpretrain's ``DataSample``; ``lidar_path`` and ``sample_idx``.
 
     Raises:
-        ValueError: If the points are not a finite array (N, 3 + F) with a label each; one line that names the cloud.
+        ValueError: If the points are not a finite array (N, 3 + F) with a label each, or a label is no whole number;
+            one line that names the cloud.
     """
 
     def transform(self, results: dict) -> dict:
@@ -56,37 +59,30 @@ class PackPointInputs(BaseTransform):
             results (dict): A sample.
 
         Returns:
-            dict: ``inputs``, (N, 3 + F) float32, and ``data_samples``.
+            dict: ``inputs``, (N, 3 + F) in float32, or float64 where float32 would move the points, and
+            ``data_samples``.
         """
-        points = np.asarray(results['points'])
-        labels = results.get('pts_semantic_mask')
-        self._check(results, points, labels)
+        points, name = np.asarray(results['points']), results.get('lidar_path', 'a cloud')
+        name = f'{name} (sample_idx {results.get("sample_idx", "unknown")})'
+        check_points(points, name)
         meta = {key: results[key] for key in ('lidar_path', 'sample_idx') if key in results}
-        if labels is None:
+        numbers = {
+            key: whole_numbers(results[key], f'{name}: {key}')
+            for key in ('pts_semantic_mask', 'category', 'gt_label')
+            if key in results
+        }
+        if (labels := numbers.get('pts_semantic_mask')) is None:
             sample = DataSample(metainfo=meta)
-            if 'gt_label' in results:
-                sample.set_gt_label(int(results['gt_label']))
+            if 'gt_label' in numbers:
+                sample.set_gt_label(int(numbers['gt_label']))
         else:
-            if 'category' in results:
-                meta['category'] = int(results['category'])
+            if labels.shape != (len(points),):
+                raise ValueError(f'{name}: labels have the shape {labels.shape} for {len(points)} points')
+            if 'category' in numbers:
+                meta['category'] = int(numbers['category'])
             sample = PointDataSample(metainfo=meta)
-            sample.set_gt_pts_seg(torch.from_numpy(np.array(labels, np.int64)))
-        return dict(inputs=torch.from_numpy(np.array(points, np.float32)), data_samples=sample)
-
-    @staticmethod
-    def _check(results: dict, points: np.ndarray, labels: np.ndarray | None) -> None:
-        fault = None
-        if points.ndim != 2 or points.shape[1] < 3:
-            fault = f'points have the shape {points.shape}, not (N, 3 + F)'
-        elif not len(points):
-            fault = 'it has no points'
-        elif not np.isfinite(points).all():
-            fault = f'point {int(np.flatnonzero(~np.isfinite(points).all(1))[0])} is not finite'
-        elif labels is not None and np.shape(labels) != (len(points),):
-            fault = f'labels have the shape {np.shape(labels)} for {len(points)} points'
-        if fault:
-            name, index = results.get('lidar_path', 'a cloud'), results.get('sample_idx', 'unknown')
-            raise ValueError(f'{name} (sample_idx {index}): {fault}')
+            sample.set_gt_pts_seg(torch.from_numpy(labels))
+        return dict(inputs=torch.from_numpy(to_floats(points)), data_samples=sample)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'

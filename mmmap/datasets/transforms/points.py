@@ -32,9 +32,13 @@ def keep_points(results: dict, kept: np.ndarray) -> dict:
     return results
 
 
+def _copy(points: np.ndarray) -> np.ndarray:
+    """A copy, as the points of a sample may be those of the data set itself, in float32 but for float64."""
+    return np.array(points, np.float64 if points.dtype == np.float64 else np.float32)
+
+
 def _change_xyz(results: dict, xyz: np.ndarray) -> dict:
-    """Set coordinates on a copy: the points of a sample may be those of the data set itself."""
-    points = np.array(results['points'], np.float32)
+    points = _copy(results['points'])
     points[:, :3] = xyz
     results['points'] = points
     return results
@@ -42,7 +46,7 @@ def _change_xyz(results: dict, xyz: np.ndarray) -> dict:
 
 def _change_frame(results: dict, matrix: np.ndarray, shift: np.ndarray | float = 0.0) -> dict:
     """Move points p to ``matrix @ p + shift``, and normals with them."""
-    points = np.array(results['points'], np.float32)
+    points = _copy(results['points'])
     points[:, :3] = points[:, :3] @ matrix.T + shift
     if results.get('has_normals'):
         # Those of a scaled surface: by the inverse transpose, to length 1 again.
@@ -56,7 +60,8 @@ def _change_frame(results: dict, matrix: np.ndarray, shift: np.ndarray | float =
 class PointsNormalize(BaseTransform):
     """Move a cloud's centroid to the origin and its farthest point to distance 1.
 
-    Required and changed key: ``points``.
+    A cloud all of whose points lie in one place ends in the origin. Required and changed key: ``points``, which become
+    float32.
     """
 
     def transform(self, results: dict) -> dict:
@@ -71,8 +76,11 @@ class PointsNormalize(BaseTransform):
         xyz = results['points'][:, :3].astype(np.float64)
         xyz = xyz - xyz.mean(axis=0)
         radius = np.linalg.norm(xyz, axis=1).max()
-        # A cloud of one place has no size.
-        return _change_xyz(results, xyz / radius if radius > 0 else xyz)
+        points = np.array(results['points'], np.float32)
+        # A cloud of one place has no size; what is left of its mean is rounding.
+        points[:, :3] = 0 if (results['points'][:, :3] == results['points'][0, :3]).all() else xyz / radius
+        results['points'] = points
+        return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}()'
@@ -114,6 +122,8 @@ class PointsSample(BaseTransform):
             dict: The sample with ``num_points`` points.
         """
         points, count = results['points'], len(results['points'])
+        if not count:
+            raise ValueError(f'{results.get("lidar_path", "a cloud")} has no points')
         if self.method == 'random':
             return keep_points(results, self._draw(count))
         if count < self.num_points:

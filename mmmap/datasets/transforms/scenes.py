@@ -6,6 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmap.registry import TRANSFORMS
+from mmmap.structures.points import check_points, to_floats
 from mmmap.structures.scene_crops import CROPS, draw_of_voxels, draw_points, to_crop_frame, voxel_ids
 from mmmap.structures.scene_files import IGNORED, class_indices, read_scene
 
@@ -14,8 +15,8 @@ from .points import keep_points
 
 def _append(results: dict, name: str, values: np.ndarray) -> None:
     """Add a feature (N, C) to the points, and where it is to ``feature_columns``."""
-    start = results['points'].shape[1]
-    results['points'] = np.concatenate([results['points'], values.astype(np.float32)], axis=1)
+    start, dtype = results['points'].shape[1], results['points'].dtype
+    results['points'] = np.concatenate([results['points'], values.astype(dtype)], axis=1)
     results['feature_columns'][name] = (start, results['points'].shape[1])
 
 
@@ -31,28 +32,32 @@ def _columns(results: dict, name: str, who: BaseTransform) -> slice:
 class LoadScene(BaseTransform):
     """Load a scene of :class:`SceneDataset`.
 
-    Required key: ``lidar_path``; ``class_labels`` if the labels of the file are not the classes. Added keys: ``points``
-    ((N, 3 + F) float32, xyz from the scene's corner of least x, y and z), ``pts_semantic_mask`` ((N,) int64, 255 for
-    points of no class; not for a scene without labels), ``feature_columns`` (first and last + 1 column of a feature).
+    Required key: ``lidar_path``. Used if there: ``class_labels`` and ``unknown_labels`` of the data set. Added keys:
+    ``points`` ((N, 3 + F), xyz from the scene's corner of least x, y and z; float32, or float64 where float32 would
+    move the points), ``pts_semantic_mask`` ((N,) int64, 255 for points of no class; not for a scene without labels),
+    ``feature_columns`` (first and last + 1 column of a feature).
 
     Args:
-        features (Sequence[str]): Arrays of the file that follow the coordinates, in this order, as they are: 'rgb',
+        features (Sequence[str]): Arrays of the file that follow the coordinates, in this order: 'rgb', from 0 to 255,
             'intensity' or others. Defaults to ().
         in_memory (bool): Keep each scene once it was read, in each worker: for a few scenes. Defaults to False.
+        rgb_max (float, optional): Full brightness of the colours in the files, such as 1; see
+            :func:`~mmmap.structures.points.to_colours`. Defaults to None.
 
     Raises:
-        ValueError: If the file is damaged or has no such array.
+        ValueError: If the file is damaged, has no such array, or a point, colour or label of it is none.
     """
 
-    def __init__(self, features: Sequence[str] = (), in_memory: bool = False) -> None:
+    def __init__(self, features: Sequence[str] = (), in_memory: bool = False, rgb_max: float | None = None) -> None:
         self.features = tuple(features)
         self.in_memory = in_memory
+        self.rgb_max = rgb_max
         self._scenes = {}
 
     def _read(self, path: str) -> dict[str, np.ndarray]:
         if path in self._scenes:
             return self._scenes[path]
-        scene = read_scene(path)
+        scene = read_scene(path, 'rgb' in self.features, self.rgb_max)
         if self.in_memory:
             self._scenes[path] = scene
         return scene
@@ -69,21 +74,26 @@ class LoadScene(BaseTransform):
         path = results['lidar_path']
         scene = self._read(path)
         xyz = scene['xyz'].astype(np.float64)
-        results['points'] = (xyz - xyz.min(0)).astype(np.float32)
+        results['points'] = to_floats(xyz - xyz.min(0))
         results['feature_columns'] = {}
         for name in self.features:
             if name not in scene:
                 raise ValueError(f'{path} has no {name!r}, but {", ".join(scene)}')
+            if scene[name].dtype.kind not in 'fiub':
+                raise ValueError(f'{path}: its array {name} is of type {scene[name].dtype}, not numbers')
             _append(results, name, scene[name].reshape(len(xyz), -1))
+        check_points(results['points'], f'{path}: {", ".join(("xyz", *self.features))}')
         if 'label' in scene:
-            labels, classes = scene['label'], results.get('class_labels')
-            results['pts_semantic_mask'] = (labels if classes is None else class_indices(labels, classes)).astype(
-                np.int64
+            classes = results.get('class_labels')
+            # Raw labels have others beside those of the classes. Indices have none but 255.
+            unknown = results.get('unknown_labels') or ('error' if classes is None else 'ignore')
+            results['pts_semantic_mask'] = class_indices(
+                scene['label'], range(IGNORED) if classes is None else classes, unknown, f'{path}: label'
             )
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(features={self.features}, in_memory={self.in_memory})'
+        return f'{type(self).__name__}(features={self.features}, in_memory={self.in_memory}, rgb_max={self.rgb_max})'
 
 
 @TRANSFORMS.register_module()

@@ -1,0 +1,99 @@
+"""What holds for the points of every cloud and scene: checks when they are read, their type, their colours."""
+
+import numpy as np
+
+#: float32 serves where it moves no coordinate by more than this part of the spread of most of them.
+_PRECISION = 1e-5
+_LARGEST = np.finfo(np.float32).max
+
+
+def check_points(points: np.ndarray, name: str) -> None:
+    """Raise an error unless the points can be used.
+
+    Args:
+        points (np.ndarray): Coordinates, then features.
+        name (str): What to call them in the error, such as their file.
+
+    Raises:
+        ValueError: If they are no numbers (N, 3 + F), none, or one is not finite (as float32); one line that names the
+            first such point, counted from 0 as in the file.
+    """
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise ValueError(f'{name}: points have the shape {points.shape}, not (N, 3 + F)')
+    if points.dtype.kind not in 'fiu':
+        raise ValueError(f'{name}: points are of type {points.dtype}, not numbers')
+    if not len(points):
+        raise ValueError(f'{name}: it has no points')
+    # False for NaN too.
+    good = (np.abs(points) <= _LARGEST).all(axis=1)
+    if not good.all():
+        index = int(np.flatnonzero(~good)[0])
+        values = ', '.join(f'{value:g}' for value in points[index])
+        raise ValueError(
+            f'{name}: point {index} is not finite ({values}), {np.count_nonzero(~good):,} of {len(points):,} points '
+            'are not: remove them'
+        )
+
+
+def to_floats(points: np.ndarray) -> np.ndarray:
+    """Points in float32, or float64 where float32 would change the shape of the cloud.
+
+    UTM coordinates, for instance, are rounded to 0.5 m by float32. They need float64 until they are centred. A few
+    points far from all others do not count for the extent.
+
+    Args:
+        points (np.ndarray): Coordinates, then features, shape (N, 3 + F).
+
+    Returns:
+        np.ndarray: The same points.
+    """
+    small = points.astype(np.float32)
+    if points.dtype == np.float16 or points.dtype == np.float32:
+        return small
+    xyz = points[:, :3].astype(np.float64)
+    moved = np.abs(xyz - small[:, :3]).max()
+    if moved == 0:
+        return small
+    # The spread of some thousand points is that of all.
+    some = xyz[:: max(1, len(xyz) // 10_000)]
+    spread = np.median(np.abs(some - np.median(some, axis=0)), axis=0).max()
+    # Most points in one place: whatever tells the others apart.
+    spread = spread or np.ptp(xyz, axis=0).max()
+    return small if moved <= _PRECISION * spread or not spread else points.astype(np.float64)
+
+
+def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.ndarray:
+    """Colours from 0 to 255.
+
+    Args:
+        rgb (np.ndarray): Red, green and blue as stored, shape (N, 3).
+        name (str): What to call them in errors.
+        rgb_max (float, optional): The stored value of full brightness, such as 1, 255 or 65535. None tells it from the
+            type: 65535 of uint16 with values above 255, else 255.
+
+    Returns:
+        np.ndarray: Shape (N, 3); as stored, or float32 if they were scaled.
+
+    Raises:
+        ValueError: If they have not three channels, are below 0 or above ``rgb_max``, or, where it is None, may count
+            from 0 to 1; one line that names the first such point.
+    """
+    if rgb.ndim != 2 or rgb.shape[1] != 3 or rgb.dtype.kind not in 'fiu':
+        hint = ': store the alpha channel under another name' if rgb.shape[1:] == (4,) else ''
+        raise ValueError(f'{name} has the shape {rgb.shape} of {rgb.dtype}, not (N, 3) of numbers{hint}')
+    most = rgb.max(initial=0)
+    if rgb_max is None:
+        if rgb.dtype.kind == 'f' and 0 < most <= 1:
+            raise ValueError(
+                f'{name} goes up to {most:g}: colours count from 0 to 255; if these count from 0 to 1, say rgb_max=1'
+            )
+        rgb_max = 65535 if rgb.dtype == np.uint16 and most > 255 else 255
+    good = ((rgb >= 0) & (rgb <= rgb_max)).all(axis=1)
+    if not good.all():
+        index = int(np.flatnonzero(~good)[0])
+        row, column = rgb[index], int(np.flatnonzero(~((rgb[index] >= 0) & (rgb[index] <= rgb_max)))[0])
+        raise ValueError(
+            f'{name}: {("red", "green", "blue")[column]} of point {index} is {row[column]:g}, not from 0 to '
+            f'{rgb_max:g}; rgb_max says what is full brightness'
+        )
+    return rgb if rgb_max == 255 else rgb.astype(np.float32) * np.float32(255 / rgb_max)
