@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmmap.registry import DATASETS
-from mmmap.structures.points import check_points, to_floats
+from mmmap.structures.points import check_cloud, to_floats
 from mmmap.structures.scene_files import IGNORED, check_classes, whole_numbers
 
 
@@ -42,7 +42,7 @@ class ShapeDataset(BaseDataset):
         """
         info = super().get_data_info(idx)
         info |= self.read_points(info)
-        check_points(info['points'], info['lidar_path'])
+        check_cloud(info['points'], info['lidar_path'])
         info['points'] = to_floats(info['points'])
         if 'pts_semantic_mask' in info:
             info['pts_semantic_mask'] = whole_numbers(info['pts_semantic_mask'], info['lidar_path'])
@@ -179,7 +179,7 @@ class PointCloudArrays(ShapeDataset):
         for key, known in (('gt_label', 'classes'), ('category', 'categories'), ('pts_semantic_mask', 'classes')):
             if key in arrays:
                 name = f'{self.ann_file}: {self.keys[key]}'
-                count = len(self.metainfo.get(known, ())) or np.iinfo(np.int64).max
+                count = len(self.metainfo[known]) if known in self.metainfo else None
                 labels = check_classes(arrays[key], count, name, IGNORED if key == 'pts_semantic_mask' else None)
                 # Those of the points stay as small as they are stored.
                 arrays[key] = arrays[key] if key == 'pts_semantic_mask' else labels

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmmap.structures.scene_files import check_classes
+
 
 def confusion_counts(
     truth: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_index: int = 255
@@ -25,11 +27,8 @@ def confusion_counts(
     if truth.shape != prediction.shape:
         raise ValueError(f'{len(prediction)} predictions for {len(truth)} points')
     kept = truth != ignore_index
-    truth, prediction = truth[kept].astype(np.int64), prediction[kept].astype(np.int64)
-    for name, labels in (('true', truth), ('predicted', prediction)):
-        if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-            wrong = labels[(labels < 0) | (labels >= num_classes)][0]
-            raise ValueError(f'a point has the {name} label {wrong}; there are {num_classes} classes')
+    truth = check_classes(truth[kept], num_classes, 'true labels')
+    prediction = check_classes(prediction[kept], num_classes, 'predicted labels')
     counts = np.bincount(num_classes * truth + prediction, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 

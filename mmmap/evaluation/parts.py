@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmmap.structures.scene_files import whole_numbers
+
 
 def part_iou(truth: np.ndarray, prediction: np.ndarray, parts: Sequence[int], ignore_index: int = 255) -> float | None:
     """Mean IoU of an object over the parts that its category has (ShapeNetPart, Yi et al., SIGGRAPH Asia 2016).
@@ -25,7 +27,7 @@ def part_iou(truth: np.ndarray, prediction: np.ndarray, parts: Sequence[int], ig
     if truth.shape != prediction.shape:
         raise ValueError(f'{len(prediction)} predictions for {len(truth)} points')
     kept = truth != ignore_index
-    truth, prediction = truth[kept], prediction[kept]
+    truth, prediction = whole_numbers(truth[kept], 'true parts'), whole_numbers(prediction[kept], 'predicted parts')
     if not len(truth):
         return None
     if len(unknown := np.setdiff1d(truth, np.asarray(parts))):

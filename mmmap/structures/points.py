@@ -35,6 +35,22 @@ def check_points(points: np.ndarray, name: str) -> None:
         )
 
 
+def check_cloud(points: np.ndarray, name: str) -> None:
+    """Raise an error unless a model can learn from the points of a whole cloud or scene.
+
+    Args:
+        points (np.ndarray): Coordinates, then features.
+        name (str): What to call them in the error, such as their file.
+
+    Raises:
+        ValueError: As :func:`check_points` does, and if all points lie in one place, from which nothing is learned but
+            gradients that overflow; one line.
+    """
+    check_points(points, name)
+    if (points[:, :3] == points[0, :3]).all():
+        raise ValueError(f'{name}: all its {len(points):,} points lie in one place, {points[0, :3].tolist()}')
+
+
 def to_floats(points: np.ndarray) -> np.ndarray:
     """Points in float32, or float64 where float32 would change the shape of the cloud.
 

@@ -124,12 +124,12 @@ def whole_numbers(labels: np.ndarray, name: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def check_classes(labels: np.ndarray, count: int, name: str, ignored: int | None = None) -> np.ndarray:
+def check_classes(labels: np.ndarray, count: int | None, name: str, ignored: int | None = None) -> np.ndarray:
     """Labels that must be classes.
 
     Args:
         labels (np.ndarray): Labels of any type.
-        count (int): Number of classes.
+        count (int, optional): Number of classes, None if it is not known.
         name (str): What to call them in the error.
         ignored (int, optional): A label beside them that is allowed. Defaults to None.
 
@@ -140,11 +140,12 @@ def check_classes(labels: np.ndarray, count: int, name: str, ignored: int | None
         ValueError: If one is not a whole number or none of the classes; one line with the values and their numbers.
     """
     labels = whole_numbers(labels, name)
-    wrong = (labels < 0) | (labels >= count)
+    wrong = labels < 0 if count is None else (labels < 0) | (labels >= count)
     if ignored is not None:
         wrong &= labels != ignored
     if wrong.any():
-        raise ValueError(f'{name}: {_tell(labels, wrong)} none of the classes 0 to {count - 1}')
+        expected = 'negative' if count is None else f'none of the classes 0 to {count - 1}'
+        raise ValueError(f'{name}: {_tell(labels, wrong)} {expected}')
     return labels
 
 

@@ -82,7 +82,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(ValueError, match=r'shrec16.npz is damaged'):
         PointCloudArrays(str(path), **SHREC)
     np.savez(path, points_train=np.zeros((2, 5, 3)), labels_train=np.array([0, 3]), classes=np.array(['a', 'b']))
-    with pytest.raises(ValueError, match='labels_train has labels from 0 to 3, there are 2 classes'):
+    with pytest.raises(ValueError, match=r'labels_train: 1 of 2 labels, 3 \(1\), are none of the classes 0 to 1'):
         PointCloudArrays(str(path), **SHREC)
 
 

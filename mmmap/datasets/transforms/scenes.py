@@ -6,7 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmap.registry import TRANSFORMS
-from mmmap.structures.points import check_points, to_floats
+from mmmap.structures.points import check_cloud, to_floats
 from mmmap.structures.scene_crops import CROPS, draw_of_voxels, draw_points, to_crop_frame, voxel_ids
 from mmmap.structures.scene_files import IGNORED, class_indices, read_scene
 
@@ -82,7 +82,7 @@ class LoadScene(BaseTransform):
             if scene[name].dtype.kind not in 'fiub':
                 raise ValueError(f'{path}: its array {name} is of type {scene[name].dtype}, not numbers')
             _append(results, name, scene[name].reshape(len(xyz), -1))
-        check_points(results['points'], f'{path}: {", ".join(("xyz", *self.features))}')
+        check_cloud(results['points'], f'{path}: {", ".join(("xyz", *self.features))}')
         if 'label' in scene:
             classes = results.get('class_labels')
             # Raw labels have others beside those of the classes. Indices have none but 255.

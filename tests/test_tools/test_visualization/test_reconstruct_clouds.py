@@ -109,11 +109,11 @@ def test_the_training_set_and_one_seed(pretrained, run_tool, tmp_path):
     ('file', 'culprit'),
     [
         ('none.npy', 'none.npy is missing'),
-        ('cloud.txt', 'cloud.txt is no cloud: give an .npy, .npz or .ply file'),
-        ('flat.npy', 'flat.npy is no cloud: its array is float64 (8,)'),
+        ('cloud.obj', 'cloud.obj is no cloud: clouds are read from .npy, .npz, .ply, .pcd'),
+        ('flat.npy', 'flat.npy: points have the shape (8,), not (N, 3 + F)'),
         ('broken.npz', 'broken.npz is cut off or no .npz file'),
         ('coloured.npy', 'coloured.npy has 6 columns, the model takes 3'),
-        ('nan.npy', 'nan.npy (sample_idx unknown): point 0 is not finite'),
+        ('nan.npy', 'nan.npy: point 0 is not finite'),
         (None, 'nothing to rebuild: give files'),
     ],
 )
