@@ -123,8 +123,9 @@ def read_array(path: str | Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f'{path} is missing') from None
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f'{path} is cut off or no .npy file ({error})') from None
+    # A damaged header fails in several ways.
+    except Exception as error:
+        raise ValueError(f'{path} is cut off or no .npy file ({str(error)[:100]})') from None
 
 
 def read_cloud(path: str | Path) -> np.ndarray:

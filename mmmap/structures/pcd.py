@@ -13,6 +13,8 @@ from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
 _TYPES = {f'{kind.upper()}{size}': f'<{kind}{size}' for kind in 'iu' for size in (1, 2, 4, 8)}
 _TYPES |= {'F4': '<f4', 'F8': '<f8'}
 _MAX_HEADER_LINES = 1000
+# Fields that fill up a point are all called '_', which are told apart by a number.
+_PADDING = '_ '
 #: Numbers of a point, histograms of features included.
 _MAX_COLUMNS = 4096
 
@@ -37,9 +39,8 @@ def _read_fields(header: dict[str, list[str]], path: Path) -> list[tuple[str, st
     names, sizes, letters = (header[key] for key in ('FIELDS', 'SIZE', 'TYPE'))
     try:
         counts = [int(word) for word in header.get('COUNT', ['1'] * len(names))]
-        # Fields that fill up a point are all called '_'.
         fields = [
-            (f'_{i}' if name == '_' else name, _TYPES[letter + size], count)
+            (f'{_PADDING}{i}' if name == '_' else name, _TYPES[letter + size], count)
             for i, (name, letter, size, count) in enumerate(zip(names, letters, sizes, counts, strict=True))
         ]
     except (KeyError, ValueError, TypeError) as error:
@@ -77,12 +78,14 @@ def _decompress(file: BinaryIO, path: Path, fields: list[tuple[str, str, int]], 
 
 
 def _read_text(file: BinaryIO, path: Path, fields: list[tuple[str, str, int]], count: int) -> dict[str, np.ndarray]:
-    flat = np.dtype([(f'{name} {i}', kind) for name, kind, values in fields for i in range(values)])
+    names = [[f'{name} {i}' for i in range(values)] if values > 1 else [name] for name, _, values in fields]
+    kinds = [kind for _, kind, _ in fields]
+    flat = np.dtype([(name, kind) for parts, kind in zip(names, kinds, strict=True) for name in parts])
     check_size(path, count, 2 * len(flat), bytes_left(file) + 1)
     table = read_text_rows(io.TextIOWrapper(file, 'latin-1'), path, flat, count)
     return {
-        name: np.stack([table[f'{name} {i}'] for i in range(values)], axis=1) if values > 1 else table[f'{name} 0']
-        for name, _, values in fields
+        name: table[name] if values == 1 else np.stack([table[part] for part in parts], axis=1)
+        for (name, _, values), parts in zip(fields, names, strict=True)
     }
 
 
@@ -117,6 +120,7 @@ def read_pcd(path: str | Path) -> dict[str, np.ndarray]:
             columns = _read_text(file, path, fields, count)
         else:
             raise ValueError(f'{path}: its data is {layout!r}, not ascii, binary or binary_compressed')
+    columns = {name: values for name, values in columns.items() if not name.startswith(_PADDING)}
     for name in ('rgb', 'rgba'):
         if name in columns and columns[name].dtype.itemsize == 4:
             packed = columns.pop(name).view(np.uint32)

@@ -1,9 +1,11 @@
 """The formats that clouds and scenes are read from: a reader of columns for each suffix."""
 
 import re
+import struct
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -34,7 +36,21 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise
     # A damaged archive fails in a dozen ways, within zipfile, zlib and numpy.
     except Exception as error:
-        raise ValueError(f'{path} is cut off or no .npz file ({error})') from None
+        raise ValueError(f'{path} is cut off or no .npz file ({str(error)[:100]})') from None
+
+
+def _check_las_records(file: BinaryIO, path: Path) -> None:
+    """Raise an error if a header tells more records before or after the points than the file has room for."""
+    head, size = file.read(247), path.stat().st_size
+    file.seek(0)
+    if len(head) < 104 or head[:4] != b'LASF':
+        raise ValueError(f'{path} is cut off or no LAS file')
+    # Their headers have 54 and 60 bytes.
+    start, points, count = struct.unpack_from('<HII', head, 94)
+    room = min(points, size) - start
+    more_start, more = struct.unpack_from('<QI', head, 235) if head[25] >= 4 and len(head) == 247 else (0, 0)
+    if 54 * count > room or (more and 60 * more > size - more_start):
+        raise ValueError(f'{path} is cut off: it has no room for the {count:,} and {more:,} records of its header')
 
 
 def _read_las(path: Path) -> dict[str, np.ndarray]:
@@ -44,6 +60,7 @@ def _read_las(path: Path) -> dict[str, np.ndarray]:
     except ImportError:
         raise ImportError(f"{path} is a LAS file, which laspy reads: pip install 'laspy[lazrs]'") from None
     with open(path, 'rb') as file:
+        _check_las_records(file, path)
         try:
             reader = laspy.open(file, closefd=False)
             header = reader.header

@@ -35,6 +35,8 @@ def test_normalize():
     assert np.linalg.norm(points[:, :3], axis=1).max() == pytest.approx(1)
     assert np.array_equal(points[:, 3], features)
     assert not PointsNormalize()(dict(points=np.ones((4, 3), 'float32')))['points'].any()
+    # The mean of equal numbers may be another one.
+    assert not PointsNormalize()(dict(points=np.full((1000, 3), 0.1)))['points'].any()
 
 
 @pytest.mark.parametrize('method', PointsSample.METHODS)

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import pseudo_collate
 from raw_scenes import write_tiles
 
 from mmmap.datasets import (
     LoadScene,
+    PackPointInputs,
     PointFeatureNormalize,
     PointsColorAutoContrast,
     PointsColorDrop,
@@ -17,8 +20,11 @@ from mmmap.datasets import (
     SceneFeatures,
     VoxelSample,
 )
+from mmmap.models import PointDataPreprocessor
+from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import write_scene
 
+UTM = np.array([500_000, 5_000_000, 0])
 CLASSES = dict(classes=('ground', 'low', 'medium', 'high', 'building', 'other'))
 
 
@@ -62,6 +68,106 @@ def test_labels_of_tiles_become_classes(tiles):
     # What is kept in memory is not what the next transforms change.
     sample['points'][:] = 0
     assert np.array_equal(dataset[0]['points'][:, 3], raw['intensity'])
+
+
+def write_room(folder, label, **arrays):
+    rng = np.random.default_rng(0)
+    write_scene(folder / 'room.npz', xyz=rng.uniform(0, 4, (len(label), 3)), label=np.asarray(label), **arrays)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'arguments', 'expected'),
+    [
+        ([-1, 0, 5, 7], dict(class_labels=(0, 5, 6, 7, 8, 9)), [255, 0, 1, 3]),
+        ([0.0, 5.0, 255.0], {}, [0, 5, 255]),
+        ([-1, 0, 6, 300], dict(unknown_labels='ignore'), [255, 0, 255, 255]),
+        ([0, 3, 255], dict(class_labels=range(6), unknown_labels='error'), [0, 3, 255]),
+    ],
+)
+def test_labels_by_the_words_of_a_config(tmp_path, labels, arguments, expected):
+    write_room(tmp_path, labels)
+    dataset = SceneDataset(str(tmp_path), metainfo=CLASSES, pipeline=[LoadScene()], **arguments)
+    assert dataset[0]['pts_semantic_mask'].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ('labels', 'arguments', 'culprit'),
+    [
+        ([-1, 0, 5], {}, r'1 of 3 labels, -1 \(1\), are none of'),
+        ([6, 0, 6], {}, r'2 of 3 labels, 6 \(2\), are none of \[0, 1, 2, 3, 4, 5\]'),
+        ([1, 2, 0], dict(class_labels=range(1, 7), unknown_labels='error'), r'1 of 3 labels, 0 \(1\)'),
+        ([0, 0.5], dict(class_labels=range(6)), 'label 0.5 is no whole number'),
+        ([0, np.nan], dict(unknown_labels='ignore'), 'label nan is no whole number'),
+        ([-1, 0], dict(metainfo={}), r'1 of 2 labels, -1 \(1\)'),
+    ],
+)
+def test_labels_that_are_none(tmp_path, labels, arguments, culprit):
+    write_room(tmp_path, labels)
+    dataset = SceneDataset(str(tmp_path), **(dict(metainfo=CLASSES, pipeline=[LoadScene()], max_refetch=0) | arguments))
+    with pytest.raises(ValueError, match=rf'room\.npz: label: {culprit}'):
+        dataset[0]
+
+
+def test_class_labels_that_make_no_sense(tiles):
+    with pytest.raises(ValueError, match=r'class_labels=\(1, 1, 2, 3, 4, 5\) has a label twice'):
+        SceneDataset(str(tiles), class_labels=(1, 1, 2, 3, 4, 5), metainfo=CLASSES)
+    with pytest.raises(ValueError, match="unknown_labels='drop' must be 'ignore' or 'error'"):
+        SceneDataset(str(tiles), unknown_labels='drop')
+    with pytest.raises(ValueError, match='256 classes, of which there may be 255'):
+        SceneDataset(str(tiles), metainfo=dict(classes=list(map(str, range(256)))))
+
+
+def test_scenes_of_other_formats(tmp_path):
+    xyz = np.random.default_rng(0).uniform(0, 4, (90, 3)) + UTM
+    write_ply(tmp_path / 'a.ply', xyz, label=np.zeros(90, np.uint8))
+    dataset = SceneDataset(str(tmp_path), '*.ply', metainfo=CLASSES, crops=3, pipeline=[LoadScene()])
+    assert len(dataset) == 3
+    assert dataset[0]['points'].dtype == np.float32
+    np.testing.assert_allclose(dataset[0]['points'], xyz - xyz.min(0), atol=1e-6)
+
+
+def test_a_stray_point_moves_no_other(tmp_path):
+    xyz = np.random.default_rng(0).uniform(0, 50, (900, 3)) + UTM
+    xyz[7] = 0
+    write_scene(tmp_path / 'a.npz', xyz=xyz, intensity=np.arange(900))
+    load = LoadScene(features=('intensity',))
+    scene = load(dict(lidar_path=str(tmp_path / 'a.npz')))
+    assert np.array_equal(scene['points'][:, 3], np.arange(900))
+    assert np.abs(scene['points'][:, :3] - xyz).max() < 1e-3
+    # The model gets float32 from crops, and whole scenes as they are.
+    batch = PointDataPreprocessor()(pseudo_collate([PackPointInputs()(dict(scene))]))
+    assert np.abs(batch['inputs'][0, :, :3].numpy() - xyz).max() < 1e-3
+    crop = SceneCrop('block', 20.0, 64)(SceneFeatures(('height',))(scene))
+    packed = PackPointInputs()(crop)
+    assert packed['inputs'].dtype == torch.float32
+    by_index = {int(row[3]): row[:3] for row in packed['inputs'].numpy()}
+    assert len(by_index) > 1
+    first, *others = by_index
+    for index in others:
+        offset = 20 * (by_index[index] - by_index[first])
+        assert np.abs(offset - (xyz[index] - xyz[first])).max() < 1e-3
+
+
+def test_points_and_colours_are_checked_when_a_scene_is_read(tmp_path):
+    xyz = np.random.default_rng(0).uniform(0, 4, (9, 3))
+    path = str(tmp_path / 'a.npz')
+    sample = lambda: dict(lidar_path=path)  # noqa: E731
+    write_scene(path, xyz=xyz, rgb=xyz / 4, intensity=np.where(np.arange(9) == 5, np.nan, 1))
+    with pytest.raises(ValueError, match=r'a\.npz: rgb goes up to'):
+        LoadScene(features=('rgb',))(sample())
+    assert LoadScene()(sample())['points'].shape == (9, 3)
+    scaled = LoadScene(features=('rgb',), rgb_max=1)(sample())['points'][:, 3:]
+    assert np.allclose(scaled, 255 * xyz / 4)
+    with pytest.raises(ValueError, match=r'a\.npz: xyz, intensity: point 5 is not finite'):
+        LoadScene(features=('intensity',))(sample())
+    write_scene(path, xyz=np.where(np.arange(9)[:, None] == 4, np.inf, xyz), name=np.array(['a'] * 9))
+    with pytest.raises(ValueError, match=r'a\.npz: point 4 is not finite'):
+        LoadScene()(sample())
+    write_scene(path, xyz=np.ones((9, 3)), name=np.array(['a'] * 9))
+    with pytest.raises(ValueError, match=r'a\.npz: xyz: all its 9 points lie in one place'):
+        LoadScene()(sample())
+    with pytest.raises(ValueError, match=r'a\.npz: its array name is of type <U1'):
+        LoadScene(features=('name',))(sample())
 
 
 def test_larger_scenes_have_more_crops(tmp_path):

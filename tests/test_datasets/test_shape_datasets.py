@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from mmengine.dataset import Compose
 from raw_shapes import (
     write_coseg,
     write_few_shot,
@@ -21,6 +22,10 @@ from mmmap.datasets import (
     ModelNetFewShot,
     PackPointInputs,
     PointCloudArrays,
+    PointsNormalize,
+    PointsRotate,
+    PointsSample,
+    PointsShuffle,
     ScanObjectNN,
     ShapeNet55,
     ShapeNetPart,
@@ -84,6 +89,82 @@ def test_files_that_are_none(tmp_path):
     np.savez(path, points_train=np.zeros((2, 5, 3)), labels_train=np.array([0, 3]), classes=np.array(['a', 'b']))
     with pytest.raises(ValueError, match=r'labels_train: 1 of 2 labels, 3 \(1\), are none of the classes 0 to 1'):
         PointCloudArrays(str(path), **SHREC)
+
+
+def write_clouds(path, points, **arrays):
+    np.savez(path, points=points, **arrays)
+    keys = dict(points='points', **{key: key for key in arrays if key in PointCloudArrays.KEYS})
+    names = {key: key for key in arrays if key in ('classes', 'categories', 'parts_per_category')}
+    return PointCloudArrays(str(path), keys, **names, pipeline=[], max_refetch=0)
+
+
+@pytest.fixture
+def clouds():
+    return np.random.default_rng(0).uniform(0, 2, (3, 64, 4))
+
+
+def test_clouds_in_utm_coordinates(tmp_path, clouds):
+    far = clouds + np.array([500_000, 5_000_000, 100, 0])
+    normalized = [PointsNormalize()(write_clouds(tmp_path / 'a.npz', points)[1])['points'] for points in (clouds, far)]
+    assert normalized[1].dtype == np.float32
+    assert np.abs(normalized[1] - normalized[0]).max() < 1e-6
+    # Turned before they are centred.
+    turned = PointsNormalize()(PointsRotate('z', 90)(write_clouds(tmp_path / 'a.npz', far)[1]))['points'][:, :3]
+    assert np.abs(np.linalg.norm(turned, axis=1) - np.linalg.norm(normalized[0][:, :3], axis=1)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ('where', 'value', 'culprit'),
+    [
+        ((1, 5, 3), np.nan, 'point 5 is not finite'),
+        ((1, 7, 0), np.inf, 'point 7 is not finite'),
+        (1, 0.5, 'all its 64 points lie in one place'),
+    ],
+)
+def test_points_are_checked_before_anything_is_drawn(tmp_path, clouds, where, value, culprit):
+    clouds[where] = value
+    dataset = write_clouds(tmp_path / 'a.npz', clouds)
+    dataset.pipeline = Compose([PointsShuffle(), PointsSample(32)])
+    assert len(dataset[0]['points']) == 32
+    with pytest.raises(ValueError, match=rf'a\.npz:points\[1\]: {culprit}'):
+        dataset[1]
+
+
+def test_clouds_without_points(tmp_path):
+    with pytest.raises(ValueError, match=r'a\.npz:points\[1\]: it has no points'):
+        write_clouds(tmp_path / 'a.npz', np.zeros((2, 0, 3)))[1]
+    with pytest.raises(ValueError, match='a cloud has no points'):
+        PointsSample(32)(dict(points=np.zeros((0, 3))))
+
+
+PARTS = dict(category=np.array([0.0, 1, 1]), parts_per_category=np.array([2, 1]), categories=np.array(['a', 'b']))
+
+
+def test_float_labels_that_are_whole(tmp_path, clouds):
+    masks = np.tile([0.0, 2, 255, 1], (3, 16)).astype(np.float32)
+    sample = write_clouds(tmp_path / 'a.npz', clouds, pts_semantic_mask=masks, **PARTS)[1]
+    assert sample['category'] == 1 and isinstance(sample['category'], int)
+    assert sample['pts_semantic_mask'].dtype == np.int64 and np.array_equal(sample['pts_semantic_mask'], masks[1])
+    assert write_clouds(tmp_path / 'a.npz', clouds, gt_label=np.array([2.0, 0, 1]))[0]['gt_label'] == 2
+
+
+@pytest.mark.parametrize(
+    ('key', 'labels', 'culprit'),
+    [
+        ('gt_label', [0, 1.7, 1], 'label 1.7 is no whole number'),
+        ('gt_label', [0, np.nan, 1], 'label nan is no whole number'),
+        ('gt_label', [0, -1, 1], r'1 of 3 labels, -1 \(1\), are negative'),
+        ('gt_label', ['0', '1', '1'], 'labels are of type <U1'),
+        ('category', [0, 1.5, 1], 'label 1.5 is no whole number'),
+        ('category', [0, 2, 1], r'1 of 3 labels, 2 \(1\), are none of the classes 0 to 1'),
+        ('pts_semantic_mask', [[-1] * 64] * 3, r'192 of 192 labels, -1 \(192\), are none of the classes 0 to 2'),
+        ('pts_semantic_mask', [[0.5] * 64] * 3, 'label 0.5 is no whole number'),
+    ],
+)
+def test_labels_that_are_none(tmp_path, clouds, key, labels, culprit):
+    arrays = {key: np.array(labels)} if key == 'gt_label' else PARTS | {key: np.array(labels)}
+    with pytest.raises(ValueError, match=rf'a\.npz: {key}: {culprit}'):
+        write_clouds(tmp_path / 'a.npz', clouds, **arrays)
 
 
 def test_modelnet(tmp_path):
@@ -207,6 +288,23 @@ def test_scanobjectnn_that_is_damaged(tmp_path):
         ScanObjectNN(str(root), 'obj_bg', 'test')
 
 
+@pytest.mark.parametrize(
+    ('labels', 'culprit'),
+    [
+        ([0, 1.5, 2], 'label 1.5 is no whole number'),
+        ([0, -1, 15], r'2 of 3 labels, -1 \(1\), 15 \(1\), are none of'),
+    ],
+)
+def test_labels_of_scanobjectnn_that_are_none(tmp_path, labels, culprit):
+    h5py = pytest.importorskip('h5py')
+    root = write_scanobjectnn(tmp_path / 'scans')
+    with h5py.File(root / 'main_split/test_objectdataset.h5', 'r+') as file:
+        del file['label']
+        file['label'] = np.array(labels)
+    with pytest.raises(ValueError, match=rf'test_objectdataset\.h5: label: {culprit}'):
+        ScanObjectNN(str(root), 'obj_bg', 'test')
+
+
 def test_scanobjectnn_without_h5py(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'h5py', None)
     with pytest.raises(ImportError, match='pip install h5py'):
@@ -256,6 +354,10 @@ def test_shapenetpart(tmp_path):
         (
             lambda root: np.savetxt(root / '03797390/test0.txt', np.ones((4, 7))),
             r'parts from 1 to 1, not of \(36, 37\)',
+        ),
+        (
+            lambda root: np.savetxt(root / '03797390/test0.txt', np.full((4, 7), 36.5)),
+            r'test0.txt: label 36.5 is no whole number',
         ),
         (lambda root: (root / '03797390/test0.txt').unlink(), r'test0.txt is missing'),
     ],

@@ -21,6 +21,15 @@ def test_batches_are_stacked():
     assert torch.equal(stacked['inputs'], batch['inputs']) and stacked['data_samples'] is None
 
 
+def test_clouds_far_from_the_origin():
+    preprocessor = PointDataPreprocessor()
+    clouds = [torch.rand(7, 3, dtype=torch.float64), torch.rand(7, 3, dtype=torch.float64) + 5e6]
+    data = dict(inputs=clouds, data_samples=samples('a', 'b'))
+    assert torch.equal(preprocessor(data)['inputs'], torch.stack(clouds))
+    with pytest.raises(ValueError, match=r'^b lies too far from the origin for float32: PointsNormalize'):
+        preprocessor(data, training=True)
+
+
 def test_samples_go_to_the_device_of_the_model():
     preprocessor = PointDataPreprocessor().to('meta')
     sample = DataSample().set_gt_label(1)

@@ -43,5 +43,70 @@ def test_ply_scenes(tmp_path, xyz):
     assert set(read_scene(tmp_path / 'a.ply')) == {'xyz'}
 
 
+def test_points_and_colours_that_are_none(tmp_path, xyz):
+    path = tmp_path / 'room.npz'
+    bad = xyz.copy()
+    bad[[7, 9], 1] = np.nan
+    write_scene(path, xyz=bad)
+    with pytest.raises(ValueError, match=r'room\.npz: point 7 is not finite \(.*nan.*\), 2 of 2,004 points'):
+        read_scene(path)
+    write_scene(path, xyz=xyz[:0])
+    for read in (count_points, read_scene):
+        with pytest.raises(ValueError, match=r'room\.npz has no points'):
+            read(path)
+    write_scene(path, xyz=xyz, rgb=np.linspace(0, 1, 3 * len(xyz)).reshape(-1, 3))
+    with pytest.raises(ValueError, match=r'room\.npz: rgb goes up to 1: .*rgb_max=1'):
+        read_scene(path)
+    assert 'rgb' not in read_scene(path, colours=False)
+    assert read_scene(path, rgb_max=1)['rgb'].max() == 255
+    write_scene(path, xyz=xyz, rgb=np.full((len(xyz), 4), 9))
+    with pytest.raises(ValueError, match=r'room\.npz: rgb has the shape \(2004, 4\)'):
+        read_scene(path)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'expected'),
+    [
+        ([-1, 1, 2, 3], [255, 0, 1, 2]),
+        ([-100, 3, 10**12, 2], [255, 2, 255, 1]),
+        (np.array([1.0, 3.0, -1.0, 1e9], np.float32), [0, 2, 255, 255]),
+        (np.array([2**64 - 1, 1], np.uint64), [255, 0]),
+        (np.array([True, False]), [0, 255]),
+        (np.array([250, 3], np.uint8), [255, 2]),
+        (np.array([], np.int8), []),
+    ],
+)
+def test_labels_never_wrap(labels, expected):
+    indices = class_indices(np.asarray(labels), (1, 2, 3))
+    assert indices.dtype == np.int64 and indices.tolist() == expected
+    # The order of the classes is the config's.
+    turned = class_indices(np.asarray(labels), (3, 1, 2))
+    assert turned.tolist() == [{0: 1, 1: 2, 2: 0}.get(label, 255) for label in expected]
+
+
+@pytest.mark.parametrize(
+    ('labels', 'culprit'),
+    [
+        (np.array([1, 2.5, np.nan]), r'room: label 2.5 is no whole number \(2 of 3\)'),
+        (np.array([np.inf]), 'room: label inf is no whole number'),
+        (np.array(['wall']), 'room: labels are of type <U4'),
+        (np.array([None]), 'room: labels are of type object'),
+    ],
+)
+@pytest.mark.parametrize('unknown', ['ignore', 'error'])
+def test_labels_that_are_no_numbers(labels, unknown, culprit):
+    with pytest.raises(ValueError, match=culprit):
+        class_indices(labels, (1, 2, 3), unknown, 'room')
+
+
+def test_unknown_labels_can_be_refused():
+    labels = np.array([1, 7, 255, -1, 7])
+    with pytest.raises(ValueError, match=r'^room: 3 of 5 labels, -1 \(1\), 7 \(2\), are none of \[1, 2\]'):
+        class_indices(labels, (1, 2), 'error', 'room')
+    assert class_indices(labels[[0, 2]], (1, 2), 'error', 'room').tolist() == [0, 255]
+    with pytest.raises(ValueError, match=r'-3 \(1\), -2 \(1\), -1 \(1\), 4 \(1\), 5 \(1\) and 2 more values, are'):
+        class_indices(np.array([4, 5, 6, 7, -1, -2, -3]), (1, 2), 'error', 'room')
+
+
 def test_class_indices():
     assert class_indices(np.array([0, 1, 39, 40, 2], np.uint8), (1, 2, 39)).tolist() == [255, 0, 2, 255, 1]

@@ -81,7 +81,7 @@ class PointSegVisualizationHook(SideProductHook):
         if isinstance(inputs[0], (list, tuple)):
             inputs = inputs[0]
         for index, sample in enumerate(outputs if self.out_dir is not None else outputs[:1]):
-            points = np.asarray(inputs[index], np.float32)
+            points = np.asarray(inputs[index])
             name = f'{mode}_{_file_name(sample.get("lidar_path", f"{batch_idx}_{index}"))}'
             self._draw(runner, points, sample, name, step, dataloader.dataset.metainfo)
 
