@@ -7,6 +7,11 @@ _PRECISION = 1e-5
 _LARGEST = np.finfo(np.float32).max
 
 
+def _within(values: np.ndarray, low: float, high: float) -> bool:
+    """Whether all values are in a range; one that is NaN is not. Makes no copy, as these checks see every scene."""
+    return bool(values.min(initial=high) >= low and values.max(initial=low) <= high)
+
+
 def check_points(points: np.ndarray, name: str) -> None:
     """Raise an error unless the points can be used.
 
@@ -24,9 +29,8 @@ def check_points(points: np.ndarray, name: str) -> None:
         raise ValueError(f'{name}: points are of type {points.dtype}, not numbers')
     if not len(points):
         raise ValueError(f'{name}: it has no points')
-    # False for NaN too.
-    good = (np.abs(points) <= _LARGEST).all(axis=1)
-    if not good.all():
+    if not _within(points, -_LARGEST, _LARGEST):
+        good = (np.abs(points) <= _LARGEST).all(axis=1)
         index = int(np.flatnonzero(~good)[0])
         values = ', '.join(f'{value:g}' for value in points[index])
         raise ValueError(
@@ -47,8 +51,9 @@ def check_cloud(points: np.ndarray, name: str) -> None:
             gradients that overflow; one line.
     """
     check_points(points, name)
-    if (points[:, :3] == points[0, :3]).all():
-        raise ValueError(f'{name}: all its {len(points):,} points lie in one place, {points[0, :3].tolist()}')
+    first, last = points[[0, -1], :3]
+    if (first == last).all() and (points[:, :3] == first).all():
+        raise ValueError(f'{name}: all its {len(points):,} points lie in one place, {first.tolist()}')
 
 
 def to_floats(points: np.ndarray) -> np.ndarray:
@@ -63,19 +68,18 @@ def to_floats(points: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: The same points.
     """
-    small = points.astype(np.float32)
+    small, xyz = points.astype(np.float32), points[:, :3]
     if points.dtype == np.float16 or points.dtype == np.float32:
         return small
-    xyz = points[:, :3].astype(np.float64)
-    moved = np.abs(xyz - small[:, :3]).max()
-    if moved == 0:
-        return small
     # The spread of some thousand points is that of all.
-    some = xyz[:: max(1, len(xyz) // 10_000)]
+    some = xyz[:: max(1, len(xyz) // 10_000)].astype(np.float64)
     spread = np.median(np.abs(some - np.median(some, axis=0)), axis=0).max()
     # Most points in one place: whatever tells the others apart.
-    spread = spread or np.ptp(xyz, axis=0).max()
-    return small if moved <= _PRECISION * spread or not spread else points.astype(np.float64)
+    most = _PRECISION * (spread or float(np.ptp(xyz, axis=0).max()))
+    # What float32 moves by at most tells as much as a rule, and is cheaper than what it does.
+    if not most or 2**-24 * max(abs(float(xyz.min())), abs(float(xyz.max()))) <= most:
+        return small
+    return small if np.abs(xyz - small[:, :3]).max() <= most else points.astype(np.float64)
 
 
 def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.ndarray:
@@ -104,12 +108,10 @@ def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.n
                 f'{name} goes up to {most:g}: colours count from 0 to 255; if these count from 0 to 1, say rgb_max=1'
             )
         rgb_max = 65535 if rgb.dtype == np.uint16 and most > 255 else 255
-    good = ((rgb >= 0) & (rgb <= rgb_max)).all(axis=1)
-    if not good.all():
-        index = int(np.flatnonzero(~good)[0])
-        row, column = rgb[index], int(np.flatnonzero(~((rgb[index] >= 0) & (rgb[index] <= rgb_max)))[0])
+    if not _within(rgb, 0, rgb_max):
+        index, column = np.argwhere(~((rgb >= 0) & (rgb <= rgb_max)))[0]
         raise ValueError(
-            f'{name}: {("red", "green", "blue")[column]} of point {index} is {row[column]:g}, not from 0 to '
+            f'{name}: {("red", "green", "blue")[column]} of point {index} is {rgb[index, column]:g}, not from 0 to '
             f'{rgb_max:g}; rgb_max says what is full brightness'
         )
     return rgb if rgb_max == 255 else rgb.astype(np.float32) * np.float32(255 / rgb_max)

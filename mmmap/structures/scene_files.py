@@ -176,13 +176,14 @@ def class_indices(
         ValueError: If a label is no whole number, or unknown and refused; one line that names it.
     """
     labels, known = whole_numbers(labels, name), np.asarray(class_labels, np.int64)
-    order = np.argsort(known)
-    # Of each label the place among the sorted ones; what is beyond the last is compared with it too.
-    places = order[np.searchsorted(known, labels, sorter=order).clip(max=len(known) - 1)]
-    there = known[places] == labels
-    if unknown == 'error' and not (fine := there | (labels == IGNORED)).all():
-        raise ValueError(f'{name}: {_tell(labels, ~fine)} none of {known.tolist()}, those of the classes')
-    return np.where(there, places, IGNORED)
+    low, high = known.min() - 1, known.max() + 1
+    table = np.full(high - low + 1, IGNORED)
+    table[known - low] = np.arange(len(known))
+    # What is below or above all of them has a place of its own at either end.
+    indices = table[labels.clip(low, high) - low]
+    if unknown == 'error' and (wrong := (indices == IGNORED) & (labels != IGNORED)).any():
+        raise ValueError(f'{name}: {_tell(labels, wrong)} none of {known.tolist()}, those of the classes')
+    return indices
 
 
 def is_scene(path: str | Path, origin: Origin | None = None) -> bool:
