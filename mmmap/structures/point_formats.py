@@ -118,8 +118,7 @@ def read_table_of_points(path: Path) -> dict[str, np.ndarray]:
 
     Args:
         path (Path): The text. Its columns have names if the line before the first point has as many words, x, y and z
-            among them. Before that line there may be
-            comments, which start with ``#`` or ``//``, as the names may.
+            among them. Comments may stand before the points; they start with ``#`` or ``//``, as the names may.
 
     Returns:
         dict[str, np.ndarray]: Each column by its name in lower case, float64, shape (N,). Without names x, y, z, and
@@ -177,8 +176,8 @@ def read_columns(path: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(f'{path}: points are read from {", ".join(READERS)} files')
     if not path.is_file():
         raise ValueError(f'{path} is missing')
-    columns = reader(path)
-    for name in list(columns):
-        if (known := _NAMES.get(name.lower())) and known not in columns:
-            columns[known] = columns.pop(name)
-    return columns
+    columns, named = reader(path), {}
+    for name, values in columns.items():
+        known = _NAMES.get(name.lower(), name)
+        named[name if known in columns or known in named else known] = values
+    return named

@@ -9,7 +9,7 @@ _LARGEST = np.finfo(np.float32).max
 
 def _within(values: np.ndarray, low: float, high: float) -> bool:
     """Whether all values are in a range; one that is NaN is not. Makes no copy, as these checks see every scene."""
-    return bool(values.min(initial=high) >= low and values.max(initial=low) <= high)
+    return not values.size or bool(values.min() >= low and values.max() <= high)
 
 
 def check_points(points: np.ndarray, name: str) -> None:
@@ -75,7 +75,7 @@ def to_floats(points: np.ndarray) -> np.ndarray:
     some = xyz[:: max(1, len(xyz) // 10_000)].astype(np.float64)
     spread = np.median(np.abs(some - np.median(some, axis=0)), axis=0).max()
     # Most points in one place: whatever tells the others apart.
-    most = _PRECISION * (spread or float(np.ptp(xyz, axis=0).max()))
+    most = _PRECISION * (spread or np.ptp(xyz.astype(np.float64), axis=0).max())
     # What float32 moves by at most tells as much as a rule, and is cheaper than what it does.
     if not most or 2**-24 * max(abs(float(xyz.min())), abs(float(xyz.max()))) <= most:
         return small
@@ -101,7 +101,7 @@ def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.n
     if rgb.ndim != 2 or rgb.shape[1] != 3 or rgb.dtype.kind not in 'fiu':
         hint = ': store the alpha channel under another name' if rgb.shape[1:] == (4,) else ''
         raise ValueError(f'{name} has the shape {rgb.shape} of {rgb.dtype}, not (N, 3) of numbers{hint}')
-    most = rgb.max(initial=0)
+    most = rgb.max() if rgb.size else 0
     if rgb_max is None:
         if rgb.dtype.kind == 'f' and 0 < most <= 1:
             raise ValueError(

@@ -1,7 +1,7 @@
 """Rows of numbers with a type a column, in text or binary: what PLY, PCD and tables in text have in common."""
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,14 +67,17 @@ def read_text_rows(
     Raises:
         ValueError: If there are fewer rows, or a number is none, or does not fit the type of its column.
     """
-    rows = list(islice((line for line in lines if line.strip()), count))
-    if count is not None and len(rows) < count:
-        raise ValueError(f'{path} is cut off: {len(rows):,} of its {count:,} points are there')
+    rows = islice((line for line in lines if line.strip()), count)
+    first = list(islice(rows, 1))
     try:
-        # Every type of the formats fits float64; numpy would wrap numbers that do not fit a column of its own.
-        table = np.loadtxt(rows, ndmin=2, comments=None, delimiter=delimiter) if rows else np.empty((0, len(dtype)))
+        # numpy would wrap numbers that do not fit the type of a column.
+        table = np.loadtxt(chain(first, rows), ndmin=2, comments=None, delimiter=delimiter) if first else None
     except ValueError as error:
         raise ValueError(f'{path}: its points cannot be read ({str(error).partition(";")[0]})') from None
+    if table is None:
+        table = np.empty((0, len(dtype)))
+    if count is not None and len(table) < count:
+        raise ValueError(f'{path} is cut off: {len(table):,} of its {count:,} points are there')
     if table.shape[1] != len(dtype):
         names = ', '.join(dtype.names)
         raise ValueError(f'{path}: its points have {table.shape[1]} numbers, not {len(dtype)} ({names})')

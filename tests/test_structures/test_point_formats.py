@@ -112,8 +112,8 @@ def test_text_without_names(tmp_path, cloud):
         read_scene(tmp_path / 'a.xyz')
     (tmp_path / 'a.xyz').write_text('1 2 3\n4 5 6\n')
     assert read_scene(tmp_path / 'a.xyz')['xyz'].tolist() == [[1, 2, 3], [4, 5, 6]]
-    (tmp_path / 'a.xyz').write_text('label z y x\n7 3 2 1\n')
-    assert read_cloud(tmp_path / 'a.xyz').tolist() == [[1, 2, 3, 7]]
+    (tmp_path / 'a.xyz').write_text('class z y x r g b\n7 3 2 1 4 5 6\n')
+    assert read_cloud(tmp_path / 'a.xyz').tolist() == [[1, 2, 3, 7, 4, 5, 6]]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_points_that_are_none(points, culprit):
 
 def test_clouds_of_one_place(xyz):
     check_cloud(xyz, 'room')
+    check_cloud((1000 * xyz).astype(np.int32), 'room')
     check_points(xyz[[3, 3]], 'room')
     with pytest.raises(ValueError, match='room: all its 9 points lie in one place'):
         check_cloud(xyz[[3] * 9], 'room')
@@ -62,6 +63,7 @@ def test_clouds_of_one_place(xyz):
         (np.zeros((1, 3)), None, [0, 0, 0]),
         (np.array([[0, 0.5, 1]]), 1, [0, 127.5, 255]),
         (np.array([[0, 0.5, 1]]), 255, [0, 0.5, 1]),
+        (np.array([[0, 128, 255]], np.uint8), 510, [0, 64, 127.5]),
         (np.array([[0, 51, 102]], np.int64), 1023, [0, 51 * 255 / 1023, 102 * 255 / 1023]),
     ],
 )
