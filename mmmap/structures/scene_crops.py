@@ -5,25 +5,28 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.spatial import cKDTree
 
+from .islands import find_islands, island_boxes, number_rows, unique_rows
+
 CROPS = ('block', 'sphere')
 # Points on the edge of a crop may not be lost to rounding.
 _EDGE = 1 + 1e-5
 
 
-def voxel_ids(xyz: np.ndarray, size: float) -> np.ndarray:
+def voxel_ids(xyz: np.ndarray, size: float, islands: np.ndarray | None = None) -> np.ndarray:
     """Number the voxels that hold points.
 
     Args:
         xyz (np.ndarray): Points, shape (N, 3).
         size (float): Side of a voxel.
+        islands (np.ndarray, optional): Their islands, each with its own grid from its corner on; found by default.
 
     Returns:
         np.ndarray: For each point its voxel, from 0 without a gap, shape (N,), int64.
     """
-    cells = np.floor((xyz - xyz.min(0)) / size).astype(np.int64)
-    # One number a voxel: unique() on rows is some ten times as slow.
-    _, ids = np.unique(np.ravel_multi_index(cells.T, cells.max(0) + 1), return_inverse=True)
-    return ids.reshape(-1)
+    islands = find_islands(xyz) if islands is None else islands
+    low, _ = island_boxes(xyz, islands)
+    cells = [np.floor((xyz[:, axis] - low[islands, axis]) / size) for axis in range(3)]
+    return number_rows([islands, *cells])
 
 
 def draw_of_voxels(ids: np.ndarray, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
@@ -120,13 +123,27 @@ def split_points(indices: np.ndarray, count: int, rng: np.random.Generator) -> I
         yield draw_points(part, count, rng)
 
 
-def _starts(low: float, high: float, size: float, stride: float, shift: float) -> np.ndarray:
-    """Where the blocks along an axis start. The last one ends at the scene's end, as far as it is not shifted."""
-    count = max(0, int(np.ceil((high - low + shift - size) / stride))) + 1
-    starts = low - shift + stride * np.arange(count)
-    if high - low <= size and not shift:
-        return np.array([(low + high - size) / 2])
-    return starts if shift else np.minimum(starts, high - size)
+def _blocks(
+    xy: np.ndarray, size: float, stride: float, shift: np.ndarray, clamped: bool
+) -> Iterator[tuple[float, float]]:
+    """Centres of blocks on a grid, row by row, of those that may hold points.
+
+    The grid starts at the least coordinates less ``shift``. The last block of a row ends at the greatest ones if
+    ``clamped``.
+    """
+    low, high = xy.min(0), xy.max(0)
+    last = np.maximum(0, np.ceil((high - low + shift - size) / stride))
+    # The blocks of a cell of the grid are those that start in it or before; a clamped one may start a cell earlier.
+    blocks = unique_rows(list(np.floor((xy - low + shift).T / stride)))
+    before = np.arange(-1, int(np.ceil(size / stride)) + 1)
+    for axis in range(2):
+        spread = np.repeat(blocks[None], len(before), axis=0)
+        spread[..., axis] = (spread[..., axis] - before[:, None]).clip(0, last[axis])
+        blocks = unique_rows(list(spread.reshape(-1, 2).T))
+    starts = low - shift + stride * blocks
+    if clamped:
+        starts = np.where(high - low <= size, (low + high - size) / 2, np.minimum(starts, high - size))
+    yield from starts + size / 2
 
 
 def cover_scene(
@@ -139,8 +156,8 @@ def cover_scene(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cover a scene with overlapping crops.
 
-    Blocks lie on a grid. Spheres lie around points drawn from those that no sphere so far has within ``stride`` of its
-    centre, so that every point is well inside one of them.
+    Blocks lie on a grid; those over empty ground are not visited. Spheres lie around points drawn from those that no
+    sphere so far has within ``stride`` of its centre, so that every point is well inside one of them.
 
     Args:
         xyz (np.ndarray): Points of the scene, shape (N, 3).
@@ -156,18 +173,16 @@ def cover_scene(
     tree = make_tree(xyz, crop)
     left = np.ones(len(xyz), bool)
     if crop == 'block':
-        low, high = xyz[:, :2].min(0), xyz[:, :2].max(0)
         shift = rng.uniform(0, stride, 2) if shifted else np.zeros(2)
-        xs, ys = (_starts(*axis, size, stride, by) for *axis, by in zip(low, high, shift, strict=True))
-        for x in xs:
-            for y in ys:
-                centre = np.array([x + size / 2, y + size / 2, 0])
-                found = points_around(tree, centre, crop, size)
-                if len(found):
-                    left[found] = False
-                    yield centre, found
+        for x, y in _blocks(xyz[:, :2], size, stride, shift, not shifted):
+            centre = np.array([x, y, 0])
+            found = points_around(tree, centre, crop, size)
+            if len(found):
+                left[found] = False
+                yield centre, found
     # Of blocks none is left but for rounding.
-    for index in rng.permutation(len(xyz)):
+    order = rng.permutation(len(xyz))
+    for index in order[left[order]]:
         if left[index]:
             found = points_around(tree, xyz[index], crop, size)
             near = found if crop == 'block' else points_around(tree, xyz[index], crop, stride)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from mmmap.structures.islands import find_islands
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import IGNORED
 
@@ -96,6 +97,17 @@ def _height_colours(xyz: np.ndarray) -> np.ndarray:
     return 255 * colormaps['viridis'](((xyz[:, 2] - low) / max(high - low, 1e-9)).clip(0, 1))[:, :3]
 
 
+def _thin_out(cloud: Cloud) -> Cloud:
+    """At most ``MAX_POINTS`` of a cloud, and no stray ones far away, beside which it would be a dot."""
+    shown = np.arange(len(cloud.xyz))
+    if len(shown) > MAX_POINTS:
+        shown = np.random.default_rng(0).choice(shown, MAX_POINTS, replace=False)
+    islands = find_islands(cloud.xyz[shown])
+    sizes = np.bincount(islands)
+    shown = shown[(sizes >= min(0.01 * len(shown), sizes[0]))[islands]]
+    return Cloud(cloud.title, cloud.xyz[shown], None if cloud.rgb is None else cloud.rgb[shown])
+
+
 def draw_clouds(
     clouds: Sequence[Cloud], legend: dict[str, Sequence[int]] | None = None, columns: int = 0
 ) -> np.ndarray:
@@ -124,19 +136,16 @@ def draw_clouds(
     figure = Figure(figsize=(PANEL * columns, PANEL * rows * len(VIEWS) + 0.6 * bool(legend)), layout='constrained')
     canvas = FigureCanvasAgg(figure)
     for row in range(rows):
-        line = clouds[row * columns : (row + 1) * columns]
+        line = [_thin_out(cloud) for cloud in clouds[row * columns : (row + 1) * columns]]
         points = np.concatenate([cloud.xyz for cloud in line])
         middle, half = (points.max(0) + points.min(0)) / 2, max((points.max(0) - points.min(0)).max() / 2, 1e-9)
         for column, cloud in enumerate(line):
-            shown = np.arange(len(cloud.xyz))
-            if len(shown) > MAX_POINTS:
-                shown = np.random.default_rng(0).choice(shown, MAX_POINTS, replace=False)
             rgb = _height_colours(cloud.xyz) if cloud.rgb is None else cloud.rgb
-            size = min(8.0, max(0.6, 8000 / len(shown)))
+            size = min(8.0, max(0.6, 8000 / len(cloud.xyz)))
             for view, (elevation, azimuth) in enumerate(VIEWS):
                 place = (row * len(VIEWS) + view) * columns + column + 1
                 axes = figure.add_subplot(rows * len(VIEWS), columns, place, projection='3d', proj_type='ortho')
-                axes.scatter(*cloud.xyz[shown].T, c=rgb[shown] / 255, s=size, linewidths=0, depthshade=False)
+                axes.scatter(*cloud.xyz.T, c=rgb / 255, s=size, linewidths=0, depthshade=False)
                 limits = np.stack([middle - half, middle + half], axis=1)
                 axes.set(xlim=limits[0], ylim=limits[1], zlim=limits[2])
                 axes.set_box_aspect((1, 1, 1), zoom=1.3)
@@ -176,8 +185,8 @@ def draw_segmentation(
     Returns:
         np.ndarray: An RGB picture, (height, width, 3), uint8.
     """
-    labels = np.concatenate([prediction, [] if truth is None else truth]).astype(int)
-    used = np.setdiff1d(labels, IGNORED)
+    used = np.unique(prediction) if truth is None else np.union1d(np.unique(prediction), np.unique(truth))
+    used = np.setdiff1d(used, IGNORED).astype(int)
     count = len(classes) if classes else int(used.max(initial=0)) + 1
     palette = make_palette(count) if palette is None else np.asarray(palette)
     names = classes or [str(i) for i in range(count)]

@@ -297,3 +297,43 @@ def test_balanced_centres(room):
 def test_options_that_make_no_sense(options, culprit):
     with pytest.raises(ValueError, match=culprit):
         SceneCrop(**(dict(crop='block', size=1.0, num_points=8) | options))
+
+
+@pytest.mark.parametrize('stray', [(0, 0, 0), (500010, 5000010, -3000), (1e30, -1e30, 1e30)])
+def test_a_stray_point_changes_nothing_for_the_others(tmp_path, stray):
+    """A tile in UTM with a point at its origin, or far below, or anywhere: from the file to a crop."""
+    rng = np.random.default_rng(0)
+    tile = rng.uniform((500000, 5000000, 120), (500050, 5000050, 130), (3000, 3))
+    label = rng.integers(0, 3, 3000).astype(np.uint8)
+    write_scene(tmp_path / 'a.npz', xyz=tile, label=label)
+    write_scene(tmp_path / 'b.npz', xyz=np.concatenate([tile, [stray]]), label=np.append(label, 0).astype(np.uint8))
+    load = [LoadScene(), SceneFeatures(('height', 'position'))]
+    alone, together = (
+        SceneDataset(str(tmp_path), f'{name}.npz', pipeline=load)[0]['points'].astype(np.float64) for name in 'ab'
+    )
+    assert np.abs(alone[:, :3] - (tile - tile.min(0))).max() < 1e-3
+    assert np.abs(together[:3000] - alone).max() < 1e-5
+    assert together[3000, 3:].tolist() == [0, 0, 0, 0]
+    # Crops of both around the same point.
+    crops = []
+    for name in 'ab':
+        np.random.seed(3)
+        sample = SceneDataset(str(tmp_path), f'{name}.npz', pipeline=load)[0]
+        sample['pts_semantic_mask'][:] = 255
+        sample['pts_semantic_mask'][17] = 1
+        crops.append(SceneCrop('block', 12.0, 256, 'balanced')(sample)['points'])
+        assert crops[-1].dtype == np.float32
+    assert np.abs(crops[0] - crops[1]).max() < 1e-5
+
+
+def test_a_crop_is_of_one_island(room):
+    """Its floor is that of the island, and what hangs 900 m over it is in none of its crops."""
+    over = room['points'].copy()
+    over[:, 2] += 900
+    both = np.concatenate([room['points'], over])
+    labels = np.repeat([1, 255], 5000)
+    for island, centres in (([0, 3], labels), ([0, 3], labels[::-1])):
+        crop = SceneCrop('block', 1.0, 128, 'balanced')(dict(points=both.copy(), pts_semantic_mask=centres.copy()))
+        z = crop['points'][:, 2]
+        assert island[0] - 1e-4 <= z.min() and z.max() <= island[1] + 1e-4
+        assert (crop['pts_semantic_mask'] == 1).all()

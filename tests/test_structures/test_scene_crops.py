@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
+from mmmap.structures import scene_crops
 from mmmap.structures.scene_crops import (
     cover_scene,
     draw_of_voxels,
     draw_points,
+    points_around,
     split_points,
     to_crop_frame,
     voxel_ids,
@@ -81,3 +83,40 @@ def test_drawn_points():
     few, many = draw_points(np.arange(5), 12, rng), draw_points(np.arange(50), 12, rng)
     assert set(few) == set(range(5)) and len(few) == 12
     assert len(set(many)) == 12
+
+
+def grid(low, high, size, stride, shift, shifted):
+    """Where all the blocks along an axis start."""
+    if high - low <= size and not shifted:
+        return [(low + high - size) / 2]
+    count = max(0, int(np.ceil((high - low + shift - size) / stride))) + 1
+    starts = low - shift + stride * np.arange(count)
+    return starts if shifted else np.minimum(starts, high - size)
+
+
+@pytest.mark.parametrize('shifted', [False, True])
+@pytest.mark.parametrize(('size', 'stride'), [(1.0, 0.5), (1.0, 1.0), (1.3, 0.7), (2.0, 0.6), (6.0, 5.0)])
+@pytest.mark.parametrize('seed', range(5))
+def test_blocks_are_those_of_a_whole_grid_that_hold_points(size, stride, shifted, seed):
+    """Against a look at every place of the grid, on scenes with much empty ground."""
+    xyz = np.random.default_rng(seed).uniform(0, (9, 5, 2), (30, 3))
+    blocks = [centre[:2] for centre, _ in cover_scene(xyz, 'block', size, stride, np.random.default_rng(1), shifted)]
+    shift = np.random.default_rng(1).uniform(0, stride, 2) if shifted else np.zeros(2)
+    box = zip(xyz.min(0), xyz.max(0), shift, strict=False)
+    xs, ys = (grid(low, high, size, stride, by, shifted) for low, high, by in box)
+    centres = [np.array([x, y]) + size / 2 for x in xs for y in ys]
+    reach = size / 2 * (1 + 1e-5)
+    expected = [centre for centre in centres if (np.abs(xyz[:, :2] - centre).max(1) <= reach).any()]
+    assert len(blocks) == len(expected) and np.allclose(blocks, expected)
+
+
+@pytest.mark.parametrize('shifted', [False, True])
+@pytest.mark.parametrize('crop', ['block', 'sphere'])
+def test_empty_ground_is_not_searched(monkeypatch, crop, shifted):
+    xyz = np.random.default_rng(0).uniform(0, (20, 20, 3), (500, 3))
+    xyz = np.concatenate([xyz, [[-5e5, -5e6, 0], [1e30, 2e30, 0]]])
+    looks = []
+    monkeypatch.setattr(scene_crops, 'points_around', lambda *args: looks.append(0) or points_around(*args))
+    crops = list(cover_scene(xyz, crop, 4.0, 2.0, np.random.default_rng(0), shifted))
+    assert set(np.concatenate([found for _, found in crops])) == set(range(502))
+    assert len(crops) <= len(looks) < 3 * 500

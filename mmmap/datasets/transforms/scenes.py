@@ -6,6 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmap.registry import TRANSFORMS
+from mmmap.structures.islands import find_islands, from_corner, island_boxes
 from mmmap.structures.points import check_cloud, to_floats
 from mmmap.structures.scene_crops import CROPS, draw_of_voxels, draw_points, to_crop_frame, voxel_ids
 from mmmap.structures.scene_files import IGNORED, class_indices, read_scene
@@ -33,9 +34,10 @@ class LoadScene(BaseTransform):
     """Load a scene of :class:`SceneDataset`.
 
     Required key: ``lidar_path``. Used if there: ``class_labels`` and ``unknown_labels`` of the data set. Added keys:
-    ``points`` ((N, 3 + F), xyz from the scene's corner of least x, y and z; float32, or float64 where float32 would
-    move the points), ``pts_semantic_mask`` ((N,) int64, 255 for points of no class; not for a scene without labels),
-    ``feature_columns`` (first and last + 1 column of a feature).
+    ``points`` ((N, 3 + F), xyz from the corner of least x, y and z of the scene's largest island, see
+    :func:`~mmmap.structures.islands.from_corner`; float32, or float64 where float32 would move the points),
+    ``pts_semantic_mask`` ((N,) int64, 255 for points of no class; not for a scene without labels), ``feature_columns``
+    (first and last + 1 column of a feature).
 
     Args:
         features (Sequence[str]): Arrays of the file that follow the coordinates, in this order: 'rgb', from 0 to 255,
@@ -73,8 +75,8 @@ class LoadScene(BaseTransform):
         """
         path = results['lidar_path']
         scene = self._read(path)
-        xyz = scene['xyz'].astype(np.float64)
-        results['points'] = to_floats(xyz - xyz.min(0))
+        xyz = scene['xyz']
+        results['points'] = to_floats(from_corner(xyz))
         results['feature_columns'] = {}
         for name in self.features:
             if name not in scene:
@@ -98,7 +100,7 @@ class LoadScene(BaseTransform):
 
 @TRANSFORMS.register_module()
 class SceneFeatures(BaseTransform):
-    """Append features that tell where in the scene a point is.
+    """Append features that tell where in the scene, or in its own island of it, a point is.
 
     Required keys: ``points``, ``feature_columns``, of a whole scene. Changed keys: both.
 
@@ -126,14 +128,15 @@ class SceneFeatures(BaseTransform):
             dict: The sample with more columns.
         """
         xyz = results['points'][:, :3]
-        low = xyz.min(0)
+        islands = find_islands(xyz)
+        low, high = island_boxes(xyz, islands)
         for name in self.features:
             if name == 'height':
-                _append(results, name, xyz[:, 2:] - low[2])
+                _append(results, name, xyz[:, 2:] - low[islands, 2:])
             else:
                 # A scene without an extent along an axis is at 0 of it.
-                extent = xyz.max(0) - low
-                _append(results, name, (xyz - low) / np.where(extent > 0, extent, 1))
+                extent = np.where(high > low, high - low, 1)
+                _append(results, name, (xyz - low[islands]) / extent[islands])
         return results
 
     def __repr__(self) -> str:
@@ -321,15 +324,14 @@ class SceneCrop(BaseTransform):
         self.num_points = num_points
         self.centre = centre
 
-    def _draw_centre(self, results: dict) -> np.ndarray:
-        xyz = results['points'][:, :3]
+    def _draw_centre(self, results: dict) -> int:
         if self.centre == 'balanced':
             labels = results['pts_semantic_mask']
             classes = np.setdiff1d(labels, IGNORED)
             # A scene without a labelled point teaches nothing, whatever the crop.
             if len(classes):
-                return xyz[np.random.choice(np.flatnonzero(labels == np.random.choice(classes)))]
-        return xyz[np.random.randint(len(xyz))]
+                return np.random.choice(np.flatnonzero(labels == np.random.choice(classes)))
+        return np.random.randint(len(results['points']))
 
     def transform(self, results: dict) -> dict:
         """Crop a sample.
@@ -338,19 +340,22 @@ class SceneCrop(BaseTransform):
             results (dict): A sample with the ``points`` of a scene.
 
         Returns:
-            dict: The sample with ``num_points`` points.
+            dict: The sample with ``num_points`` points, float32.
         """
         xyz = results['points'][:, :3]
-        centre, floor = self._draw_centre(results), xyz[:, 2].min()
+        index, islands = self._draw_centre(results), find_islands(xyz)
+        island = np.flatnonzero(islands == islands[index])
+        centre, floor = xyz[index], xyz[island, 2].min()
         # For one crop a look at every point is faster than to build a tree.
-        offsets = np.abs(xyz - centre)
+        offsets = np.abs(xyz[island] - centre)
         if self.crop == 'block':
-            inside = np.flatnonzero(offsets[:, :2].max(1) <= self.size / 2)
+            inside = offsets[:, :2].max(1) <= self.size / 2
         else:
-            inside = np.flatnonzero((offsets**2).sum(1) <= self.size**2)
-        keep_points(results, np.random.permutation(draw_points(inside, self.num_points, np.random)))
-        xyz = results['points'][:, :3]
-        results['points'][:, :3] = to_crop_frame(xyz, centre, self.crop, self.size, floor)
+            inside = (offsets**2).sum(1) <= self.size**2
+        keep_points(results, np.random.permutation(draw_points(island[inside], self.num_points, np.random)))
+        frame = to_crop_frame(results['points'][:, :3], centre, self.crop, self.size, floor)
+        results['points'] = results['points'].astype(np.float32)
+        results['points'][:, :3] = frame
         return results
 
     def __repr__(self) -> str:

@@ -1,6 +1,8 @@
 """Segmentation of whole scenes by a segmentor of crops."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,6 +13,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
+from mmmap.structures.islands import find_islands, split_islands
 from mmmap.structures.scene_crops import CROPS, cover_scene, draw_of_voxels, split_points, to_crop_frame, voxel_ids
 
 
@@ -62,8 +65,9 @@ class SceneSegmentor(BaseModel):
 
     Training passes the crops of :class:`SceneCrop` on to the segmentor. A test gets whole scenes: it covers each with
     overlapping crops, in the frame of :class:`SceneCrop`, sums the segmentor's probabilities for each point, and gives
-    every point the class of the largest sum. Beside the scene it holds one number for each point (or voxel) and class
-    in the main memory, and on the device ``batch_size`` crops.
+    every point the class of the largest sum. Parts of a scene far from each other, see
+    :func:`~mmmap.structures.islands.find_islands`, are labelled as scenes of their own. Beside the scene it holds one
+    number for each point (or voxel) and class in the main memory, and on the device ``batch_size`` crops.
 
     Args:
         segmentor (dict | nn.Module): Such as :class:`PointSegmentor`: mode 'loss' for crops, and mode 'tensor', from
@@ -120,40 +124,99 @@ class SceneSegmentor(BaseModel):
         return data_samples
 
     @torch.no_grad()
-    def label_scene(self, points: Tensor) -> Tensor:
+    def label_scene(self, points: Tensor, progress: Callable[[float], None] | None = None) -> Tensor:
         """Label all points of a scene.
 
         Args:
             points (Tensor): The scene, shape (N, 3 + F), on the device of the model.
+            progress (Callable[[float], None], optional): Is told now and then how much is done, from 0 to 1.
 
         Returns:
             Tensor: A class for each point, shape (N,), int64, on the CPU.
+
+        Raises:
+            ValueError: If the segmentor's scores are not finite.
         """
         cfg = self.test_cfg
-        rng = np.random.default_rng(cfg.seed)
         xyz = points[:, :3].double().cpu().numpy()
-        ids = np.arange(len(xyz)) if cfg.voxel_size is None else voxel_ids(xyz, cfg.voxel_size)
-        votes = None
-        for vote in range(cfg.num_votes):
-            # Of voxel i the point chosen[i].
-            chosen = np.arange(len(xyz)) if cfg.voxel_size is None else draw_of_voxels(ids, rng)
-            crops = self._crops(xyz[chosen], rng, shifted=vote > 0)
-            while batch := list(islice(crops, cfg.batch_size)):
-                parts = np.stack([part for part, _ in batch])
-                crop_points = points[torch.from_numpy(chosen[parts]).to(points.device)]
-                frames = torch.from_numpy(np.stack([frame for _, frame in batch]))
-                crop_points[..., :3] = frames.to(crop_points)
-                scores = self.segmentor(crop_points, None, mode='tensor').float().softmax(dim=-1).cpu()
-                if votes is None:
-                    votes = scores.new_zeros(len(chosen), scores.shape[-1])
-                votes.index_add_(0, torch.from_numpy(parts.reshape(-1)), scores.flatten(0, 1))
-        return votes.argmax(dim=1)[torch.from_numpy(ids)]
+        islands = find_islands(xyz)
+        count = len(xyz)
+        # Stray points take no draws from the largest island.
+        rngs = [np.random.default_rng((cfg.seed, i) if i else cfg.seed) for i in range(islands.max() + 1)]
+        ids = None if cfg.voxel_size is None else voxel_ids(xyz, cfg.voxel_size, islands)
+        del xyz
+        votes, done = None, 0
+        with _on_all_cores(self._score, cfg.batch_size, points.device) as score:
+            for vote in range(cfg.num_votes):
+                # Of voxel i the point chosen[i].
+                chosen = np.arange(count) if ids is None else _draw(ids, islands, rngs)
+                xyz = points[torch.from_numpy(chosen).to(points.device), :3].double().cpu().numpy()
+                crops = self._crops(xyz, islands[chosen], rngs, shifted=vote > 0)
+                left = np.ones(len(chosen), bool)
+                while batch := list(islice(crops, cfg.batch_size)):
+                    parts = np.stack([part for part, _ in batch])
+                    crop_points = points[torch.from_numpy(chosen[parts]).to(points.device)].float()
+                    frames = torch.from_numpy(np.stack([frame for _, frame in batch]))
+                    crop_points[..., :3] = frames.to(crop_points)
+                    scores = score(crop_points)
+                    if votes is None:
+                        votes = scores.new_zeros(len(chosen), scores.shape[-1])
+                    parts = parts.reshape(-1)
+                    votes.index_add_(0, torch.from_numpy(parts), scores.flatten(0, 1))
+                    if progress is not None:
+                        done += len(np.unique(parts[left[parts]]))
+                        left[parts] = False
+                        progress(done / (len(chosen) * cfg.num_votes))
+        if not votes.isfinite().all():
+            raise ValueError(f'the scores of {int((~votes.isfinite()).any(1).sum()):,} points are not finite')
+        labels = votes.argmax(dim=1)
+        return labels if ids is None else labels[torch.from_numpy(ids)]
+
+    def _score(self, crops: Tensor) -> Tensor:
+        """Probabilities (B, num_points, classes) of crops, on the CPU."""
+        return self.segmentor(crops, None, mode='tensor').float().softmax(dim=-1).cpu()
 
     def _crops(
-        self, xyz: np.ndarray, rng: np.random.Generator, shifted: bool
+        self, xyz: np.ndarray, islands: np.ndarray, rngs: list[np.random.Generator], shifted: bool
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices (num_points,) of the points of each crop, and their coordinates (num_points, 3) in its frame."""
-        cfg, floor = self.test_cfg, xyz[:, 2].min()
-        for centre, found in cover_scene(xyz, cfg.crop, cfg.size, cfg.stride, rng, shifted):
-            for part in split_points(found, cfg.num_points, rng):
-                yield part, to_crop_frame(xyz[part], centre, cfg.crop, cfg.size, floor)
+        cfg = self.test_cfg
+        for island, rng in zip(split_islands(islands), rngs, strict=True):
+            around, floor = xyz[island], xyz[island, 2].min()
+            for centre, found in cover_scene(around, cfg.crop, cfg.size, cfg.stride, rng, shifted):
+                for part in split_points(island[found], cfg.num_points, rng):
+                    yield part, to_crop_frame(xyz[part], centre, cfg.crop, cfg.size, floor)
+
+
+def _draw(ids: np.ndarray, islands: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
+    """Indices of a point of each voxel, by voxel; those of an island follow each other."""
+    islands = split_islands(islands)
+    return np.concatenate(
+        [part[draw_of_voxels(ids[part] - ids[part].min(), rng)] for part, rng in zip(islands, rngs, strict=True)]
+    )
+
+
+@contextmanager
+def _on_all_cores(
+    function: Callable[[Tensor], Tensor], batch_size: int, device: torch.device
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """A function that on a CPU splits a batch among the cores, which is faster than to split each of its operations."""
+    cores = torch.get_num_threads()
+    threads = min(cores, batch_size)
+    if device.type != 'cpu' or threads == 1:
+        yield function
+        return
+    # A thread has its own modes.
+    dtype, enabled = torch.get_autocast_dtype('cpu'), torch.is_autocast_enabled('cpu')
+
+    def of_a_thread(crops: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast('cpu', dtype, enabled):
+            return function(crops)
+
+    torch.set_num_threads(cores // threads)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            # Few crops at a time stay in the caches.
+            yield lambda crops: torch.cat(list(pool.map(of_a_thread, crops.split(min(2, -(-len(crops) // threads))))))
+    finally:
+        torch.set_num_threads(cores)

@@ -97,6 +97,84 @@ def test_votes_are_summed_as_probabilities():
     assert model.label_scene(xyz).tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize('strays', [[[-5e5, -5e6, -120]], [[0, 11, -900.0]], [[1e30, 0, -1e30], [0, 5000, 0]]])
+@pytest.mark.parametrize('case', CASES)
+def test_stray_points_change_no_label_of_others(case, strays):
+    torch.manual_seed(0)
+    model = SceneSegmentor(PointwiseSegmentor(4, 4), CASES[case])
+    points = scene(400).double()
+    labels = model.label_scene(points)
+    assert len(labels.unique()) > 1
+    stray = torch.cat([torch.tensor(strays).double(), torch.zeros(len(strays), 1)], dim=1)
+    together = model.label_scene(torch.cat([points, stray]))
+    assert torch.equal(together[:400], labels) and len(together) == 400 + len(strays)
+
+
+def test_islands_are_scenes_of_their_own():
+    """Each has its floor, and none has points of the other in a crop."""
+    points, recorder = scene(300), Recorder()
+    other = points.clone()
+    other[:, :3] += torch.tensor([100.0, 0, 70])
+    model = SceneSegmentor(recorder, CASES['blocks'])
+    assert torch.equal(model.label_scene(torch.cat([points, other])), points[:, 3].repeat(2).long())
+    frames = torch.cat([batch.flatten(0, 1) for batch in recorder.seen])
+    assert frames[:, 2].min() >= 0 and frames[:, 2].max() <= 2
+
+
+def test_what_it_costs_does_not_follow_the_extent():
+    recorder = Recorder()
+    model = SceneSegmentor(recorder, CASES['blocks'])
+    points = scene(300)
+    # A line of 40 points, each 500 km from the next.
+    line = torch.arange(1.0, 41)[:, None] * torch.tensor([5e5, 5e5, 0, 0])
+    model.label_scene(torch.cat([points, line]))
+    crops = sum(map(len, recorder.seen))
+    recorder.seen.clear()
+    model.label_scene(points)
+    # Each is in a few blocks, as the step is half of their side.
+    assert crops <= sum(map(len, recorder.seen)) + 5 * 40
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_progress_goes_from_0_to_1(case):
+    told = []
+    SceneSegmentor(Recorder(), CASES[case]).label_scene(scene(), told.append)
+    assert told == sorted(told) and told[0] < 0.5 and told[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize('threads', [1, 2, 3])
+def test_threads_change_nothing(threads):
+    """Nor are they changed, and their errors come through."""
+    before = torch.get_num_threads()
+    torch.manual_seed(0)
+    segmentor = PointwiseSegmentor(4, 4)
+    try:
+        torch.set_num_threads(threads)
+        labels = SceneSegmentor(segmentor, CASES['votes']).label_scene(scene())
+        assert torch.get_num_threads() == threads
+        with torch.autocast('cpu', torch.bfloat16):
+            recorder = Recorder()
+            recorder.forward = lambda inputs, *args, **kwargs: recorder.seen.append(torch.ones(2, 2) @ torch.ones(2, 2))
+            with pytest.raises(AttributeError):
+                SceneSegmentor(recorder, CASES['votes']).label_scene(scene())
+        assert {seen.dtype for seen in recorder.seen} == {torch.bfloat16}
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    torch.manual_seed(0)
+    assert torch.equal(labels, SceneSegmentor(segmentor, CASES['votes']).label_scene(scene()))
+
+
+def test_scores_that_are_not_finite_are_no_labels():
+    class Broken(nn.Module):
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return torch.where(inputs[..., 3:] == 2, torch.nan, torch.ones(4))
+
+    points = scene()
+    with pytest.raises(ValueError, match=f'the scores of {int((points[:, 3] == 2).sum()):,} points are not finite'):
+        SceneSegmentor(Broken(), CASES['blocks']).label_scene(points)
+
+
 @pytest.mark.parametrize(
     ('options', 'culprit'),
     [
