@@ -145,8 +145,28 @@ class PointTokenizer(nn.Module):
     def forward(self, groups: Tensor) -> Tensor:
         """Tokens (B, G, C) of groups (B, G, M, 3 + F)."""
         batch, num_groups, size, _ = groups.shape
-        x = self.fc2(F.relu(self.norm1(self.fc1(groups.flatten(0, 2)))))
-        pooled = x.view(-1, size, x.shape[-1]).amax(dim=1)
-        x = self.fc_point(x).view(len(pooled), size, -1) + self.fc_group(pooled)[:, None]
-        x = self.fc3(F.relu(self.norm2(x.flatten(0, 1))))
+        points = groups.flatten(0, 2)
+        if self.training:
+            x = self.fc2(F.relu(self.norm1(self.fc1(points))))
+            pooled = x.view(-1, size, x.shape[-1]).amax(dim=1)
+            x = self.fc_point(x).view(len(pooled), size, -1) + self.fc_group(pooled)[:, None]
+            x = F.relu(self.norm2(x.flatten(0, 1)))
+        else:
+            # The same with fewer passes over memory: the norms are linear now, and the second layer is one with
+            # fc_point.
+            scale, shift = _scale_and_shift(self.norm1)
+            x = F.linear(points, self.fc1.weight * scale[:, None], self.fc1.bias * scale + shift).relu_()
+            pooled = self.fc2(x).view(-1, size, self.fc2.out_features).amax(dim=1)
+            scale, shift = _scale_and_shift(self.norm2)
+            weight = self.fc_point.weight * scale[:, None]
+            beside = self.fc_group(pooled) * scale + (shift + weight @ self.fc2.bias)
+            x = F.linear(x, weight @ self.fc2.weight).view(len(pooled), size, -1)
+            x = x.add_(beside[:, None]).relu_().flatten(0, 1)
+        x = self.fc3(x)
         return x.view(batch, num_groups, size, -1).amax(dim=2)
+
+
+def _scale_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """What a batch norm multiplies with and adds in evaluation mode, shape (C,)."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return scale, norm.bias - norm.running_mean * scale
