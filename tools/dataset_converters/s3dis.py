@@ -1,8 +1,8 @@
 """Turn S3DIS as released, Stanford3dDataset_v1.2_Aligned_Version, into one .npz file a room: xyz, rgb, label.
 
 Labels come from the names of the files in AREA/ROOM/Annotations (chair_1.txt); what is none of the 13 classes, 'stairs'
-for instance, is 'clutter'. Started again after an interruption, it goes on where it ended; a room whose files have
-changed since is made anew.
+for instance, is 'clutter'. A part of the release will do: what is missing is counted and listed. Started again after an
+interruption, it goes on where it ended; a room whose files have changed since is made anew.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from rich.progress import track
 
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.releases import tell_missing
 from mmmap.structures.points import to_floats
 from mmmap.structures.scene_files import is_scene, write_scene
 from mmmap.utils.made_from import Origin
@@ -38,30 +39,22 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def list_rooms(source: Path, area: str, expected: int) -> list[Path]:
+def list_rooms(source: Path, area: str) -> tuple[list[Path], list[Path]]:
     """Folders of an area's rooms.
 
     Args:
         source (Path): The release.
         area (str): Such as 'Area_1'.
-        expected (int): How many rooms it should have.
 
     Returns:
-        list[Path]: The folders, by name.
-
-    Raises:
-        UserError: If the area, a room or the annotations of a room are missing.
+        tuple[list[Path], list[Path]]: The folders by name; what is missing of the area.
     """
     folder = source / area
     if not folder.is_dir():
-        raise UserError(f'folder not found: {folder}; {source} is not Stanford3dDataset_v1.2_Aligned_Version')
+        return [], [folder]
     rooms = sorted(path for path in folder.iterdir() if path.is_dir())
-    if len(rooms) != expected:
-        raise UserError(f'{folder} has {len(rooms)} rooms, {expected} expected')
-    for room in rooms:
-        if not annotations_of(room):
-            raise UserError(f'annotations not found: {room / "Annotations"} has no files CLASS_NUMBER.txt')
-    return rooms
+    missing = [room / 'Annotations' for room in rooms if not annotations_of(room)]
+    return [room for room in rooms if room / 'Annotations' not in missing], missing
 
 
 def repair(line: bytes) -> list[bytes]:
@@ -153,9 +146,11 @@ def main() -> None:
     """Run the tool."""
     args = parse_args()
     with one_line_errors():
-        # All of them first: nothing is written of a release that is not whole.
-        rooms = {area: list_rooms(args.source, area, expected) for area, expected in ROOMS.items()}
-        for area, folders in rooms.items():
+        rooms = {area: list_rooms(args.source, area) for area in ROOMS}
+        missing = [path for _, lacking in rooms.values() for path in lacking]
+        if not any(folders for folders, _ in rooms.values()):
+            raise UserError(f'no room in {args.source}: it is not Stanford3dDataset_v1.2_Aligned_Version')
+        for area, (folders, _) in rooms.items():
             written, notes = 0, []
             for room in track(folders, f'{area}:'):
                 target = args.out / area / f'{room.name}.npz'
@@ -168,11 +163,14 @@ def main() -> None:
                     notes += repaired
             for note in notes:
                 print(note)
-            if (count := len(list((args.out / area).glob('*.npz')))) != len(folders):
+            count = len(list((args.out / area).glob('*.npz')))
+            # Of a part of the release, rooms may have been prepared before.
+            if count != len(folders) == ROOMS[area]:
                 raise UserError(
                     f'{args.out / area} has {count} files *.npz, {len(folders)} expected: remove the others'
                 )
             print(f'{args.out / area}: {len(folders)} rooms, {written} written')
+        tell_missing({area: (len(rooms[area][0]), count) for area, count in ROOMS.items()}, missing, args.out)
 
 
 if __name__ == '__main__':

@@ -2,8 +2,9 @@
 
 The folder of the release has scans/SCENE/SCENE_vh_clean_2.ply with SCENE_vh_clean_2.labels.ply, whose property 'label'
 is an NYU40 class, scans_test/SCENE/SCENE_vh_clean_2.ply without labels, and scannetv2_train.txt, scannetv2_val.txt and
-scannetv2_test.txt. The 20 classes of the benchmark get the labels 0 to 19 in their order, everything else 255. Started
-again after an interruption, it goes on where it ended; a scan whose files have changed since is made anew.
+scannetv2_test.txt. A part of it will do: what is missing is counted and listed. The 20 classes of the benchmark get the
+labels 0 to 19 in their order, everything else 255. Started again after an interruption, it goes on where it ended; a
+scan whose files have changed since is made anew.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from rich.progress import track
 
 from mmmap.datasets.scenes import ScanNetScenes
 from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.releases import tell_missing
 from mmmap.structures.ply import read_ply
 from mmmap.structures.points import check_points, to_colours
 from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
@@ -39,33 +41,35 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def list_scans(source: Path, lists: Path, split: str, expected: int) -> list[Path]:
+def list_scans(source: Path, lists: Path, split: str) -> tuple[set[str], list[Path], list[Path]]:
     """Meshes of a split.
 
     Args:
         source (Path): The release.
         lists (Path): The folder with the lists of scans.
         split (str): 'train', 'val' or 'test'.
-        expected (int): How many scans it should have.
 
     Returns:
-        list[Path]: The files ``SCENE_vh_clean_2.ply``, in the order of the list.
+        tuple[set[str], list[Path], list[Path]]: All names in the list; the files ``SCENE_vh_clean_2.ply`` that are
+        there with all that belongs to them, in the order of the list; files that are missing.
 
     Raises:
-        UserError: If the list or a scan is missing.
+        UserError: If a scan is listed twice.
     """
     path = lists / f'scannetv2_{split}.txt'
     if not path.is_file():
-        raise UserError(f'list of scans not found: {path}')
+        return set(), [], [path]
     names = path.read_text().split()
-    if len(names) != expected or len(set(names)) != expected:
-        raise UserError(f'{path} names {len(set(names)):,} scans, {expected:,} expected')
-    meshes = [source / FOLDERS[split] / name / f'{name}_vh_clean_2.ply' for name in names]
-    for mesh in meshes:
-        for needed in (mesh, *([labels_of(mesh)] if split != 'test' else [])):
-            if not needed.is_file():
-                raise UserError(f'scan not found: {needed}')
-    return meshes
+    if len(set(names)) < len(names):
+        raise UserError(f'{path} names {max(names, key=names.count)} twice')
+    found, missing = [], []
+    for name in names:
+        mesh = source / FOLDERS[split] / name / f'{name}_vh_clean_2.ply'
+        needed = (mesh,) if split == 'test' else (mesh, labels_of(mesh))
+        lacking = [file for file in needed if not file.is_file()]
+        missing += lacking
+        found += [] if lacking else [mesh]
+    return set(names), found, missing
 
 
 def labels_of(mesh: Path) -> Path:
@@ -118,11 +122,16 @@ def main() -> None:
     """Run the tool."""
     args = parse_args()
     with one_line_errors():
-        # All of them first: nothing is written of a release that is not whole.
-        scans = {
-            split: list_scans(args.source, args.lists or args.source, split, count) for split, count in SCANS.items()
-        }
-        for split, meshes in scans.items():
+        scans = {split: list_scans(args.source, args.lists or args.source, split) for split in SCANS}
+        missing = [file for _, _, lacking in scans.values() for file in lacking]
+        if not any(meshes for _, meshes, _ in scans.values()):
+            first = f': {missing[0]} is missing, for instance' if missing else ''
+            raise UserError(f'no scan of the lists is in {args.source}{first}')
+        for split, (names, _, _) in scans.items():
+            others = {path.stem for path in (args.out / split).glob('*.npz')} - names
+            if names and others:
+                raise UserError(f'{args.out / split} has {min(others)}.npz, which is not in the list: remove it')
+        for split, (_, meshes, _) in scans.items():
             written = 0
             for mesh in track(meshes, f'{split}:'):
                 target = args.out / split / f'{mesh.parent.name}.npz'
@@ -131,11 +140,8 @@ def main() -> None:
                 if not is_scene(target, origin):
                     write_scene(target, origin.mark(), **read_scan(mesh, labelled))
                     written += 1
-            if (count := len(list((args.out / split).glob('*.npz')))) != len(meshes):
-                raise UserError(
-                    f'{args.out / split} has {count} files *.npz, {len(meshes)} expected: remove the others'
-                )
-            print(f'{args.out / split}: {len(meshes)} scans, {written} written')
+            print(f'{args.out / split}: {len(meshes):,} scans, {written:,} written')
+        tell_missing({split: (len(scans[split][1]), count) for split, count in SCANS.items()}, missing, args.out)
 
 
 if __name__ == '__main__':

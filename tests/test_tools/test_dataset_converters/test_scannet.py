@@ -74,9 +74,9 @@ def relabel(path, labels):
 @pytest.mark.parametrize(
     ('break_it', 'culprit'),
     [
-        (lambda root: (root / 'scannetv2_val.txt').unlink(), 'list of scans not found: '),
-        (lambda root: (root / 'scannetv2_val.txt').write_text(''), 'scannetv2_val.txt names 0 scans, 1 expected'),
-        (lambda root: (root / f'{FIRST}.labels.ply').unlink(), 'scan not found: '),
+        (lambda root: [path.unlink() for path in root.glob('*.txt')], 'scannetv2_train.txt is missing, for instance'),
+        (lambda root: [path.unlink() for path in root.rglob('*.ply')], 'no scan of the lists is in '),
+        (lambda root: (root / 'scannetv2_val.txt').write_text('a b a'), 'scannetv2_val.txt names a twice'),
         (lambda root: cut(root / f'{FIRST}.ply', 3000), 'vh_clean_2.ply is cut off: '),
         (lambda root: cut(root / f'{FIRST}.ply', 40), 'vh_clean_2.ply: its header does not end'),
         (lambda root: relabel(root / f'{FIRST}.labels.ply', [1, 2]), 'labels.ply has 2 vertices, its mesh 400'),
@@ -90,6 +90,28 @@ def test_what_is_wrong_is_named(convert, source, break_it, culprit):
     assert line.startswith('error: ') and culprit in line
 
 
+def test_a_part_of_the_scans(convert, source, tmp_path):
+    labels = source / f'{FIRST}.labels.ply'
+    labels.rename(tmp_path / 'kept.ply')
+    (source / 'scannetv2_val.txt').unlink()
+    lines = convert()
+    assert any('train: 1 scans, 1 written' in line for line in lines)
+    assert any('test: 1 scans, 1 written' in line for line in lines)
+    assert lines[-1].startswith('INCOMPLETE: 1 of 2 in train, 0 of 1 in val; ') and f'{labels} is missing' in lines[-1]
+    missing = (tmp_path / 'scannet/missing.txt').read_text().splitlines()
+    assert missing == [str(labels), str(source / 'scannetv2_val.txt')]
+    (tmp_path / 'kept.ply').rename(labels)
+    lines = convert()
+    assert any('train: 2 scans, 1 written' in line for line in lines)
+    assert (tmp_path / 'scannet/missing.txt').read_text().splitlines() == missing[1:]
+
+
+def test_scans_of_no_list_are_reported(convert, tmp_path):
+    convert()
+    (tmp_path / 'scannet/val/mine.npz').write_bytes(b'')
+    assert 'val has mine.npz, which is not in the list: remove it' in convert(status=1)
+
+
 def test_counts_are_those_of_the_release(convert):
-    assert 'scannetv2_train.txt names 2 scans, 1,201 expected' in convert(status=1, counts=None)
+    assert 'INCOMPLETE: 2 of 1,201 in train, 1 of 312 in val, 1 of 100 in test' in convert(counts=None)[-1]
     assert runpy.run_path(str(SCRIPT))['SCANS'] == {'train': 1201, 'val': 312, 'test': 100}
