@@ -9,7 +9,7 @@ from mmmap.engine.data_option import add_data_option, use_test_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
-from mmmap.engine.testing import draw_predictions, enable_tta
+from mmmap.engine.testing import draw_predictions, enable_tta, write_submission
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,6 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help="augment each image as the config's tta_pipeline says")
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of segmentors and detectors into DIR')
     add_data_option(parser)
+    parser.add_argument(
+        '--submission', metavar='DIR', help="write each scene's labels into DIR, in the form of its benchmark"
+    )
     add_common_options(parser)
     return parser.parse_args()
 
@@ -43,6 +46,8 @@ def main() -> None:
             enable_tta(cfg)
         if args.show_dir is not None:
             draw_predictions(cfg, args.show_dir)
+        if args.submission is not None:
+            write_submission(cfg, args.submission)
         cfg.load_from, cfg.resume = args.checkpoint, False
         runner = build_runner(cfg, messages)
         require_fit(runner, args.checkpoint)

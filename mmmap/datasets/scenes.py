@@ -38,6 +38,14 @@ class SceneDataset(BaseDataset):
         ValueError: If ``class_labels`` are not as many as the classes, or a file is damaged.
     """
 
+    #: What a submission of labels is, see :class:`SceneSubmissionHook`.
+    submission_format: ClassVar[str] = 'ply'
+
+    @property
+    def raw_labels(self) -> Sequence[int] | None:
+        """The label of each class in the data set as released, None for the indices of the classes."""
+        return self.class_labels
+
     def __init__(
         self,
         data_root: str = '',
@@ -209,6 +217,9 @@ class ScanNetScenes(SceneDataset):
             [82, 84, 163],
         ],
     )
+
+    submission_format = 'txt'
+    raw_labels = NYU40_IDS
 
     def __init__(self, data_root: str = 'data/scannet', split: str = 'train', **kwargs) -> None:
         if split not in ('train', 'val', 'test'):

@@ -54,3 +54,13 @@ def draw_predictions(cfg: Config, folder: str) -> None:
             'DetVisualizationHook or PointSegVisualizationHook'
         )
     hook.draw = True
+
+
+def write_submission(cfg: Config, folder: str) -> None:
+    """Make a test write the labels of its scenes for a benchmark, see :class:`SceneSubmissionHook`, in place.
+
+    Args:
+        cfg (Config): A config.
+        folder (str): Where the files go.
+    """
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='SceneSubmissionHook', out_dir=folder)]

@@ -62,6 +62,19 @@ def test_the_sum_is_over_points_not_scenes(metric):
     assert metric.evaluate(2)['mIoU'] == pytest.approx((90 + 100 / 11) / 2, abs=1e-3)
 
 
+def test_scenes_without_labels_are_left_out(metric, caplog):
+    unlabelled = dict(sample([0], [0]), lidar_path='bare.npz')
+    del unlabelled['gt_pts_seg']
+    for truth, prediction in zip(TRUTH, PREDICTION, strict=True):
+        metric.process(None, [sample(truth, prediction), unlabelled])
+    with caplog.at_level('WARNING'):
+        scores = metric.evaluate(4)
+    assert scores == pytest.approx(dict(mIoU=sum(IOU) / 3, mAcc=sum(ACC) / 3, OA=500 / 7), abs=1e-3)
+    metric.process(None, [unlabelled])
+    with caplog.at_level('WARNING'):
+        assert metric.evaluate(1) == {}
+
+
 def test_what_does_not_fit_is_named(metric):
     with pytest.raises(ValueError, match=r'room\.npz: true labels: .*7 \(1\), are none of the classes 0 to 3'):
         metric.process(None, [sample([0, 7], [0, 0])])
@@ -69,10 +82,6 @@ def test_what_does_not_fit_is_named(metric):
         metric.process(None, [sample([0, 1.5], [0, 0])])
     with pytest.raises(ValueError, match=r'room\.npz: 1 predictions for 2 points'):
         metric.process(None, [sample([0, 1], [0])])
-    unlabelled = sample([0], [0])
-    del unlabelled['gt_pts_seg']
-    with pytest.raises(ValueError, match=r'room\.npz has no labels'):
-        metric.process(None, [unlabelled])
     metric.dataset_meta = {}
     with pytest.raises(ValueError, match='the data set names no classes'):
         metric.process(None, [sample([0], [0])])

@@ -68,9 +68,9 @@ def test_an_iteration_of_training_and_whole_scenes(case, run_tool):
     for i in range(len(scenes)):
         path = Path(scenes.get_data_info(i)['lidar_path'])
         truths.append(np.load(path)['label'])
-        predictions.append(read_ply(f'pictures/val_{path.stem}_1.ply')['label'])
+        predictions.append(read_ply(f'pictures/val_{path.parent.name}_{path.stem}_1.ply')['label'])
         assert len(predictions[i]) == len(truths[i])
-        assert Path(f'pictures/val_{path.stem}_1.png').is_file()
+        assert Path(f'pictures/val_{path.parent.name}_{path.stem}_1.png').is_file()
     truth, prediction = np.concatenate(truths), np.concatenate(predictions)
     assert log[-1]['mIoU'] == pytest.approx(mean_iou(truth, prediction, len(dataset.METAINFO['classes'])), abs=1e-3)
     assert log[-1]['OA'] == pytest.approx(100 * (truth == prediction)[truth != 255].mean(), abs=1e-3)

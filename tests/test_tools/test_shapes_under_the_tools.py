@@ -62,12 +62,12 @@ def check_pictures(run_tool, predictions):
     options = ('--cfg-options', 'default_hooks.visualization.type=PointSegVisualizationHook')
     for name, votes in (('drawn', ()), ('drawn_votes', ('--tta',))):
         run_tool('test.py', 'tiny.py', 'train/epoch_1.pth', '--work-dir', 'x', '--show-dir', name, *votes, *options)
-        stems = {f'test_coseg_human_part_points_test_{i}_0' for i in range(4)}
+        stems = {f'test_data_coseg_human_part_points_test_{i}_0' for i in range(4)}
         assert {path.stem for path in Path(name).glob('*.png')} == stems
         assert {path.stem for path in Path(name).glob('*.ply')} == stems
     clouds = np.load('data/coseg_human_part.npz')['points_test'].astype('float32')
     for i, prediction in enumerate(predictions):
-        vertices = read_ply(f'drawn/test_coseg_human_part_points_test_{i}_0.ply')
+        vertices = read_ply(f'drawn/test_data_coseg_human_part_points_test_{i}_0.ply')
         assert np.array_equal(vertices['label'], prediction['pred_pts_seg']['pts_semantic_mask'])
         centred = clouds[i] - clouds[i].mean(0)
         assert np.allclose(vertices['z'], centred[:, 2] / np.linalg.norm(centred, axis=1).max(), atol=1e-5)

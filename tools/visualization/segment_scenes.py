@@ -3,7 +3,7 @@
     python tools/visualization/segment_scenes.py CONFIG CHECKPOINT SCENE [SCENE ...] [--out DIR]
 
 A scene is an .npz file as the data sets have them or a .ply file, with the features that the config's test pipeline
-loads. Labels that it has are drawn beside the predicted ones.
+loads. Labels that it has are drawn beside the predicted ones. What is written is called FOLDER_SCENE.
 """
 
 import argparse
@@ -13,10 +13,10 @@ import mmmap  # noqa: F401  (registers everything)
 
 # isort: split
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
+from mmengine.utils import ProgressBar
 from PIL import Image
 
 from mmmap.apis import build_model, load_model
@@ -24,6 +24,7 @@ from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.models.segmentors import SceneSegmentor
 from mmmap.registry import DATASETS
+from mmmap.structures.output_names import output_names
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import read_scene
 from mmmap.visualization import draw_segmentation, label_colours, make_palette
@@ -41,12 +42,38 @@ def describe_classes(cfg: Config) -> tuple[list[str] | None, np.ndarray | None, 
     return meta.get('classes'), meta.get('palette'), dataset.get('class_labels')
 
 
+def label(model: SceneSegmentor, sample: dict, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Label a scene, with a line that tells how far it is.
+
+    Args:
+        model (SceneSegmentor): The segmentor.
+        sample (dict): The scene, from the pipeline.
+        name (str): What to call it.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray | None]: Predicted labels, shape (N,), uint8, and true ones if there are any.
+    """
+    # Not through a list, of which a batch would be a copy.
+    inputs = model.data_preprocessor(dict(inputs=sample.pop('inputs')[None]))['inputs'][0]
+    truth = sample['data_samples'].get('gt_pts_seg')
+    print(f'{name}: {len(inputs):,} points')
+    bar = ProgressBar(100)
+
+    def progress(done: float) -> None:
+        if int(100 * done) > bar.completed:
+            bar.update(int(100 * done) - bar.completed)
+
+    labels = model.label_scene(inputs, progress).numpy().astype(np.uint8)
+    print()
+    return labels, None if truth is None else truth.pts_semantic_mask.numpy()
+
+
 def main() -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of a SceneSegmentor')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('scenes', nargs='+', type=Path, help='.npz or .ply files')
+    parser.add_argument('scenes', nargs='+', type=Path, help='files of scenes, such as .npz or .ply')
     parser.add_argument('--out', type=Path, default=Path('scenes'), metavar='DIR', help='(default: %(default)s)')
     parser.add_argument('--device', default='cpu', help='such as cuda (default: %(default)s)')
     args = parser.parse_args()
@@ -65,24 +92,24 @@ def main() -> None:
                 'parts of shapes are drawn by test.py --show-dir'
             )
         model = load_model(model, args.checkpoint).to(args.device)
-        pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+        steps = cfg.test_dataloader.dataset.pipeline
+        for step in steps:
+            # Each scene is read once: in memory they would add up.
+            if step.get('in_memory'):
+                step.in_memory = False
+        pipeline = Compose(steps)
         classes, palette, class_labels = describe_classes(cfg)
-        for number, path in enumerate(args.scenes):
-            sample = pipeline(dict(lidar_path=str(path), class_labels=class_labels, sample_idx=number))
-            with torch.no_grad():
-                result = model.test_step(pseudo_collate([sample]))[0]
-            prediction = result.pred_pts_seg.pts_semantic_mask.cpu().numpy()
-            truth = result.gt_pts_seg.pts_semantic_mask.cpu().numpy() if 'gt_pts_seg' in result else None
+        for path, name in output_names(args.scenes).items():
+            prediction, truth = label(model, pipeline(dict(lidar_path=path, class_labels=class_labels)), path)
             scene = read_scene(path)
             colours = (
                 make_palette(len(classes) if classes else int(prediction.max()) + 1) if palette is None else palette
             )
             picture = draw_segmentation(scene['xyz'], prediction, truth, scene.get('rgb'), classes, colours)
             args.out.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(args.out / f'{path.stem}.png')
-            label = prediction.astype(np.uint8)
-            write_ply(args.out / f'{path.stem}.ply', scene['xyz'], label_colours(prediction, colours), label=label)
-            print(f'{path}: {len(prediction):,} points, wrote {args.out / path.stem}.png and .ply')
+            Image.fromarray(picture).save(args.out / f'{name}.png')
+            write_ply(args.out / f'{name}.ply', scene['xyz'], label_colours(prediction, colours), label=prediction)
+            print(f'{path}: {len(prediction):,} points, wrote {args.out / name}.png and .ply')
 
 
 if __name__ == '__main__':

@@ -39,5 +39,6 @@ val_dataloader = dict(
     dataset=dict(type=dataset_type, data_root=data_root, split='val', test_mode=True, pipeline=test_pipeline),
 )
 val_evaluator = dict(type='SceneSegMetric')
+# The benchmark's test: tools/test.py ... --cfg-options test_dataloader.dataset.split=test --submission DIR
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

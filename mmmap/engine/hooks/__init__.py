@@ -8,6 +8,7 @@ from .point_seg_visualization_hook import PointSegVisualizationHook
 from .preemption_hook import PreemptionHook
 from .reconstruction_hook import ReconstructionHook
 from .resume_hook import ResumeHook
+from .scene_submission_hook import SceneSubmissionHook
 from .side_product_hook import SideProductHook
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'PreemptionHook',
     'ReconstructionHook',
     'ResumeHook',
+    'SceneSubmissionHook',
     'SideProductHook',
 ]

@@ -1,6 +1,5 @@
 """Shows during validation and test what a segmentor of points predicts."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
 from mmmap.structures import PointDataSample
+from mmmap.structures.output_names import dataset_names, output_names
 from mmmap.structures.ply import write_ply
 from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
 
@@ -22,7 +22,8 @@ class PointSegVisualizationHook(SideProductHook):
 
     For parts and scenes alike; names and colours of the classes are the data set's ``classes`` and ``palette``.
     Pictures go to the visualizer, whose local backend writes PNG files under ``vis_data/vis_image``; PLY files, with
-    colours by the predicted label and the property ``label``, go to ``vis_data/points``. What goes wrong in them is
+    colours by the predicted label and the property ``label``, go to ``vis_data/points``. Both are named by
+    :func:`~mmmap.structures.output_names.output_names`. What goes wrong in them is
     logged and ends nothing.
 
     Args:
@@ -49,6 +50,7 @@ class PointSegVisualizationHook(SideProductHook):
         self.interval = interval
         self.rgb_columns = rgb_columns
         self.out_dir = out_dir
+        self._named = None
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
@@ -82,8 +84,15 @@ class PointSegVisualizationHook(SideProductHook):
             inputs = inputs[0]
         for index, sample in enumerate(outputs if self.out_dir is not None else outputs[:1]):
             points = np.asarray(inputs[index])
-            name = f'{mode}_{_file_name(sample.get("lidar_path", f"{batch_idx}_{index}"))}'
+            name = f'{mode}_{self._name(dataloader.dataset, sample.get("lidar_path"), f"{batch_idx}_{index}")}'
             self._draw(runner, points, sample, name, step, dataloader.dataset.metainfo)
+
+    def _name(self, dataset: torch.utils.data.Dataset, path: str | None, number: str) -> str:
+        if path is None:
+            return number
+        if dataset is not self._named:
+            self._named, self._names = dataset, dataset_names(dataset)
+        return self._names.get(path) or output_names([path])[path]
 
     def _draw(
         self, runner: Runner, points: np.ndarray, sample: PointDataSample, name: str, step: int, meta: dict
@@ -109,11 +118,6 @@ class PointSegVisualizationHook(SideProductHook):
             Image.fromarray(picture).save(folder / f'{name}_{step}.png')
         labels = prediction.astype(np.uint8)
         write_ply(folder / f'{name}_{step}.ply', points[:, :3], label_colours(prediction, palette), label=labels)
-
-
-def _file_name(lidar_path: str) -> str:
-    """``chair`` of ``data/chair.txt``, ``shapes_points_7`` of ``data/shapes.npz:points[7]``."""
-    return re.sub(r'[^\w-]+', '_', re.sub(r'\.\w+(:|$)', r'\1', Path(lidar_path).name)).strip('_')
 
 
 def _labels(segmentation) -> np.ndarray:

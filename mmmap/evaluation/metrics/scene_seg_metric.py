@@ -1,13 +1,14 @@
 """The metric of semantic segmentation of scenes."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 
 from mmmap.registry import METRICS
 from mmmap.structures.scene_files import IGNORED
@@ -23,8 +24,9 @@ def _labels(segmentation: dict) -> np.ndarray:
 class SceneSegMetric(BaseMetric):
     """mIoU, mAcc and OA over the points of all scenes, and a table of the classes in the log.
 
-    Points are counted over the whole test set before anything is divided, as the benchmarks of S3DIS and ScanNet do. Of
-    each scene only the counts are kept, so that a distributed test gathers little.
+    Scenes without labels, such as those of ScanNet's test, are left out, and the log says so. Points are counted over
+    the whole test set before anything is divided, as the benchmarks of S3DIS and ScanNet do. Of each scene only the
+    counts are kept, so that a distributed test gathers little.
 
     Args:
         ignore_index (int): Points with this label are left out. Defaults to 255.
@@ -61,12 +63,14 @@ class SceneSegMetric(BaseMetric):
             data_samples (Sequence[dict]): With ``gt_pts_seg`` and ``pred_pts_seg``, each with ``pts_semantic_mask``.
 
         Raises:
-            ValueError: If a scene has no labels, or they do not fit; one line that names the scene.
+            ValueError: If the labels of a scene do not fit; one line that names the scene.
         """
         for sample in data_samples:
             name = sample.get('lidar_path', 'a scene')
             if 'pts_semantic_mask' not in (sample.get('gt_pts_seg') or {}):
-                raise ValueError(f'{name} has no labels: it cannot be evaluated')
+                # Kept all the same: a distributed test cuts the list to as many results as there are scenes.
+                self.results.append(name)
+                continue
             try:
                 counts = confusion_counts(
                     _labels(sample['gt_pts_seg']),
@@ -78,16 +82,26 @@ class SceneSegMetric(BaseMetric):
                 raise ValueError(f'{name}: {error}') from None
             self.results.append(counts)
 
-    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+    def compute_metrics(self, results: list[np.ndarray | str]) -> dict[str, float]:
         """Scores of the whole test set.
 
         Args:
-            results (list[np.ndarray]): The counts of each scene.
+            results (list[np.ndarray | str]): The counts of each scene, the name of one without labels.
 
         Returns:
-            dict[str, float]: ``mIoU``, ``mAcc`` and ``OA``, in percent.
+            dict[str, float]: ``mIoU``, ``mAcc`` and ``OA``, in percent; none if no scene has labels.
         """
-        counts = np.sum(results, axis=0)
+        unlabelled = [result for result in results if isinstance(result, str)]
+        if unlabelled:
+            scores = 'there are no scores' if len(unlabelled) == len(results) else 'they are not in the scores'
+            print_log(
+                f'{len(unlabelled):,} of {len(results):,} scenes have no labels ({unlabelled[0]} first): {scores}',
+                'current',
+                logging.WARNING,
+            )
+        if len(unlabelled) == len(results):
+            return {}
+        counts = np.sum([result for result in results if not isinstance(result, str)], axis=0)
         MMLogger.get_current_instance().info('\n' + score_table(counts, self.classes))
         if self.confusion_file:
             path = Path(self.confusion_file)

@@ -57,13 +57,14 @@ def test_a_picture_and_a_ply_file_of_each_scene(run_tool, trained, tmp_path, cap
     )
     assert '900 points' in capsys.readouterr().out
     height = scene['xyz'][:, 2] - scene['xyz'][:, 2].min()
-    for name in ('test_77060', 'bare'):
+    names = ('tiles_test_77060', f'{tmp_path.name}_bare')
+    for name in names:
         vertices = read_ply(tmp_path / 'out' / f'{name}.ply')
         sure = np.abs(height - 2 * 0.5) > 1e-3
         assert np.array_equal(vertices['label'][sure], np.where(height > 1, 4, 0)[sure])
         assert np.allclose(vertices['x'], scene['xyz'][:, 0])
     # Only the scene with labels has a column for the truth.
-    widths = [Image.open(tmp_path / 'out' / f'{name}.png').size[0] for name in ('test_77060', 'bare')]
+    widths = [Image.open(tmp_path / 'out' / f'{name}.png').size[0] for name in names]
     assert widths[0] * 2 == widths[1] * 3
 
 
