@@ -2,14 +2,12 @@
 
 import argparse
 
-from mmengine.evaluator import DumpResults
-
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.data_option import add_data_option, use_test_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
-from mmmap.engine.testing import draw_predictions, enable_tta, write_submission
+from mmmap.engine.testing import DumpPredictions, draw_predictions, enable_tta, write_submission
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,7 +51,7 @@ def main() -> None:
         require_fit(runner, args.checkpoint)
         _ = runner.test_loop
         if args.out is not None:
-            runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+            runner.test_evaluator.metrics.append(DumpPredictions(out_file_path=args.out))
     with one_line_errors(cfg, show_traceback=True):
         runner.test()
     leave_process_group()

@@ -61,8 +61,9 @@ class FewShotFold(ShapeDataset):
             raise ValueError(f'FewShotFold: {len(large)} classes have {needed} shapes, way={self.way} are needed')
         rng = np.random.default_rng([self.way, self.shot, self.fold])
         chosen = sorted(rng.permutation(large)[: self.way].tolist())
-        if names := self.source.metainfo.get('classes'):
-            self._metainfo['classes'] = tuple(names[label] for label in chosen)
+        names = self.source.metainfo.get('classes')
+        # Of another fold, label 0 is another class.
+        self._metainfo['classes'] = tuple(names[label] if names else str(label) for label in chosen)
         samples = []
         for new, label in enumerate(chosen):
             found = rng.permutation(np.flatnonzero(labels == label))[:needed].tolist()

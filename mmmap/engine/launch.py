@@ -15,9 +15,10 @@ from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_ag
 from .config_check import check_config
 from .config_file import drop_options_of_workers, read_config
 from .config_rules import OWN_HOOKS
+from .data_loaders import leave_classes_to_us, set_loader_defaults
 from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_group, type_name
 from .errors import UserError
-from .hooks import CheckpointFitHook
+from .hooks import CheckpointFitHook, ClassNamesHook
 from .hooks.side_product_hook import protect_side_products
 from .options import CfgOptions, apply_options
 from .strategies import check_strategy
@@ -87,9 +88,7 @@ def _set_dataloader_defaults(cfg: Config) -> None:
     for name in _DATALOADERS:
         loader = cfg.get(name)
         if loader is not None:
-            loader.setdefault('pin_memory', True)
-            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
-            loader.setdefault('collate_fn', dict(type='default_collate'))
+            set_loader_defaults(loader)
 
 
 def enable_amp(cfg: Config) -> None:
@@ -171,6 +170,10 @@ def build_runner(cfg: Config, messages: list[str]) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     require_agreement(cfg.load_from if cfg.get('resume') else None)
     protect_side_products(runner)
+    runner.register_hook(ClassNamesHook())
+    # From these the loops are built; what the run dumps stays as it was written. mmdet's own ConcatDataset takes any.
+    for name in _DATALOADERS if cfg.get('default_scope') != 'mmdet' else ():
+        leave_classes_to_us((getattr(runner, f'_{name}') or {}).get('dataset'))
     for message in messages:
         runner.logger.info(message)
     return runner

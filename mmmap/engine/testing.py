@@ -1,11 +1,32 @@
-"""What the test tool changes in a config for mmseg's and mmdet's options: augmentation and pictures of a test."""
+"""What the test tool adds to a run for its options: predictions in a file, augmentation and pictures of a test."""
 
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
 
 from .device import type_name
 from .errors import UserError
+from .wrapped_datasets import leaf_datasets
+
+
+class DumpPredictions(DumpResults):
+    """mmengine's, and the predictions of a classifier have the names of the classes with them, as ``classes``."""
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write the file.
+
+        Args:
+            results (list): The predictions.
+
+        Returns:
+            dict: No metric.
+        """
+        classes = (self.dataset_meta or {}).get('classes')
+        for result in results:
+            if classes is not None and isinstance(result, dict) and 'pred_score' in result:
+                result['classes'] = classes
+        return super().compute_metrics(results)
 
 
 def enable_tta(cfg: Config) -> None:
@@ -21,10 +42,8 @@ def enable_tta(cfg: Config) -> None:
     for name in ('tta_pipeline', 'tta_model'):
         if cfg.get(name) is None:
             raise UserError(f'--tta: {cfg.filename} has no {name}')
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 

@@ -7,6 +7,8 @@ Predictions are what tools/test.py --out writes; a checkpoint is tested first, a
 
 import argparse
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
@@ -19,18 +21,21 @@ from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor
 
 from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.class_labels import dataset_classes
 from mmmap.engine.data_option import add_data_option, use_test_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
+from mmmap.engine.wrapped_datasets import leaf_datasets
 from mmmap.registry import DATASETS
+from mmmap.utils.class_names import names_of
 from mmmap.utils.safe_load import unpickle
 
 #: Up to so many classes the counts are written into the picture.
 READABLE = 20
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, list[str] | None]:
+def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, Sequence[str] | None]:
     """Confusion matrix of a checkpoint on the test set, and the names of the classes if the data set has some."""
     check_checkpoint_file(checkpoint)
     cfg.load_from, cfg.resume = checkpoint, False
@@ -43,24 +48,35 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, list[str]
             'matrix this tool draws: test.py prints the scores of its classes'
         )
     require_fit(runner, checkpoint)
-    classes = runner.test_loop.dataloader.dataset.metainfo.get('classes')
-    return runner.test()['confusion_matrix/result'], classes
+    matrix = runner.test()['confusion_matrix/result']
+    # By now those of the model, of which the test set may lack some.
+    return matrix, dataset_classes(runner.test_dataloader.dataset, 'test_dataloader.dataset')
 
 
-def read_predictions(cfg: Config, path: str) -> tuple[Tensor, list[str] | None]:
-    """Confusion matrix of stored predictions, and the names of the classes if the data set is there and has some."""
+def read_predictions(cfg: Config, path: str) -> tuple[Tensor, Sequence[str] | None]:
+    """Confusion matrix of stored predictions, and the names of the classes if they or the data set here tell them."""
     if not Path(path).is_file():
         raise UserError(f'predictions not found: {path}')
     predictions = unpickle(path)
     if not predictions or not all(isinstance(p, dict) and {'gt_label', 'pred_score'} <= set(p) for p in predictions):
         raise UserError(f'{path}: not predictions of a classifier as tools/test.py --out writes them')
-    matrix = Evaluator(ConfusionMatrix()).offline_evaluate(predictions, None)['confusion_matrix/result']
-    try:
-        scope = cfg.get('default_scope', 'mmpretrain')
-        dataset = DATASETS.build({'_scope_': scope, **cfg.test_dataloader.dataset, 'pipeline': []})
-        return matrix, dataset.metainfo.get('classes')
-    except FileNotFoundError:  # The data need not be on the machine that draws.
-        return matrix, None
+    classes = names_of(predictions[0].get('classes'), path)
+    if any(names_of(p.get('classes'), path) != classes for p in predictions):
+        raise UserError(f'{path}: predictions of tests with different classes')
+    count = len(predictions[0]['pred_score'])
+    if classes is None:
+        with suppress(FileNotFoundError):  # The data need not be on the machine that draws.
+            scope = cfg.get('default_scope', 'mmpretrain')
+            for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, ''):
+                dataset.pipeline = []
+            dataset = DATASETS.build({'_scope_': scope, **cfg.test_dataloader.dataset})
+            classes = dataset_classes(dataset, 'test_dataloader.dataset')
+        if classes is not None and len(classes) != count:
+            raise UserError(
+                f'{path} does not name its {count} classes and test_dataloader.dataset has {len(classes)}: which is '
+                'which is not known; write it again by tools/test.py --out'
+            )
+    return Evaluator(ConfusionMatrix()).offline_evaluate(predictions, None)['confusion_matrix/result'], classes
 
 
 def most_confused(matrix: Tensor, names: list[str], count: int = 5) -> list[str]:
@@ -92,7 +108,8 @@ def main() -> None:
             print('\n'.join(use_test_folder(cfg, args.data, None if stored else args.source)))
         matrix, classes = (read_predictions if stored else evaluate_checkpoint)(cfg, args.source)
         matrix = matrix.cpu()
-        names = [str(name) for name in classes or range(len(matrix))]
+        # A head may have more outputs than there were classes.
+        names = [*(classes or ()), *map(str, range(len(classes or ()), len(matrix)))]
         print(f'accuracy: {100 * float(matrix.diag().sum() / matrix.sum()):.2f} % of {int(matrix.sum())} images')
         print('\n'.join(most_confused(matrix, names)))
         figure = ConfusionMatrix.plot(matrix, include_values=len(matrix) <= READABLE, classes=names, show=False)

@@ -3,7 +3,7 @@
     python tools/analysis_tools/sum_confusions.py FOLD1.json FOLD2.json ...
 
 The files are what SceneSegMetric(confusion_file=...) writes. The mean of the folds' mIoU is another number: small folds
-count as much as large ones there.
+count as much as large ones there. Classes are matched by name: a file may lack some or have another order.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.evaluation import score_table, segmentation_scores
+from mmmap.utils.class_names import class_positions
 
 
 def read_counts(path: Path) -> tuple[list[str], np.ndarray]:
@@ -47,13 +48,15 @@ def main() -> None:
     args = parser.parse_args()
     with one_line_errors():
         folds = [read_counts(path) for path in args.files]
-        classes = folds[0][0]
-        for path, (others, counts) in zip(args.files, folds, strict=True):
-            if others != classes:
-                raise UserError(f'{path} has other classes than {args.files[0]}')
+        # Of which the others may lack some.
+        source, classes = max(zip(args.files, (fold[0] for fold in folds), strict=True), key=lambda fold: len(fold[1]))
+        total = np.zeros([len(classes)] * 2, np.int64)
+        for path, (own, counts) in zip(args.files, folds, strict=True):
+            places = class_positions(own, classes, str(path), str(source)) or range(len(classes))
+            total[np.ix_(places, places)] += counts
             scores = segmentation_scores(counts)
             print(f'{path}: mIoU {scores["mIoU"]:.2f}, mAcc {scores["mAcc"]:.2f}, OA {scores["OA"]:.2f}')
-        print(score_table(sum(counts for _, counts in folds), classes))
+        print(score_table(total, classes))
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .checkpoint_fit_hook import CheckpointFitHook
+from .class_names_hook import ClassNamesHook
 from .compile_hook import CompileHook
 from .knn_hook import KNNHook
 from .non_finite_guard_hook import NonFiniteGuardHook
@@ -14,6 +15,7 @@ from .side_product_hook import SideProductHook
 __all__ = [
     'AtomicCheckpointHook',
     'CheckpointFitHook',
+    'ClassNamesHook',
     'CompileHook',
     'KNNHook',
     'NonFiniteGuardHook',

@@ -8,6 +8,8 @@ from mmengine.runner import Runner
 from mmmap.evaluation import extract_share, gather_shares, knn_accuracy
 from mmmap.registry import HOOKS
 
+from ..class_labels import align_query
+from ..data_loaders import build_loader
 from .preemption_hook import PreemptionHook
 from .side_product_hook import SideProductHook
 
@@ -19,7 +21,8 @@ class KNNHook(SideProductHook):
     """Every few epochs, and once before the first, the kNN accuracy of the backbone's features.
 
     The scalar ``knn/accuracy`` (percent, over epochs) goes to the log and the visualizer. It is measured after the
-    checkpoint of the epoch; what goes wrong then, on any process, is logged and leaves the accuracy out.
+    checkpoint of the epoch; what goes wrong then, on any process, is logged and leaves the accuracy out. Classes are
+    compared by name: labels of a query set that lacks some, or has another order, are mapped to those of the bank.
 
     Args:
         bank_dataloader (dict): Labelled images that vote.
@@ -44,11 +47,15 @@ class KNNHook(SideProductHook):
 
         Raises:
             ValueError: If there are fewer images in the bank than neighbours to find.
+            UserError: If images have no label or several, or the classes of the two do not fit.
         """
-        self._bank = runner.build_dataloader(self.bank_dataloader)
-        self._query = runner.build_dataloader(self.query_dataloader)
+        self._bank = build_loader(runner, self.bank_dataloader)
+        self._query = build_loader(runner, self.query_dataloader)
         if self.k > len(self._bank.dataset):
             raise ValueError(f'k={self.k} is more than the {len(self._bank.dataset)} images of bank_dataloader')
+        keys = [f'KNNHook.{name}_dataloader.dataset' for name in ('bank', 'query')]
+        for message in align_query(self._bank.dataset, keys[0], self._query.dataset, keys[1]):
+            runner.logger.info(message)
         if runner.iter == 0:
             self._measure(runner, 0)
 

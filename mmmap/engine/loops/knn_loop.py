@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader
 from mmmap.evaluation import extract_features, knn_scores
 from mmmap.registry import LOOPS
 
+from ..class_labels import align_query
+from ..data_loaders import build_loader
+
 
 @LOOPS.register_module()
 class KNNLoop(TestLoop):
@@ -23,6 +26,9 @@ class KNNLoop(TestLoop):
     and mmpretrain's metrics measure them; ``test_evaluator=[]`` has none. Within a training, ``KNNHook`` is the one to
     use.
 
+    Classes are compared by name: labels of test images of fewer classes, or in another order, are mapped to those of
+    the bank. On which classes the model was trained does not matter.
+
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): Labelled images to classify, the ``test_dataloader``.
@@ -31,8 +37,8 @@ class KNNLoop(TestLoop):
         k (int): Neighbours. Defaults to 20.
 
     Raises:
-        ValueError: If k is not from 1 to the number of bank images, or the two data sets number their classes
-            differently.
+        ValueError: If k is not from 1 to the number of bank images.
+        UserError: If images have no label or several, or the classes of the two data sets do not fit.
     """
 
     def __init__(
@@ -45,17 +51,12 @@ class KNNLoop(TestLoop):
     ) -> None:
         super().__init__(runner, dataloader, evaluator)
         if isinstance(bank_dataloader, dict):
-            bank_dataloader = runner.build_dataloader(bank_dataloader)
+            bank_dataloader = build_loader(runner, bank_dataloader)
         bank, query = bank_dataloader.dataset, self.dataloader.dataset
         if not 1 <= k <= len(bank):
             raise ValueError(f'test_cfg.k={k}: must be from 1 to the {len(bank)} images of test_cfg.bank_dataloader')
-        names = [getattr(dataset, 'metainfo', {}).get('classes') for dataset in (bank, query)]
-        if None not in names and list(names[0]) != list(names[1]):
-            counts = ' and '.join(str(len(classes)) for classes in names)
-            raise ValueError(
-                f'test_cfg.bank_dataloader and test_dataloader have other classes, {counts} of them: '
-                'the same label would mean two things; give both data sets the same classes'
-            )
+        for message in align_query(bank, 'test_cfg.bank_dataloader.dataset', query, 'test_dataloader.dataset'):
+            runner.logger.info(message)
         self.bank_dataloader = bank_dataloader
         self.k = k
 

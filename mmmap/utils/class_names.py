@@ -1,0 +1,84 @@
+"""Lists of class names: labels of two data sets mean the same only where these are the same."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import UserError
+
+# Names that a message shows; data sets have thousands.
+_SHOWN = 3
+
+
+def names_of(classes: object, where: str) -> tuple[str, ...] | None:
+    """The names in what a data set or a checkpoint calls its classes.
+
+    Args:
+        classes (object): A list, tuple or array of names; None or an empty one if there are no names.
+        where (str): What has them, for the message.
+
+    Returns:
+        tuple[str, ...] | None: The names in their order; None if there are none.
+
+    Raises:
+        UserError: If it is something else, such as the name of a file that is not there.
+    """
+    if classes is None:
+        return None
+    is_list = classes.ndim == 1 if isinstance(classes, np.ndarray) else isinstance(classes, Sequence)
+    if isinstance(classes, str) or not is_list:
+        raise UserError(f'{where}: classes={classes!r}: expected a list of names, or a file with a name on each line')
+    return tuple(map(str, classes)) or None
+
+
+def class_positions(names: Sequence[str], known: Sequence[str], where: str, of: str) -> list[int] | None:
+    """Find where each of some classes stands in another list: what its label is there.
+
+    Args:
+        names (Sequence[str]): The classes.
+        known (Sequence[str]): The other list.
+        where (str): What has ``names``, for the message.
+        of (str): What has ``known``, for the message.
+
+    Returns:
+        list[int] | None: The position of each; None if the lists are equal, and labels mean the same as they are.
+
+    Raises:
+        UserError: If one is not in the other list, or the lists differ and one names a class twice.
+    """
+    if tuple(names) == tuple(known):
+        return None
+    if unknown := [name for name in names if name not in set(known)]:
+        missing = [name for name in known if name not in set(names)]
+        instead = f'; {of} ({len(known)} classes) has {listed(missing)} instead' if missing else ''
+        raise UserError(
+            f'{where} ({len(names)} classes) has {listed(unknown)}, unknown to {of}{instead}: a label would mean two '
+            f'things{_hint(unknown, known)}; name the same classes alike, or leave out what the other does not know'
+        )
+    for part, place in ((names, where), (known, of)):
+        twice = [name for name in dict.fromkeys(part) if part.count(name) > 1]
+        if twice:
+            raise UserError(
+                f'{place} names {listed(twice)} twice, so that the classes of {where} and {of} cannot be told apart '
+                'by name: give both the same names in the same order'
+            )
+    places = {name: index for index, name in enumerate(known)}
+    return [places[name] for name in names]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are more."""
+    more = len(names) - _SHOWN
+    return ', '.join(map(repr, names[:_SHOWN])) + (f' and {more} more' if more > 0 else '')
+
+
+def _hint(unknown: Sequence[str], known: Sequence[str]) -> str:
+    """Say so where two names differ in nothing but capitals, spaces and the like."""
+    spelt = {_letters(name): name for name in known}
+    like = next(((name, spelt[_letters(name)]) for name in unknown if _letters(name) in spelt), None)
+    return f' ({like[0]!r} and {like[1]!r} are two names: capitals, spaces and signs count)' if like else ''
+
+
+def _letters(name: str) -> str:
+    return re.sub(r'[\W_]+', '', name).casefold()
