@@ -6,22 +6,24 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from ..utils.class_names import class_positions, listed, names_of
+from ..utils.class_names import class_positions, listed, names_missing, names_of
 from ..utils.errors import UserError
 from .wrapped_datasets import inner_datasets, leaf_datasets
 
 
 def _named_parts(dataset: Any, where: str) -> list[tuple[str, Any, tuple[str, ...] | None]]:
     """Key, data set and class names of each data set inside wrappers; some know the names only when they are loaded."""
-    parts = []
+    # A data set may be in it twice.
+    parts = {}
     # mmdet's ConcatDataset may have several tasks.
     if isinstance(getattr(dataset, 'metainfo', None), list):
-        return parts
+        return []
     for key, leaf in leaf_datasets(dataset, where):
         if hasattr(leaf, 'full_init'):
             leaf.full_init()
-        parts.append((key, leaf, names_of((getattr(leaf, 'metainfo', None) or {}).get('classes'), key)))
-    return parts
+        names = names_of((getattr(leaf, 'metainfo', None) or {}).get('classes'), key)
+        parts.setdefault(id(leaf), (key, leaf, names))
+    return list(parts.values())
 
 
 def dataset_classes(dataset: Any, where: str) -> tuple[str, ...] | None:
@@ -72,7 +74,7 @@ def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, may_
         positions = None if own is None else class_positions(own, classes, key, of)
         if positions is None:
             continue
-        missing = [name for name in classes if name not in set(own)]
+        missing = names_missing(own, classes)
         differs = f'lacks {listed(missing)} of the classes' if missing else 'has another order of the classes'
         if not may_map or not _map_labels(leaf, positions):
             raise UserError(

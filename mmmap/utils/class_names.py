@@ -1,6 +1,7 @@
 """Lists of class names: labels of two data sets mean the same only where these are the same."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,22 +50,28 @@ def class_positions(names: Sequence[str], known: Sequence[str], where: str, of: 
     """
     if tuple(names) == tuple(known):
         return None
-    if unknown := [name for name in names if name not in set(known)]:
-        missing = [name for name in known if name not in set(names)]
-        instead = f'; {of} ({len(known)} classes) has {listed(missing)} instead' if missing else ''
+    if unknown := names_missing(known, names):
+        missing = names_missing(names, known)
+        instead = f', which has {listed(missing)} in turn' if missing else ''
         raise UserError(
-            f'{where} ({len(names)} classes) has {listed(unknown)}, unknown to {of}{instead}: a label would mean two '
-            f'things{_hint(unknown, known)}; name the same classes alike, or leave out what the other does not know'
+            f'{where} ({len(names)} classes) has other classes than {of} ({len(known)}): {listed(unknown)} unknown to '
+            f'the latter{instead}{_hint(unknown, known)}. Give the same class the same name in both, and leave out '
+            'what the latter does not know'
         )
     for part, place in ((names, where), (known, of)):
-        twice = [name for name in dict.fromkeys(part) if part.count(name) > 1]
-        if twice:
+        if twice := [name for name, count in Counter(part).items() if count > 1]:
             raise UserError(
                 f'{place} names {listed(twice)} twice, so that the classes of {where} and {of} cannot be told apart '
                 'by name: give both the same names in the same order'
             )
     places = {name: index for index, name in enumerate(known)}
     return [places[name] for name in names]
+
+
+def names_missing(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Those of ``wanted`` that are not among some names."""
+    have = set(names)
+    return [name for name in wanted if name not in have]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -19,6 +19,20 @@ def test_tta_wraps_the_model_and_replaces_the_pipeline():
     assert cfg.test_dataloader.dataset.dataset.pipeline == [dict(type='TestTimeAug')]
 
 
+def test_tta_reaches_data_sets_in_wrappers_of_any_depth():
+    cfg = _config(tta_model=dict(type='ClsTTAModel'), tta_pipeline=[dict(type='TestTimeAug')])
+    inner = cfg.test_dataloader.dataset
+    # The last draws its samples from another data set, whose pipeline is not that of the test.
+    drawn = dict(type='FewShotFold', pipeline=[], dataset=dict(type='ModelNet40'))
+    several = dict(type='ConcatDataset', datasets=[inner, dict(type='CustomDataset'), drawn])
+    cfg.test_dataloader.dataset = dict(type='RepeatDataset', dataset=several)
+    enable_tta(cfg)
+    parts = cfg.test_dataloader.dataset.dataset.datasets
+    assert [part.get('pipeline') for part in parts] == [None, cfg.tta_pipeline, cfg.tta_pipeline]
+    assert parts[0].dataset.pipeline == cfg.tta_pipeline
+    assert 'pipeline' not in parts[2].dataset
+
+
 @pytest.mark.parametrize(('given', 'missing'), [('tta_model', 'tta_pipeline'), ('tta_pipeline', 'tta_model')])
 def test_what_tta_lacks_is_named(given, missing):
     with pytest.raises(UserError, match=f'--tta: .* has no {missing}'):

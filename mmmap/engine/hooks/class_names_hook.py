@@ -91,16 +91,24 @@ class ClassNamesHook(Hook):
         if own and self.classes is None:
             nameless, self.source = self.source, 'train_dataloader.dataset'
             self.classes = _classes_of_config(runner)
-            outputs = _outputs(runner.model)
-            if self.classes is None and outputs not in (None, len(own)):
-                raise UserError(
-                    f'{key} has {len(own)} classes ({listed(own)}), the head of the model {outputs}, and {nameless} '
-                    'does not say which: name them, train_dataloader.dataset.metainfo.classes=FILE with a name on '
-                    'each line, in the order of the training'
-                )
+            if self.classes is None:
+                self._take_for_granted(runner, own, key, nameless)
         if own and self.classes is not None:
             self._align(runner, dataset, key)
         _tell_classes(loop)
+
+    def _take_for_granted(self, runner: Runner, own: tuple[str, ...], key: str, nameless: str) -> None:
+        """A checkpoint without names: their number is all there is to compare."""
+        outputs = _outputs(runner.model)
+        if outputs not in (None, len(own)):
+            raise UserError(
+                f'{key} has {len(own)} classes ({listed(own)}), the head of the model {outputs}, and {nameless} does '
+                'not say which: name them, train_dataloader.dataset.metainfo.classes=FILE with a name on each line, '
+                'in the order of the training'
+            )
+        runner.logger.warning(
+            f'{nameless} does not name its classes: those of {key} are taken for them, in that order.'
+        )
 
     def _align(self, runner: Runner, dataset: object, key: str, may_map: bool = True) -> None:
         for message in align_labels(dataset, key, self.classes, self.source, may_map):

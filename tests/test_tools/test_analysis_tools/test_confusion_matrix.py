@@ -2,6 +2,7 @@
 
 import json
 
+import mmengine
 import pytest
 import torch
 from mmengine.config import Config
@@ -37,12 +38,31 @@ def test_predictions_without_the_data(run_tool, tiny_classifier, checkpoint, tmp
     run_tool('test.py', tiny_classifier, checkpoint, '--work-dir', 'run', '--out', 'predictions.pkl')
     options = ['--json', 'cm.json', '--cfg-options', 'test_dataloader.dataset.data_root=/no/images']
     run_tool('analysis_tools/confusion_matrix.py', tiny_classifier, 'predictions.pkl', *options)
+    assert json.loads((tmp_path / 'cm.json').read_text())['classes'] == ['cat', 'dog']
+    # Of another tool, they have no names.
+    nameless = mmengine.load(tmp_path / 'predictions.pkl')
+    for prediction in nameless:
+        del prediction['classes']
+    mmengine.dump(nameless, tmp_path / 'nameless.pkl')
+    run_tool('analysis_tools/confusion_matrix.py', tiny_classifier, 'nameless.pkl', *options)
     assert json.loads((tmp_path / 'cm.json').read_text())['classes'] == ['0', '1']
 
 
-def test_mistakes_end_in_one_line(run_tool, tiny_classifier, tiny_map, tmp_path, capsys):
-    import mmengine
+def test_predictions_without_names_of_other_classes(run_tool, tiny_classifier, tmp_path, capsys):
+    predictions = [dict(gt_label=torch.tensor([0]), pred_label=torch.tensor([0]), pred_score=torch.ones(3) / 3)]
+    mmengine.dump(predictions, tmp_path / 'other.pkl')
+    with pytest.raises(SystemExit):
+        run_tool('analysis_tools/confusion_matrix.py', tiny_classifier, 'other.pkl', '--work-dir', 'run')
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith('error: other.pkl does not name its 3 classes and test_dataloader.dataset has 2')
+    predictions.append(predictions[0] | dict(classes=('a', 'b', 'c')))
+    mmengine.dump(predictions, tmp_path / 'other.pkl')
+    with pytest.raises(SystemExit):
+        run_tool('analysis_tools/confusion_matrix.py', tiny_classifier, 'other.pkl', '--work-dir', 'run')
+    assert 'other.pkl: predictions of tests with different classes' in capsys.readouterr().err.splitlines()[-1]
 
+
+def test_mistakes_end_in_one_line(run_tool, tiny_classifier, tiny_map, tmp_path, capsys):
     mmengine.dump([dict(features=1)], tmp_path / 'features.pkl')
     for config, source, message in [
         (tiny_classifier, 'no.pth', 'error: checkpoint not found: no.pth'),

@@ -19,6 +19,17 @@ def test_counts_of_folds_are_summed(run_tool, tmp_path, capsys):
     assert lines[-1].split() == ['mean', '52.73', '70.00', 'OA', '70.00']
 
 
+def test_classes_are_matched_by_name(run_tool, tmp_path, capsys):
+    # The counts of the test above; the first file lacks a class that is nowhere, the second has another order.
+    first = write(tmp_path / '1.json', [[9, 1], [0, 0]])
+    second = write(tmp_path / '2.json', [[5, 0, 5], [0, 0, 0], [0, 0, 0]], ('b', 'c', 'a'))
+    run_tool('analysis_tools/sum_confusions.py', first, second)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4].split() == ['b', '45.45', '50.00', '50.00']
+    assert lines[-3].split() == ['c', 'nan', 'nan', '0.00']
+    assert lines[-2].split() == ['a', '60.00', '90.00', '50.00']
+
+
 @pytest.mark.parametrize(
     ('second', 'culprit'),
     [
