@@ -50,7 +50,7 @@ def dataset_classes(dataset: Any, where: str) -> tuple[str, ...] | None:
     return max((part[2] for part in named), key=len, default=None)
 
 
-def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, may_map: bool = True) -> list[str]:
+def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, fixed: str | None = None) -> list[str]:
     """Make the labels of a data set positions in a list of classes, by name, in place.
 
     Where the lists are equal nothing changes. Where the data set lacks classes or lists them in another order, its
@@ -61,7 +61,7 @@ def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, may_
         where (str): Its key in the config, for messages.
         classes (Sequence[str]): The classes.
         of (str): What has them, for messages.
-        may_map (bool): Whether labels may be changed; otherwise lists that differ are an error. Defaults to True.
+        fixed (str, optional): Why labels cannot be changed, so that lists that differ are an error.
 
     Returns:
         list[str]: What was mapped, one line each.
@@ -76,11 +76,9 @@ def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, may_
             continue
         missing = names_missing(own, classes)
         differs = f'lacks {listed(missing)} of the classes' if missing else 'has another order of the classes'
-        if not may_map or not _map_labels(leaf, positions):
-            raise UserError(
-                f'{key} {differs} of {of}, and the labels of a {type(leaf).__name__} cannot be mapped by name here: '
-                'give both the same classes in the same order'
-            )
+        if fixed or not _map_labels(leaf, positions):
+            why = fixed or f'the labels of a {type(leaf).__name__} cannot be mapped by name'
+            raise UserError(f'{key} {differs} of {of}, and {why}: give both the same classes in the same order')
         messages.append(f'{key} {differs} of {of}: its labels are mapped by name.')
         _set_classes(dataset, tuple(classes))
     return messages

@@ -138,8 +138,8 @@ def test_labels_from_elsewhere_are_refused():
 
 def test_nothing_is_mapped_where_it_may_not():
     dataset = DATASETS.build(listed([0]))
-    with pytest.raises(UserError, match=r'another order of the classes of train, .* in the same order$'):
-        align_labels(dataset, 'val', ('ant', 'bee', 'cat'), 'train', may_map=False)
+    with pytest.raises(UserError, match=r'another order of the classes of train, and it is so: give .* same order$'):
+        align_labels(dataset, 'val', ('ant', 'bee', 'cat'), 'train', fixed='it is so')
     assert labels_of(dataset) == [0]
 
 

@@ -172,11 +172,11 @@ def test_a_run_is_not_resumed_on_other_classes(tool):
 
 def test_training_may_start_from_other_classes(tool):
     unknown = of('train', 'data_root=data/unknown') + of('val', 'data_root=data/unknown')
-    warning = (
+    warning = 'the checkpoint model.pth was trained on other classes than train_dataloader.dataset has'
         "the checkpoint model.pth was trained on other classes ('ant', 'bee', 'cat') than train_dataloader.dataset"
     )
     out = tool('train.py', options=['load_from=model.pth', *unknown])
-    assert f"{warning} has ('ant', 'bee', 'dog'): the head" in out
+    assert f"{warning} ('dog' unknown to it): the head of the model starts from weights of those" in out
     # Its head is left out, or only the backbone is taken.
     backbone = "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='model.pth',prefix='backbone')"
     for options in (['load_from=model.pth', 'model.head.num_classes=4'], [backbone]):
@@ -210,6 +210,15 @@ def test_parts_of_one_data_set(tool, images):
     assert "train_dataloader.dataset.datasets[0].dataset lacks 'ant'" in out and 'accuracy/top1: 100.0000' in out
     line = tool('train.py', options=[f'train_dataloader.dataset={unlike}'], fails=True)
     assert 'train_dataloader.dataset.datasets[0].dataset (2 classes) has other classes than' in line and "'cat'" in line
+
+
+def test_labels_that_workers_have_already_are_not_mapped(tool):
+    both = CONCAT.format(PIPELINE, 'all')
+    iterations = 'train_cfg=dict(_delete_=True,by_epoch=False,max_iters=1)'
+    options = [f'train_dataloader.dataset={both}', iterations, 'train_dataloader.sampler.type=InfiniteSampler']
+    assert 'mapped by name' in tool('train.py', '--no-validate', options=options)
+    line = tool('train.py', '--no-validate', options=[*options, 'train_dataloader.num_workers=1'], fails=True)
+    assert "datasets[0].dataset lacks 'ant'" in line and 'its workers have the labels already' in line
 
 
 def test_augmented_test_of_several_data_sets(tool):

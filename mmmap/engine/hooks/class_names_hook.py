@@ -9,7 +9,7 @@ from torch import nn
 
 from mmmap.registry import DATASETS, HOOKS
 
-from ...utils.class_names import listed, names_of
+from ...utils.class_names import listed, names_missing, names_of
 from ...utils.errors import UserError
 from ..class_labels import align_labels, dataset_classes
 from ..loops import KNNLoop
@@ -57,9 +57,11 @@ class ClassNamesHook(Hook):
         own = dataset_classes(dataset, key)
         if self.classes is None or not runner.cfg.get('resume'):
             if self._takes_head and own and self.classes and own != self.classes:
+                new = names_missing(self.classes, own)
+                differs = f'{listed(new)} unknown to it' if new else 'some of its, or in another order'
                 runner.logger.warning(
-                    f'{self.source} was trained on other classes ({listed(self.classes)}) than {key} has '
-                    f'({listed(own)}): the head of the model starts from weights of those.'
+                    f'{self.source} was trained on other classes than {key} has ({differs}): the head of the model '
+                    'starts from weights of those.'
                 )
             self.classes, self.source = own, key
         if self.classes is None:
@@ -70,9 +72,9 @@ class ClassNamesHook(Hook):
                 f'{self.source} has {len(self.classes)} classes, model.head.num_classes={outputs}: set it to '
                 f'{len(self.classes)}'
             )
-        # Workers of an endless loader have their copies of the data set already.
-        may_map = not hasattr(loop, 'dataloader_iterator') or loop.dataloader.num_workers == 0
-        self._align(runner, dataset, key, may_map)
+        started = hasattr(loop, 'dataloader_iterator') and loop.dataloader.num_workers
+        fixed = 'in a training of iterations its workers have the labels already (num_workers=0 maps them)'
+        self._align(runner, dataset, key, fixed if started else None)
         if runner.val_loop is not None:
             self._align(runner, runner.val_loop.dataloader.dataset, 'val_dataloader.dataset')
             _tell_classes(runner.val_loop)
@@ -110,8 +112,8 @@ class ClassNamesHook(Hook):
             f'{nameless} does not name its classes: those of {key} are taken for them, in that order.'
         )
 
-    def _align(self, runner: Runner, dataset: object, key: str, may_map: bool = True) -> None:
-        for message in align_labels(dataset, key, self.classes, self.source, may_map):
+    def _align(self, runner: Runner, dataset: object, key: str, fixed: str | None = None) -> None:
+        for message in align_labels(dataset, key, self.classes, self.source, fixed):
             runner.logger.info(message)
 
 

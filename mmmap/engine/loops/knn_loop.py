@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmmap.evaluation import extract_features, knn_scores
 from mmmap.registry import LOOPS
 
-from ..class_labels import align_query
+from ..class_labels import align_query, dataset_classes
 from ..data_loaders import build_loader
 
 
@@ -58,6 +58,7 @@ class KNNLoop(TestLoop):
         for message in align_query(bank, 'test_cfg.bank_dataloader.dataset', query, 'test_dataloader.dataset'):
             runner.logger.info(message)
         self.bank_dataloader = bank_dataloader
+        self.classes = dataset_classes(bank, 'test_cfg.bank_dataloader.dataset') or ()
         self.k = k
 
     def run(self) -> dict[str, float]:
@@ -79,6 +80,8 @@ class KNNLoop(TestLoop):
         found = [None, None]
         if bank is not None and query is not None:
             scores = knn_scores(*bank, query[0], k=self.k, device=next(model.parameters()).device)
+            # Classes of which the bank has no image get no votes.
+            scores = np.pad(scores, ((0, 0), (0, max(0, len(self.classes) - scores.shape[1]))))
             found = [scores, query[1]]
         # The features are on the main process only.
         broadcast_object_list(found)

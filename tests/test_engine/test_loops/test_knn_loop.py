@@ -148,6 +148,18 @@ def test_classes_numbered_in_two_ways_are_compared_by_name(runner, digits, tmp_p
         runner(test=loader(tmp_path / 'data', 'other')).test()
 
 
+def test_a_class_without_images_in_the_bank(runner, digits, tmp_path):
+    # The last ones, beyond the labels that votes can be for.
+    part = tmp_path / 'bank'
+    part.mkdir()
+    for digit in range(10):
+        (part / str(digit)).symlink_to(digits / 'train' / str(digit)) if digit < 8 else (part / str(digit)).mkdir()
+    confusion = dict(type='mmpretrain.ConfusionMatrix')
+    metrics = runner(evaluator=[confusion], bank_dataloader=loader(tmp_path, 'bank')).test()
+    matrix = metrics['confusion_matrix/result']
+    assert matrix.shape == (10, 10) and matrix.sum() == 50 and matrix[8:].sum() > 0 and matrix[:, 8:].sum() == 0
+
+
 def test_loaders_have_the_defaults_of_a_run(runner, digits):
     bank = loader(digits, 'train')
     del bank['collate_fn']
