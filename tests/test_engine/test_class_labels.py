@@ -103,6 +103,16 @@ def test_wrappers_of_any_depth():
     assert all(part.metainfo['classes'] == CLASSES for part in wrappers)
 
 
+def test_a_data_set_that_keeps_its_samples_in_another_is_no_wrapper():
+    class Shards:
+        def __init__(self) -> None:
+            self.metainfo, self.dataset = dict(classes=('ant', 'eel')), object()
+
+    assert dataset_classes(Shards(), 'train') == ('ant', 'eel')
+    with pytest.raises(UserError, match=r'^val has another order .* the labels of a Shards cannot be mapped by name'):
+        align_labels(Shards(), 'val', ('eel', 'ant'), 'train')
+
+
 def test_torch_subset():
     dataset = Subset(DATASETS.build(listed([0, 1, 2])), [2])
     align_labels(dataset, 'val', CLASSES, 'train')

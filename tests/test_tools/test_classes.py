@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
 from PIL import Image
+
+from mmmap.registry import METRICS
 
 COLOURS = dict(ant=(250, 20, 20), bee=(20, 250, 20), cat=(20, 20, 250), dog=(250, 250, 20), Bee=(20, 250, 20))
 TEXT = """
@@ -46,6 +49,19 @@ randomness = dict(seed=0)
 default_hooks = dict(checkpoint=dict(type='AtomicCheckpointHook', interval=1))
 """
 OTHER_ORDER = ['data_root=data/all', 'ann_file=../order.txt', 'metainfo.classes=data/order_names.txt']
+
+
+@METRICS.register_module(force=True)
+class NumberOfClasses(BaseMetric):
+    """What a metric is told of the classes."""
+
+    def process(self, data_batch, data_samples) -> None:
+        """Count samples."""
+        self.results += data_samples
+
+    def compute_metrics(self, results: list) -> dict:
+        """The number."""
+        return dict(classes=len(self.dataset_meta['classes']))
 
 
 @pytest.fixture(scope='module')
@@ -125,7 +141,9 @@ def test_a_perfect_classifier_has_100_percent(tool, options, told):
 
 
 def test_validation_is_right_too(tool):
-    out = tool('train.py', options=['load_from=model.pth', 'optim_wrapper.optimizer.lr=0'])
+    metrics = "val_evaluator=[dict(type='Accuracy'),dict(type='NumberOfClasses')]"
+    out = tool('train.py', options=['load_from=model.pth', 'optim_wrapper.optimizer.lr=0', metrics])
+    assert 'classes: 3 ' in out
     assert "val_dataloader.dataset lacks 'ant' of the classes of train_dataloader.dataset: its labels are mapped" in out
     assert 'accuracy/top1: 100.0000' in out and 'was trained on other classes' not in out
 
@@ -250,6 +268,13 @@ def knn_hook(bank: str, query: str) -> str:
 
 def folder(name: str) -> str:
     return f"dict(type='CustomDataset',data_root='data/{name}',pipeline={PIPELINE},serialize_data=False)"
+
+
+def test_neighbours_know_nothing_of_the_classes_of_the_training(tool):
+    bank = f"dict(batch_size=4,sampler=dict(type='DefaultSampler',shuffle=False),dataset={folder('unknown')})"
+    options = [f"test_cfg=dict(type='KNNLoop',k=2,bank_dataloader={bank})", *of('test', 'data_root=data/unknown')]
+    # Its features need not tell a new class.
+    assert 'knn/accuracy: ' in tool('test.py', 'model.pth', options=options)
 
 
 def test_neighbours_of_other_folders(tool, images):
