@@ -87,9 +87,8 @@ class ClassNamesHook(Hook):
         """
         loop, key = runner.test_loop, 'test_dataloader.dataset'
         dataset = loop.dataloader.dataset
-        own = (
-            None if isinstance(loop, KNNLoop) or not _predicts_classes(runner.model) else dataset_classes(dataset, key)
-        )
+        by_model = _predicts_classes(runner.model) and not isinstance(loop, KNNLoop)
+        own = dataset_classes(dataset, key) if by_model else None
         if own and self.classes is None:
             nameless, self.source = self.source, 'train_dataloader.dataset'
             self.classes = _classes_of_config(runner)
