@@ -80,7 +80,8 @@ def from_corner(xyz: np.ndarray) -> np.ndarray:
     xyz = np.asarray(xyz, np.float64)
     largest = find_islands(xyz) == 0
     xyz = xyz - xyz.min(0, where=largest[:, None], initial=np.inf)
-    return np.where(np.abs(xyz).max(1, keepdims=True) < _NEAR, xyz.astype(np.float32), xyz)
+    with np.errstate(over='ignore'):
+        return np.where(np.abs(xyz).max(1, keepdims=True) < _NEAR, xyz.astype(np.float32), xyz)
 
 
 def number_rows(columns: list[np.ndarray]) -> np.ndarray:

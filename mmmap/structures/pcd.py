@@ -15,6 +15,8 @@ _TYPES |= {'F4': '<f4', 'F8': '<f8'}
 _MAX_HEADER_LINES = 1000
 # Fields that fill up a point are all called '_', which are told apart by a number.
 _PADDING = '_ '
+#: Fields that hold a colour in a number.
+_PACKED = ('rgb', 'rgba')
 #: Numbers of a point, histograms of features included.
 _MAX_COLUMNS = 4096
 
@@ -83,6 +85,14 @@ def _read_text(file: BinaryIO, path: Path, fields: list[tuple[str, str, int]], c
     flat = np.dtype([(name, kind) for parts, kind in zip(names, kinds, strict=True) for name in parts])
     check_size(path, count, 2 * len(flat), bytes_left(file) + 1)
     table = read_text_rows(io.TextIOWrapper(file, 'latin-1'), path, flat, count)
+    for name, kind, values in fields:
+        # Bits of a float survive as text only if alpha is 0; those of 255 are 'nan', and plain numbers have others.
+        if name in _PACKED and (kind, values) == ('<f4', 1) and (wrong := table[name].view(np.uint32) >> 24 > 0).any():
+            index = int(np.flatnonzero(wrong)[0])
+            raise ValueError(
+                f'{path}: {name} of point {index} is {table[name][index]:g}, which is no colour packed into a float: '
+                f'save the file as binary, or {name} as TYPE U'
+            )
     return {
         name: table[name] if values == 1 else np.stack([table[part] for part in parts], axis=1)
         for (name, _, values), parts in zip(fields, names, strict=True)
@@ -121,7 +131,7 @@ def read_pcd(path: str | Path) -> dict[str, np.ndarray]:
         else:
             raise ValueError(f'{path}: its data is {layout!r}, not ascii, binary or binary_compressed')
     columns = {name: values for name, values in columns.items() if not name.startswith(_PADDING)}
-    for name in ('rgb', 'rgba'):
+    for name in _PACKED:
         if name in columns and columns[name].dtype.itemsize == 4:
             packed = columns.pop(name).view(np.uint32)
             for colour, shift in (('red', 16), ('green', 8), ('blue', 0)):

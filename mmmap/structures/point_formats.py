@@ -16,8 +16,10 @@ from .typed_rows import check_size, read_text_rows
 #: Points of a LAS file that are read at a time.
 _CHUNK = 1_000_000
 _COMMENT = ('#', '//')
-#: Other names of columns, in lower case.
+#: Other names of columns, in lower case. Columns of files are called so in capitals too.
 _NAMES = {
+    **{name: name for name in ('x', 'y', 'z', 'red', 'green', 'blue', 'label')},
+    **{f'diffuse_{name}': name for name in ('red', 'green', 'blue')},
     'r': 'red',
     'g': 'green',
     'b': 'blue',

@@ -89,25 +89,26 @@ def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.n
         rgb (np.ndarray): Red, green and blue as stored, shape (N, 3).
         name (str): What to call them in errors.
         rgb_max (float, optional): The stored value of full brightness, such as 1, 255 or 65535. None tells it from the
-            type: 65535 of uint16 with values above 255, else 255.
+            type: 65535 of uint16 with values from 4096 on, else 255.
 
     Returns:
         np.ndarray: Shape (N, 3); as stored, or float32 if they were scaled.
 
     Raises:
         ValueError: If they have not three channels, are below 0 or above ``rgb_max``, or, where it is None, may count
-            from 0 to 1; one line that names the first such point.
+            from 0 to 1, or to 10 or 12 bits; one line that names the first such point.
     """
     if rgb.ndim != 2 or rgb.shape[1] != 3 or rgb.dtype.kind not in 'fiu':
         hint = ': store the alpha channel under another name' if rgb.shape[1:] == (4,) else ''
         raise ValueError(f'{name} has the shape {rgb.shape} of {rgb.dtype}, not (N, 3) of numbers{hint}')
     most = rgb.max() if rgb.size else 0
     if rgb_max is None:
-        if rgb.dtype.kind == 'f' and 0 < most <= 1:
+        # What counts to 1 may exceed it a little.
+        if rgb.dtype.kind == 'f' and 0 < most < 2:
             raise ValueError(
                 f'{name} goes up to {most:g}: colours count from 0 to 255; if these count from 0 to 1, say rgb_max=1'
             )
-        rgb_max = 65535 if rgb.dtype == np.uint16 and most > 255 else 255
+        rgb_max = 65535 if rgb.dtype == np.uint16 and most > 4095 else 255
     if not _within(rgb, 0, rgb_max):
         index, column = np.argwhere(~((rgb >= 0) & (rgb <= rgb_max)))[0]
         raise ValueError(

@@ -88,7 +88,9 @@ def _fit(values: np.ndarray, dtype: np.dtype, name: str, path: Path) -> np.ndarr
     """Numbers in the type of their column, all of which have a place in it."""
     if dtype.kind in 'iu':
         limits = np.iinfo(dtype)
-        good = (values >= limits.min) & (values <= limits.max) & (values == np.floor(values))
+        # float64, as which they were read, tells whole numbers apart below 2**53.
+        low, high = max(limits.min, 1 - 2**53), min(limits.max, 2**53 - 1)
+        good = (values >= low) & (values <= high) & (values == np.floor(values))
         if not good.all():
             index = int(np.flatnonzero(~good)[0])
             raise ValueError(f'{path}: {name} of point {index} is {values[index]:g}, which is no {dtype.name}')

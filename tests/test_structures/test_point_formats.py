@@ -181,3 +181,37 @@ def test_damage_ends_in_points_or_in_one_line(tmp_path, cloud, name):
             assert str(path) in str(error) and '\n' not in str(error)
             outcomes.add('refused')
     assert 'refused' in outcomes
+
+
+@pytest.mark.parametrize(
+    'names',
+    [('X', 'Y', 'Z', 'Red', 'Green', 'Blue'), ('x', 'y', 'z', *(f'diffuse_{c}' for c in ('red', 'green', 'blue')))],
+)
+def test_names_in_capitals_and_of_old_tools(tmp_path, names):
+    properties = ''.join(f'property float {name}\n' for name in names)
+    (tmp_path / 'a.ply').write_text(
+        f'ply\nformat ascii 1.0\nelement vertex 1\n{properties}end_header\n1 2 3 40 50 60\n'
+    )
+    scene = read_scene(tmp_path / 'a.ply')
+    assert scene['xyz'].tolist() == [[1, 2, 3]] and scene['rgb'].tolist() == [[40, 50, 60]]
+
+
+@pytest.mark.parametrize('colour', ['nan', '16711680', '4.2108e+06'])
+def test_colours_that_text_has_lost(tmp_path, colour):
+    header = 'FIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F {}\nPOINTS 2\nDATA ascii\n'
+    (tmp_path / 'a.pcd').write_text(
+        header.format('F') + f'1 2 3 {np.uint32(0xFF8000).view(np.float32)}\n4 5 6 {colour}\n'
+    )
+    with pytest.raises(ValueError, match=r'a\.pcd: rgb of point 1 is .*, which is no colour packed into a float'):
+        read_scene(tmp_path / 'a.pcd')
+    (tmp_path / 'a.pcd').write_text(header.format('U') + '1 2 3 16744448\n4 5 6 16711680\n')
+    assert read_scene(tmp_path / 'a.pcd')['rgb'].tolist() == [[255, 128, 0], [255, 0, 0]]
+
+
+@pytest.mark.parametrize('value', [2**53 + 1, 2**64 - 1])
+def test_whole_numbers_that_text_would_round(tmp_path, value):
+    (tmp_path / 'a.pcd').write_text(
+        f'FIELDS x y z label\nSIZE 4 4 4 8\nTYPE F F F U\nPOINTS 1\nDATA ascii\n1 2 3 {value}\n'
+    )
+    with pytest.raises(ValueError, match=r'a\.pcd: label of point 0 is'):
+        read_scene(tmp_path / 'a.pcd')

@@ -75,6 +75,8 @@ def test_colours_count_to_255(rgb, rgb_max, expected):
     ('rgb', 'rgb_max', 'culprit'),
     [
         (np.array([[0, 0.5, 1]]), None, 'room goes up to 1: .* say rgb_max=1'),
+        (np.array([[0, 0.5, 1.0001]]), None, 'room goes up to 1.0001: .* say rgb_max=1'),
+        (np.array([[0, 0, 1023]], np.uint16), None, 'room: blue of point 0 is 1023, not from 0 to 255; rgb_max says'),
         (np.array([[0, 0, 0], [0, 0, 256]]), None, 'room: blue of point 1 is 256, not from 0 to 255; rgb_max says'),
         (np.array([[0, 0, 65535.0]]), None, 'room: blue of point 0 is 65535'),
         (np.array([[-1, 0, 0]]), None, 'room: red of point 0 is -1'),

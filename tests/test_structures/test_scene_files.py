@@ -110,3 +110,39 @@ def test_unknown_labels_can_be_refused():
 
 def test_class_indices():
     assert class_indices(np.array([0, 1, 39, 40, 2], np.uint8), (1, 2, 39)).tolist() == [255, 0, 2, 255, 1]
+
+
+@pytest.mark.parametrize('class_labels', [(-1, 2**40, 2**63 - 2), (-1, 5, 9)])
+def test_huge_labels_are_none_of_the_classes(class_labels):
+    labels = np.array([2**64 - 1, 2**63 + 5, class_labels[1], 2**40 + 1], np.uint64)
+    assert class_indices(labels, class_labels).tolist() == [255, 255, 1, 255]
+    assert class_indices(np.array([-1, *class_labels[::-1]]), class_labels).tolist() == [0, 2, 1, 0]
+    with pytest.raises(ValueError, match=r'room: 3 of 4 labels, .* are none of'):
+        class_indices(labels, class_labels, 'error', 'room')
+
+
+def test_classes_that_are_none():
+    with pytest.raises(ValueError, match=r'class_labels: label 1\.5 is no whole number'):
+        class_indices(np.array([1, 2]), (1.5, 2))
+    with pytest.raises(ValueError, match='room: there are no classes'):
+        class_indices(np.array([1, 2]), (), name='room')
+
+
+def test_points_are_counted_whatever_the_colours_are(tmp_path, xyz):
+    rgb = np.linspace(0, 1, 3 * len(xyz)).reshape(-1, 3)
+    columns = dict(zip(('red', 'green', 'blue'), rgb.T, strict=True))
+    write_ply(tmp_path / 'a.ply', xyz, **columns)
+    assert count_points(tmp_path / 'a.ply') == len(xyz)
+
+
+def test_compressed_scenes_that_are_damaged(tmp_path, xyz):
+    path = tmp_path / 'room.npz'
+    np.savez_compressed(path, xyz=xyz)
+    content = bytearray(path.read_bytes())
+    content[60:80] = b'\xff' * 20
+    path.write_bytes(content)
+    assert not is_scene(path)
+    with pytest.raises(ValueError, match=r'room\.npz is cut off'):
+        count_points(path)
+    with pytest.raises(ValueError, match=r'none\.npz is missing'):
+        count_points(tmp_path / 'none.npz')
