@@ -11,10 +11,8 @@ from .point_formats import READERS, TEXT_SUFFIXES, read_columns
 from .points import check_points, to_floats
 from .scene_files import read_scene
 
-#: A table is kept in float32 where that moves no number by more than this part of its column's extent.
-_LOSS = 1e-6
 # Counts up where the copies change.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> np.ndarray:
@@ -26,12 +24,11 @@ def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> 
 
     Args:
         path (str | Path): The text. Where it is gone, its copy is read.
-        columns (int): Numbers of a line.
+        columns (int): Numbers of a line, coordinates first.
         delimiter (str, optional): What is between them. Defaults to None, white space.
 
     Returns:
-        np.ndarray: Shape (N, columns), float32; float64 where float32 would move a number by more than a millionth of
-        its column's extent, as it does UTM coordinates.
+        np.ndarray: Shape (N, columns), float32, or float64 where float32 would move the points.
 
     Raises:
         ValueError: If the file is missing or no such table, or was cut off since its copy was made; one line that names
@@ -67,16 +64,14 @@ def read_table(path: str | Path, columns: int, delimiter: str | None = None) -> 
 
 def _parse_table(path: Path, columns: int, delimiter: str | None) -> np.ndarray:
     try:
-        table = np.loadtxt(path, np.float64, delimiter=delimiter, ndmin=2)
+        table = np.loadtxt(path, np.float64, comments=None, delimiter=delimiter, ndmin=2)
     except ValueError as error:
         raise ValueError(f'{path} is no table of numbers: {error}') from None
     if not len(table) or table.shape[1] != columns:
         raise ValueError(f'{path} has the shape {table.shape}, not (N, {columns})')
     # Numbers that are not finite are told where the points are looked at.
     with np.errstate(invalid='ignore', over='ignore'):
-        small = table.astype(np.float32)
-        lost = np.abs(small - table).max(axis=0) > _LOSS * np.ptp(table, axis=0)
-    return table if lost.any() else small
+        return to_floats(table)
 
 
 def _start_alike(table: np.ndarray, former: np.ndarray) -> bool:
