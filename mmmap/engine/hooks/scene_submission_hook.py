@@ -1,10 +1,10 @@
 """Writes the predicted labels of scenes in the form that a benchmark takes."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mmmap.structures.scene_files import count_points, read_scene
 
 from ..atomic_files import replace
 from ..errors import UserError
+from ..wrapped_datasets import leaf_datasets
 
 
 @HOOKS.register_module()
@@ -44,11 +45,18 @@ class SceneSubmissionHook(Hook):
             UserError: If the data set is none of scenes, or two scenes would have one file.
         """
         dataset = runner.test_dataloader.dataset
-        self._names, scenes = dataset_names(dataset), _unwrap(dataset)
-        self._format = getattr(scenes, 'submission_format', None)
-        if self._format is None:
-            raise UserError(f'a submission is of scenes: {type(scenes).__name__} is no SceneDataset')
-        labels = scenes.raw_labels
+        self._names, forms = dataset_names(dataset), []
+        for key, scenes in leaf_datasets(dataset, 'test_dataloader.dataset'):
+            if not hasattr(scenes, 'submission_format'):
+                raise UserError(f'a submission is of scenes: {type(scenes).__name__} is no SceneDataset')
+            labels = scenes.raw_labels
+            forms.append((scenes.submission_format, None if labels is None else tuple(labels)))
+            if forms[-1] != forms[0]:
+                raise UserError(
+                    f'{key} has another form of submission than the first part of the test set, {forms[-1]} and not '
+                    f'{forms[0]}: test one at a time'
+                )
+        self._format, labels = forms[0]
         self._labels = None if labels is None else np.asarray(labels)
         if self._format == 'txt':
             self._names = {path: Path(path).stem for path in self._names}
@@ -57,6 +65,13 @@ class SceneSubmissionHook(Hook):
                 paths = [path for path in self._names if self._names[path] == name]
                 raise UserError(f'two scenes would have the file {name}.txt: {paths[0]} and {paths[1]}')
         self.out_dir.mkdir(parents=True, exist_ok=True)
+        written = {f'{name}.{self._format}' for name in self._names.values()}
+        if others := sorted({path.name for path in self.out_dir.glob(f'*.{self._format}')} - written):
+            print_log(
+                f'{self.out_dir} has {len(others):,} files of other scenes ({others[0]} first), which stay there',
+                'current',
+                logging.WARNING,
+            )
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
@@ -84,22 +99,12 @@ class SceneSubmissionHook(Hook):
         if self._format == 'txt':
             part.write_text('\n'.join(map(str, labels.tolist())) + '\n')
         else:
-            labels = labels.astype(np.uint8 if labels.min() >= 0 and labels.max() < 256 else np.int32)
+            kinds = (np.uint8, np.int32)
+            fits = (k for k in kinds if np.iinfo(k).min <= labels.min() and labels.max() <= np.iinfo(k).max)
+            labels = labels.astype(next(fits, np.float64))
             write_ply(part, read_scene(path, colours=False)['xyz'], label=labels)
         replace(part, target)
 
     def after_test(self, runner: Runner) -> None:
         """Tell where the files are."""
         print_log(f'wrote the labels of {len(self._names):,} scenes to {self.out_dir}', 'current')
-
-
-def _unwrap(dataset: Any) -> Any:
-    """The first data set in wrappers."""
-    while not hasattr(dataset, 'submission_format'):
-        if hasattr(dataset, 'dataset'):
-            dataset = dataset.dataset
-        elif getattr(dataset, 'datasets', None):
-            dataset = dataset.datasets[0]
-        else:
-            break
-    return dataset

@@ -76,3 +76,26 @@ def test_what_is_refused(tmp_path, submit):
     with pytest.raises(ValueError, match=r'scene\.npz has 3 points, 2 were predicted'):
         submit(ScanNetScenes(root, split='test'), [0, 0])
     assert not list((tmp_path / 'out').iterdir())
+
+
+def test_parts_with_other_labels_are_refused(tmp_path, submit):
+    root = scenes(tmp_path, 'a/tile.npz', 'b/tile.npz')
+    meta = dict(classes=('x', 'y'))
+    parts = [
+        SceneDataset(root, f'{name}/*.npz', labels, metainfo=meta) for name, labels in (('a', (1, 2)), ('b', (2, 1)))
+    ]
+    with pytest.raises(UserError, match=r'test_dataloader\.dataset\.datasets\[1\] has another form of submission'):
+        submit(ConcatDataset(parts), [0, 1, 0])
+    assert len(submit(ConcatDataset([parts[0], SceneDataset(root, 'b/*.npz', (1, 2), metainfo=meta)]), [0, 1, 0])) == 2
+
+
+def test_labels_of_any_size_and_files_of_other_scenes(tmp_path, submit, monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmmap.engine.hooks.scene_submission_hook.print_log', lambda text, *_: messages.append(text))
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'old.ply').touch()
+    root = scenes(tmp_path, 'a/tile.npz')
+    dataset = SceneDataset(root, 'a/*.npz', class_labels=(2**40, -7), metainfo=dict(classes=('x', 'y')))
+    files = submit(dataset, [1, 0, 1])
+    assert messages[0].endswith('out has 1 files of other scenes (old.ply first), which stay there')
+    assert read_ply(files[0])['label'].tolist() == [-7, 2**40, -7]
