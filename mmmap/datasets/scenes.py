@@ -86,14 +86,14 @@ class SceneDataset(BaseDataset):
         if self.crops is not None:
             points = np.array([count_points(path) for path in paths], np.float64)
             repeats = np.maximum(1, np.round(self.crops * points / points.sum()).astype(int))
+        return [self.describe(path) for path, times in zip(paths, repeats, strict=True) for _ in range(times)]
+
+    def describe(self, path: str | Path) -> dict:
+        """What the pipeline gets of a file, which may be none of the data set's: path and rules of the labels."""
         labels = self.class_labels
         if labels is None and 'classes' in self.metainfo:
             labels = range(len(self.metainfo['classes']))
-        return [
-            dict(lidar_path=str(path), class_labels=labels, unknown_labels=self.unknown_labels)
-            for path, times in zip(paths, repeats, strict=True)
-            for _ in range(times)
-        ]
+        return dict(lidar_path=str(path), class_labels=labels, unknown_labels=self.unknown_labels)
 
 
 @DATASETS.register_module()

@@ -98,7 +98,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='checkpoint of a pretraining model: MAP, MAE, AR, SimMIM or JointMAP')
     parser.add_argument(
-        'files', nargs='*', help="images, or clouds as .npy, .npz or .ply files (default: of the config's training set)"
+        'files',
+        nargs='*',
+        help='images, or clouds: .npy, .npz, .ply, .las, .laz, .pcd, .off, text (default: of the training set)',
     )
     parser.add_argument('--config', help='config file (default: the one that a converted checkpoint stores)')
     parser.add_argument('--count', type=int, default=4, help='samples of the training set (default: %(default)s)')

@@ -2,8 +2,9 @@
 
     python tools/visualization/segment_scenes.py CONFIG CHECKPOINT SCENE [SCENE ...] [--out DIR]
 
-A scene is an .npz file as the data sets have them or a .ply file, with the features that the config's test pipeline
-loads. Labels that it has are drawn beside the predicted ones. What is written is called FOLDER_SCENE.
+A scene is an .npz, .ply, .las, .laz, .pcd, .off or text file with the features that the config's test pipeline loads.
+Colours that it loads are drawn, and labels beside the predicted ones, which must be those of the test set. What is
+written is called FOLDER_SCENE.
 """
 
 import argparse
@@ -20,8 +21,11 @@ from mmengine.utils import ProgressBar
 from PIL import Image
 
 from mmmap.apis import build_model, load_model
+from mmmap.datasets import SceneDataset
+from mmmap.datasets.transforms import LoadScene
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
+from mmmap.engine.wrapped_datasets import leaf_datasets
 from mmmap.models.segmentors import SceneSegmentor
 from mmmap.registry import DATASETS
 from mmmap.structures.output_names import output_names
@@ -30,16 +34,20 @@ from mmmap.structures.scene_files import read_scene
 from mmmap.visualization import draw_segmentation, label_colours, make_palette
 
 
-def describe_classes(cfg: Config) -> tuple[list[str] | None, np.ndarray | None, list[int] | None]:
-    """Names, colours and raw labels of the classes, as the test set has them.
+def scene_dataset(cfg: Config) -> tuple[SceneDataset, list[dict]]:
+    """The test set, without its scenes, and the steps of its pipeline.
 
     Args:
         cfg (Config): The config, with ``test_dataloader``.
+
+    Raises:
+        UserError: If the test set has no scenes.
     """
-    dataset = cfg.test_dataloader.dataset
-    known = DATASETS.get(dataset.type)
-    meta = {**getattr(known, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-    return meta.get('classes'), meta.get('palette'), dataset.get('class_labels')
+    _, inner = next(leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
+    dataset = DATASETS.build({**inner, 'lazy_init': True, 'pipeline': []})
+    if not isinstance(dataset, SceneDataset):
+        raise UserError(f'{cfg.filename}: its test set is {type(dataset).__name__}, which has no scenes')
+    return dataset, inner.pipeline
 
 
 def label(model: SceneSegmentor, sample: dict, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -73,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of a SceneSegmentor')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('scenes', nargs='+', type=Path, help='files of scenes, such as .npz or .ply')
+    parser.add_argument('scenes', nargs='+', type=Path, help='files of scenes')
     parser.add_argument('--out', type=Path, default=Path('scenes'), metavar='DIR', help='(default: %(default)s)')
     parser.add_argument('--device', default='cpu', help='such as cuda (default: %(default)s)')
     args = parser.parse_args()
@@ -92,16 +100,17 @@ def main() -> None:
                 'parts of shapes are drawn by test.py --show-dir'
             )
         model = load_model(model, args.checkpoint).to(args.device)
-        steps = cfg.test_dataloader.dataset.pipeline
+        dataset, steps = scene_dataset(cfg)
         for step in steps:
             # Each scene is read once: in memory they would add up.
             if step.get('in_memory'):
                 step.in_memory = False
         pipeline = Compose(steps)
-        classes, palette, class_labels = describe_classes(cfg)
+        load = next((step for step in pipeline.transforms if isinstance(step, LoadScene)), LoadScene())
+        classes, palette = (dataset.metainfo.get(key) for key in ('classes', 'palette'))
         for path, name in output_names(args.scenes).items():
-            prediction, truth = label(model, pipeline(dict(lidar_path=path, class_labels=class_labels)), path)
-            scene = read_scene(path)
+            prediction, truth = label(model, pipeline(dataset.describe(path)), path)
+            scene = read_scene(path, 'rgb' in load.features, load.rgb_max)
             colours = (
                 make_palette(len(classes) if classes else int(prediction.max()) + 1) if palette is None else palette
             )

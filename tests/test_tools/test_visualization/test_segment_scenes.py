@@ -76,3 +76,21 @@ def test_what_is_missing_is_named(run_tool, trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_tool('visualization/segment_scenes.py', *trained, tmp_path / 'broken.npz')
     assert 'broken.npz is cut off or no .npz file' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_labels_and_colours_are_those_of_the_test_set(run_tool, trained, tmp_path, capsys):
+    xyz = np.random.default_rng(0).uniform(0, 4, (200, 3))
+    colours = dict(red=xyz[:, 0] / 4, green=xyz[:, 1] / 4, blue=xyz[:, 2] / 4)
+    write_ply(tmp_path / 'bright.ply', xyz, label=np.full(200, 9, np.uint8), **colours)
+    # The model sees no colours: what they count to does not matter.
+    run_tool('visualization/segment_scenes.py', *trained, tmp_path / 'bright.ply', '--out', tmp_path / 'out')
+    assert len(list((tmp_path / 'out').iterdir())) == 2
+    config = tmp_path / 'config.py'
+    config.write_text(config.read_text().replace('class_labels=(1', "unknown_labels='error', class_labels=(1"))
+    with pytest.raises(SystemExit):
+        run_tool('visualization/segment_scenes.py', *trained, tmp_path / 'bright.ply', '--out', tmp_path / 'out')
+    assert 'bright.ply: label: 200 of 200 labels, 9 (200), are none of' in capsys.readouterr().err
+    config.write_text(config.read_text().replace("unknown_labels='error', class_labels=(1, 2, 3, 4, 5, 6),", ''))
+    with pytest.raises(SystemExit):
+        run_tool('visualization/segment_scenes.py', *trained, tmp_path / 'bright.ply', '--out', tmp_path / 'out')
+    assert 'bright.ply: label: 200 of 200 labels, 9 (200), are none of' in capsys.readouterr().err
