@@ -284,6 +284,8 @@ def test_balanced_centres(room):
 
     # A tenth of the points, but one of two classes.
     assert share('uniform') < 0.25 < 0.4 < share('balanced')
+    with pytest.raises(ValueError, match=r'bare\.npz has no labels'):
+        SceneCrop('block', 1.0, 8, 'balanced')(dict(points=np.random.rand(9, 3), lidar_path='bare.npz'))
 
 
 @pytest.mark.parametrize(

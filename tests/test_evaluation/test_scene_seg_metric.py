@@ -71,8 +71,9 @@ def test_scenes_without_labels_are_left_out(metric, caplog):
         scores = metric.evaluate(4)
     assert scores == pytest.approx(dict(mIoU=sum(IOU) / 3, mAcc=sum(ACC) / 3, OA=500 / 7), abs=1e-3)
     metric.process(None, [unlabelled])
+    metric.process(None, [sample([255, 255], [0, 1])])
     with caplog.at_level('WARNING'):
-        assert metric.evaluate(1) == {}
+        assert metric.evaluate(2) == {}
 
 
 def test_what_does_not_fit_is_named(metric):

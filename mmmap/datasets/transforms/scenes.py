@@ -326,6 +326,8 @@ class SceneCrop(BaseTransform):
 
     def _draw_centre(self, results: dict) -> int:
         if self.centre == 'balanced':
+            if 'pts_semantic_mask' not in results:
+                raise ValueError(f"{results.get('lidar_path', 'a scene')} has no labels, which centre='balanced' needs")
             labels = results['pts_semantic_mask']
             classes = np.setdiff1d(labels, IGNORED)
             # A scene without a labelled point teaches nothing, whatever the crop.

@@ -24,9 +24,9 @@ def _labels(segmentation: dict) -> np.ndarray:
 class SceneSegMetric(BaseMetric):
     """mIoU, mAcc and OA over the points of all scenes, and a table of the classes in the log.
 
-    Scenes without labels, such as those of ScanNet's test, are left out, and the log says so. Points are counted over
-    the whole test set before anything is divided, as the benchmarks of S3DIS and ScanNet do. Of each scene only the
-    counts are kept, so that a distributed test gathers little.
+    Scenes without a labelled point, such as those of ScanNet's test, are left out, and the log says so. Points are
+    counted over the whole test set before anything is divided, as the benchmarks of S3DIS and ScanNet do. Of each scene
+    only the counts are kept, so that a distributed test gathers little.
 
     Args:
         ignore_index (int): Points with this label are left out. Defaults to 255.
@@ -80,13 +80,13 @@ class SceneSegMetric(BaseMetric):
                 )
             except ValueError as error:
                 raise ValueError(f'{name}: {error}') from None
-            self.results.append(counts)
+            self.results.append(counts if counts.any() else name)
 
     def compute_metrics(self, results: list[np.ndarray | str]) -> dict[str, float]:
         """Scores of the whole test set.
 
         Args:
-            results (list[np.ndarray | str]): The counts of each scene, the name of one without labels.
+            results (list[np.ndarray | str]): The counts of each scene, the name of one without a labelled point.
 
         Returns:
             dict[str, float]: ``mIoU``, ``mAcc`` and ``OA``, in percent; none if no scene has labels.

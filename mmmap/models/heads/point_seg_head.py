@@ -71,7 +71,13 @@ class PointSegHead(BaseModule):
 
         Returns:
             dict[str, Tensor]: The scalar ``loss``, 0 for a batch without a labelled point.
+
+        Raises:
+            ValueError: If a cloud has no labels.
         """
+        for sample in data_samples:
+            if 'gt_pts_seg' not in sample:
+                raise ValueError(f'{sample.get("lidar_path", "a cloud")} has no labels to learn from')
         labels = torch.stack([sample.gt_pts_seg.pts_semantic_mask for sample in data_samples])
         total = nn.functional.cross_entropy(
             self(features).flatten(0, 1).float(), labels.flatten(), ignore_index=self.ignore_index, reduction='sum'

@@ -23,6 +23,9 @@ def test_a_batch_without_labels_teaches_nothing():
     loss = head.loss(torch.randn(1, 2, 4), [sample([255, 255])])['loss']
     loss.backward()
     assert loss == 0 and not head.classifier.weight.grad.any()
+    bare = PointDataSample(metainfo=dict(lidar_path='bare.npz'))
+    with pytest.raises(ValueError, match=r'bare\.npz has no labels'):
+        head.loss(torch.randn(2, 2, 4), [sample([0, 1]), bare])
 
 
 def test_predictions_are_among_the_parts_of_the_category():
