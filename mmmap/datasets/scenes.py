@@ -23,7 +23,8 @@ class SceneDataset(BaseDataset):
 
     Args:
         data_root (str): Folder of the scenes. Defaults to ''.
-        pattern (str | Sequence[str]): Which files of it, such as 'train_*.npz' or 'Area_1/*.npz'. Defaults to '*.npz'.
+        pattern (str | Sequence[str]): Which files of it, such as 'train_*.npz' or 'Area_1/*.npz'; one of several
+            patterns counts once, hidden files do not. Defaults to '*.npz'.
         class_labels (Sequence[int], optional): The label in the files of each class. None if they are the indices of
             the classes, and 255 what is ignored.
         unknown_labels (str, optional): What becomes of points with other labels: 'ignore' leaves them out of training
@@ -77,11 +78,12 @@ class SceneDataset(BaseDataset):
             list[dict]: ``lidar_path``, ``class_labels`` and ``unknown_labels`` of each.
         """
         root = Path(self.data_root)
-        paths = []
+        paths = {}
         for pattern in self.patterns:
-            if not (found := sorted(root.glob(pattern))):
+            # macOS leaves ._NAME beside NAME.
+            if not (found := sorted(path for path in root.glob(pattern) if not path.name.startswith('.'))):
                 raise FileNotFoundError(f'no scene {pattern} in {root.absolute()}')
-            paths += found
+            paths |= dict.fromkeys(found)
         repeats = [1] * len(paths)
         if self.crops is not None:
             points = np.array([count_points(path) for path in paths], np.float64)

@@ -1,6 +1,5 @@
 """Clouds of shapes: the base of their data sets, and any that are arrays in one file."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -159,10 +158,15 @@ class PointCloudArrays(ShapeDataset):
                 if missing := [name for name in wanted.values() if name not in content.files]:
                     raise ValueError(f'it has no {missing[0]!r}, but {", ".join(content.files)}')
                 arrays = {key: content[name] for key, name in wanted.items()}
-        except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
+        except FileNotFoundError:
+            raise
+        # A damaged archive fails in a dozen ways, within zipfile, zlib and numpy.
+        except Exception as error:
             raise ValueError(f'{self.ann_file} is damaged or another file: {error}') from None
         if arrays['points'].ndim != 3 or arrays['points'].shape[2] < 3:
             raise ValueError(f'{self.ann_file}: points have the shape {arrays["points"].shape}, not (S, N, 3 + F)')
+        if not len(arrays['points']):
+            raise ValueError(f'{self.ann_file}: {wanted["points"]} has no clouds')
         return arrays
 
     def _describe(self, arrays: dict[str, np.ndarray]) -> None:
@@ -171,7 +175,9 @@ class PointCloudArrays(ShapeDataset):
         if 'parts_per_category' in arrays:
             counts = arrays['parts_per_category'].tolist()
             meta['category_parts'] = consecutive_parts(counts)
-            names = meta.get('categories') or tuple(str(i) for i in range(len(counts)))
+            names = meta.setdefault('categories', tuple(str(i) for i in range(len(counts))))
+            if len(names) != len(counts):
+                raise ValueError(f'{self.ann_file}: {len(names)} categories, but the parts of {len(counts)}')
             meta.setdefault(
                 'classes', tuple(f'{name} {i}' for name, n in zip(names, counts, strict=True) for i in range(n))
             )
@@ -183,6 +189,16 @@ class PointCloudArrays(ShapeDataset):
                 labels = check_classes(arrays[key], count, name, IGNORED if key == 'pts_semantic_mask' else None)
                 # Those of the points stay as small as they are stored.
                 arrays[key] = arrays[key] if key == 'pts_semantic_mask' else labels
+        if {'category', 'pts_semantic_mask'} <= arrays.keys():
+            for category, parts in enumerate(meta.get('category_parts', ())):
+                objects = np.flatnonzero(arrays['category'] == category)
+                masks = arrays['pts_semantic_mask'][objects]
+                if (wrong := ~np.isin(masks, (*parts, IGNORED))).any():
+                    of, point = np.argwhere(wrong)[0]
+                    raise ValueError(
+                        f'{self.ann_file}: {self.keys["pts_semantic_mask"]}[{objects[of]}] has the part '
+                        f'{masks[of, point]}, its category {category} has {parts}'
+                    )
 
     def read_points(self, info: dict) -> dict:
         """Points and parts of a sample."""

@@ -108,7 +108,7 @@ def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.n
             raise ValueError(
                 f'{name} goes up to {most:g}: colours count from 0 to 255; if these count from 0 to 1, say rgb_max=1'
             )
-        rgb_max = 65535 if rgb.dtype == np.uint16 and most > 4095 else 255
+        rgb_max = 65535 if (rgb.dtype.kind, rgb.dtype.itemsize) == ('u', 2) and most > 4095 else 255
     if not _within(rgb, 0, rgb_max):
         index, column = np.argwhere(~((rgb >= 0) & (rgb <= rgb_max)))[0]
         raise ValueError(

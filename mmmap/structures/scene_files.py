@@ -196,7 +196,8 @@ def class_indices(
         places = np.searchsorted(known, labels, sorter=order).clip(max=len(known) - 1)
         indices = np.where(known[order][places] == labels, order[places], IGNORED)
     if unknown == 'error' and (wrong := (indices == IGNORED) & (labels != IGNORED)).any():
-        raise ValueError(f'{name}: {_tell(labels, wrong)} none of {known.tolist()}, those of the classes')
+        told = known.tolist() if len(known) <= 100 else f'{len(known)} labels from {known.min()} to {known.max()}'
+        raise ValueError(f'{name}: {_tell(labels, wrong)} none of {told}, those of the classes')
     return indices
 
 

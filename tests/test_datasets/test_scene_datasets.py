@@ -1,5 +1,7 @@
 """Data sets and transforms of scenes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -339,3 +341,11 @@ def test_a_crop_is_of_one_island(room):
         z = crop['points'][:, 2]
         assert island[0] - 1e-4 <= z.min() and z.max() <= island[1] + 1e-4
         assert (crop['pts_semantic_mask'] == 1).all()
+
+
+def test_a_scene_counts_once_and_hidden_files_do_not(tiles):
+    (tiles / '._train_b.npz').write_bytes(b'of macOS')
+    dataset = SceneDataset(str(tiles), ['train_*.npz', '*.npz'], pipeline=[])
+    names = [Path(dataset.get_data_info(i)['lidar_path']).name for i in range(len(dataset))]
+    assert len(names) == len(set(names)) and names[0].startswith('train_') and '._train_b.npz' not in names
+    assert set(names) == {path.name for path in tiles.glob('[!.]*.npz')}

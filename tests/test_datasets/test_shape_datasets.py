@@ -141,7 +141,7 @@ PARTS = dict(category=np.array([0.0, 1, 1]), parts_per_category=np.array([2, 1])
 
 
 def test_float_labels_that_are_whole(tmp_path, clouds):
-    masks = np.tile([0.0, 2, 255, 1], (3, 16)).astype(np.float32)
+    masks = np.array([[0, 1, 255, 1] * 16, *[[2, 2, 255, 2] * 16] * 2], np.float32)
     sample = write_clouds(tmp_path / 'a.npz', clouds, pts_semantic_mask=masks, **PARTS)[1]
     assert sample['category'] == 1 and isinstance(sample['category'], int)
     assert sample['pts_semantic_mask'].dtype == np.int64 and np.array_equal(sample['pts_semantic_mask'], masks[1])
@@ -367,3 +367,33 @@ def test_shapenetpart_that_is_damaged(tmp_path, break_it, culprit):
     break_it(root)
     with pytest.raises(ValueError, match=culprit):
         ShapeNetPart(str(root), 'test', pipeline=[])[1]
+
+
+@pytest.mark.parametrize(
+    ('arrays', 'culprit'),
+    [
+        (
+            dict(PARTS, pts_semantic_mask=np.full((3, 64), 2)),
+            r'mask\[0\] has the part 2, .* 0 has \(0, 1\)',
+        ),
+        (
+            dict(category=np.array([0, 1, 2]), parts_per_category=PARTS['parts_per_category']),
+            r'2 \(1\), are none of .* 0 to 1',
+        ),
+        (dict(PARTS, categories=np.array(['a', 'b', 'c'])), '3 categories, but the parts of 2'),
+    ],
+)
+def test_parts_and_categories_that_do_not_fit(tmp_path, clouds, arrays, culprit):
+    with pytest.raises(ValueError, match=rf'a\.npz: .*{culprit}'):
+        write_clouds(tmp_path / 'a.npz', clouds, **arrays)
+
+
+def test_files_without_clouds_or_that_are_damaged(tmp_path, clouds):
+    with pytest.raises(ValueError, match=r'a\.npz: points has no clouds'):
+        write_clouds(tmp_path / 'a.npz', clouds[:0])
+    np.savez_compressed(tmp_path / 'b.npz', points=clouds)
+    content = bytearray((tmp_path / 'b.npz').read_bytes())
+    content[60:80] = b'\xff' * 20
+    (tmp_path / 'b.npz').write_bytes(content)
+    with pytest.raises(ValueError, match=r'b\.npz is damaged'):
+        PointCloudArrays(str(tmp_path / 'b.npz'), dict(points='points'))

@@ -59,6 +59,7 @@ def test_clouds_of_one_place(xyz):
         (np.array([[0, 128, 255]], np.uint8), None, [0, 128, 255]),
         (np.array([[0, 128, 255]], np.uint16), None, [0, 128, 255]),
         (np.array([[0, 257, 65535]], np.uint16), None, [0, 1, 255]),
+        (np.array([[0, 257, 65535]], '>u2'), None, [0, 1, 255]),
         (np.array([[0, 127.5, 255]]), None, [0, 127.5, 255]),
         (np.zeros((1, 3)), None, [0, 0, 0]),
         (np.array([[0, 0.5, 1]]), 1, [0, 127.5, 255]),
