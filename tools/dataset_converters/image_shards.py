@@ -87,6 +87,7 @@ def main() -> None:
         if not images:
             raise UserError(f'{args.folder}: no images in it{listing.describe()}')
         classes = [name for name in listing.images if name]
+        unlabelled = len(listing.images.get('', ())) if classes else 0
         keys = keys_of(images)
         random.Random(args.seed).shuffle(images)
         labels = {name: number for number, name in enumerate(classes)}
@@ -110,7 +111,8 @@ def main() -> None:
                 (part / 'classes.txt').write_text('\n'.join(classes) + '\n')
         passed_over = listing.describe()
         print(f'Passed over:{passed_over}' if passed_over else 'Nothing was passed over.')
-        print(f'{args.out}: {len(images)} images, {len(classes)} classes, {len(starts)} shards')
+        told = f' ({unlabelled} in no folder of a class, without a label)' if unlabelled else ''
+        print(f'{args.out}: {len(images)} images{told}, {len(classes)} classes, {len(starts)} shards')
 
 
 if __name__ == '__main__':

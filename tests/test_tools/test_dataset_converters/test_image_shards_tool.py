@@ -85,6 +85,12 @@ def test_folder_without_classes(folder, tmp_path, convert):
     assert list(members(tmp_path / 'out')) == ['1.jpg'] and not (tmp_path / 'out/classes.txt').exists()
 
 
+def test_images_without_a_class_are_counted(folder, tmp_path, convert):
+    (folder / 'beside.png').write_bytes(content(8, 'png'))
+    told = convert(folder, tmp_path / 'out')
+    assert told.endswith('8 images (1 in no folder of a class, without a label), 2 classes, 1 shards')
+
+
 def test_all_or_nothing(folder, tmp_path, convert):
     (tmp_path / 'empty').mkdir()
     for arguments, told in {
