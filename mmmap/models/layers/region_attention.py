@@ -3,11 +3,13 @@
 import functools
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 #: Attention of queries, keys and values, each of shape (B, L, heads, D), the result likewise.
@@ -25,6 +27,9 @@ FLEX_TOKENS = 2048
 # On a CPU the backward pass of torch's attention in bfloat16 takes several times what it takes in float32 below so many
 # keys, and somewhat less above.
 SHORT_KEYS = 512
+# The kernels for attention with a mask on a GPU. cuDNN's is left out: its gradient is NaN at 64 keys, or 64 past a
+# multiple of 128, where all scores of a query are low (pytorch/pytorch#196678).
+_MASKED_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 HAS_TRITON = importlib.util.find_spec('triton') is not None  # Here, as the look-up cannot be compiled.
 
 
@@ -61,6 +66,11 @@ def _kernel_width(head_dim: int, dtype: torch.dtype, device: torch.device) -> in
     return -(-head_dim // multiple) * multiple
 
 
+def _kernels(mask: Tensor | None, device: torch.device) -> AbstractContextManager:
+    """Within it torch takes only kernels of attention whose gradients are right."""
+    return sdpa_kernel(_MASKED_KERNELS) if device.type == 'cuda' and mask is not None else nullcontext()
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
     """Scaled dot-product attention by the kernel of torch that suits the device.
 
@@ -80,9 +90,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causa
             return attend(q.float(), k.float(), v.float(), mask, is_causal).to(q.dtype)
     head_dim = q.shape[-1]
     q, k, v = pad_heads(q, k, v, _kernel_width(head_dim, q.dtype, q.device))
-    out = F.scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, is_causal=is_causal, scale=head_dim**-0.5
-    )
+    with _kernels(mask, q.device):
+        out = F.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, is_causal=is_causal, scale=head_dim**-0.5
+        )
     return out.transpose(1, 2)[..., :head_dim]
 
 

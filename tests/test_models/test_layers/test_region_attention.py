@@ -153,3 +153,14 @@ def test_short_bfloat16_attention_computes_in_float32_on_a_cpu(monkeypatch, leng
     torch.testing.assert_close(out.double(), expected, atol=1e-2, rtol=1e-2)
     out.sum().backward()
     assert q.grad.dtype == torch.bfloat16 and v.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ('device', 'masked', 'cudnn'), [('cuda', True, False), ('cuda', False, True), ('cpu', True, True)]
+)
+def test_masked_attention_on_a_gpu_leaves_out_the_kernel_with_wrong_gradients(device, masked, cudnn):
+    mask = torch.ones(4, 4, dtype=torch.bool) if masked else None
+    with ra._kernels(mask, torch.device(device)):
+        assert torch.backends.cuda.cudnn_sdp_enabled() is cudnn
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
