@@ -50,6 +50,7 @@ from mmmap.engine.launch import (
     set_resume,
 )
 from mmmap.engine.preemption import Preempted
+from mmmap.engine.schedules import end_short_schedules
 
 
 def parse_args() -> argparse.Namespace:
@@ -119,6 +120,8 @@ def main() -> None:
             require_fit(runner, cfg.load_from)
         # The data sets are built here, where an error is the config's, and not within the training.
         check_last_batch(runner)
+        for message in end_short_schedules(runner):
+            runner.logger.warning(message)
         if cfg.get('val_dataloader') is not None:
             _ = runner.val_loop
     status = 0

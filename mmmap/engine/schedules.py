@@ -7,15 +7,50 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.optim import BaseOptimWrapper, _ParamScheduler
-from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler
+from mmengine.optim.scheduler import ConstantParamScheduler, LinearParamScheduler, ReduceOnPlateauParamScheduler
+from mmengine.runner import Runner
+
+from .config_check import dotted, find_class, walk
 
 # What changes while a scheduler goes on; its base values are those of the optimizer, which are compared themselves.
 _PROGRESS = {'last_step', '_global_step', '_last_value', 'best', 'num_bad_epochs', 'cooldown_counter', 'base_values'}
-
+_NEVER = 10**9  # mmengine's default of ``end``.
 _LENGTHS = {
     *('begin', 'end', 'T_max', 'total_iters', 'total_steps', 'step_size', 'milestones', 'periods'),
     *('cumulative_periods', '_schedule_phases'),
 }
+
+
+def end_short_schedules(runner: Runner) -> list[str]:
+    """Let warm-ups of one step end, in the schedules that a Runner has not built yet.
+
+    ``LinearLR``, ``ConstantLR`` and the like of mmengine reach their last value at their second step. After one step
+    alone the value would stay at the first for the whole training.
+
+    Args:
+        runner (Runner): Its training set can be built.
+
+    Returns:
+        list[str]: What was changed, one line each.
+    """
+    messages = []
+    for path, one in walk(runner.param_schedulers, ('param_scheduler',)):
+        kind = find_class(one, path) if isinstance(one, dict) else None
+        if not (isinstance(kind, type) and issubclass(kind, LinearParamScheduler | ConstantParamScheduler)):
+            continue
+        converted = bool(one.get('convert_to_iter_based'))
+        length = len(runner.train_dataloader) if converted else 1
+        begin, end = int(one.get('begin', 0) * length), int(one.get('end', _NEVER) * length)
+        if end - begin != 1:
+            continue
+        by_epoch = one.get('by_epoch', True) and not converted
+        one.update(begin=begin, end=end + 1, by_epoch=by_epoch, convert_to_iter_based=False)
+        unit = 'epoch' if by_epoch else 'iteration'
+        messages.append(
+            f'{dotted(path)}: a {kind.__name__} of one {unit} would never leave its first value; it ends after that '
+            f'{unit}'
+        )
+    return messages
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from .device import type_name
 
 
 def fit_training(cfg: Config, images: int) -> Iterator[str]:
-    """Make batches no larger than an epoch, and leave warm-ups out that would be too short, in place.
+    """Make batches no larger than an epoch, in place.
 
     Args:
         cfg (Config): The config of a training.
@@ -27,15 +27,6 @@ def fit_training(cfg: Config, images: int) -> Iterator[str]:
         loader.batch_size = share
         # Broken images may leave this one batch smaller.
         loader.pop('drop_last', None)
-    length = share // loader.get('batch_size', 1)
-    schedulers = cfg.get('param_scheduler')
-    for scheduler in list(schedulers) if isinstance(schedulers, list) else []:
-        if 'start_factor' in scheduler and scheduler.get('convert_to_iter_based') and 'end' in scheduler:
-            # mmengine refuses one of no iteration, and after one of a single iteration stays at its first rate.
-            iterations = int(scheduler.end * length) - int(scheduler.get('begin', 0) * length)
-            if iterations < 2:
-                yield f'the warm-up by {type_name(scheduler.type)} is left out, it would have {iterations} iteration(s)'
-                schedulers.remove(scheduler)
 
 
 def fit_neighbours(cfg: Config, key: str, images: int) -> Iterator[str]:

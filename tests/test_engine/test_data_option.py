@@ -110,17 +110,6 @@ def test_number_of_classes_and_small_sets(pictures, monkeypatch):
     assert cfg.test_cfg.k == 17 and not any('train_dataloader' in message for message in messages)
 
 
-def test_a_warm_up_of_one_iteration_does_not_keep_the_rate_down(pictures):
-    name = 'map/benchmarks/map_hybrid-digits_1xb64-finetune-coslr-10e_digits-28px.py'
-    cfg = _read(name)
-    messages = use_folder(cfg, str(pictures), TRAIN)
-    assert [scheduler.type for scheduler in cfg.param_scheduler] == ['CosineAnnealingLR']
-    assert 'the warm-up by LinearLR is left out, it would have 1 iteration(s)' in messages[-1]
-    cfg = _read(name, **{'train_dataloader.batch_size': 16})
-    use_folder(cfg, str(pictures), TRAIN)
-    assert len(cfg.param_scheduler) == 2
-
-
 def test_data_sets_within_others_are_replaced(tmp_path):
     _write(tmp_path, '1.png', '2.png')
     cfg = _read(PRETRAINING)

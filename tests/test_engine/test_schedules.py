@@ -1,13 +1,21 @@
 import copy
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import LinearLR, OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-from mmmap.engine.schedules import _go, describe, differing_schedules, replay, same_schedules
+from mmmap.engine.schedules import (
+    _go,
+    describe,
+    differing_schedules,
+    end_short_schedules,
+    replay,
+    same_schedules,
+)
 
 WARMUP = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=7)
 SCHEDULES = {
@@ -105,3 +113,53 @@ def test_descriptions_tell_what_differs():
     assert differing_schedules(before, [])[1] == 'none'
     # A checkpoint of old names no classes.
     assert same_schedules([describe(one.state_dict()) for one in build([WARMUP, cosine])[1]], before)
+
+
+COSINE = dict(type='CosineAnnealingLR', T_max=4, by_epoch=True, begin=1, end=5, convert_to_iter_based=True)
+
+
+@pytest.mark.parametrize(
+    ('warm_up', 'length', 'unit'),
+    [
+        (dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True), 1, 'iteration'),
+        (dict(type='LinearLR', start_factor=0.1, end=0.5, convert_to_iter_based=True), 2, 'iteration'),
+        (dict(type='mmengine.LinearLR', start_factor=0.1, by_epoch=False, end=1), 7, 'iteration'),
+        (dict(type=LinearLR, start_factor=0.1, end=1), 3, 'epoch'),
+        (dict(type='LinearParamScheduler', param_name='lr', start_factor=0.1, begin=0, end=1), 3, 'epoch'),
+        (dict(type='ConstantLR', factor=0.1, by_epoch=False, end=1), 3, 'iteration'),
+        # These end by themselves.
+        (dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True), 2, None),
+        (dict(type='LinearLR', start_factor=0.1, end=2), 1, None),
+        (dict(type='ConstantLR', factor=0.1, by_epoch=False, end=2), 3, None),
+    ],
+)
+def test_a_warm_up_of_one_step_ends(warm_up, length, unit):
+    schedules = [copy.deepcopy(warm_up), copy.deepcopy(COSINE)]
+    runner = SimpleNamespace(param_schedulers=schedules, train_dataloader=range(length))
+    messages = end_short_schedules(runner)
+    assert ['param_scheduler[0]: ' in message and f'of one {unit} ' in message for message in messages] == [True] * (
+        unit is not None
+    )
+    optimizer, _ = build([], groups=1)
+    defaults = dict(optimizer=optimizer, epoch_length=length)
+    schedulers = [PARAM_SCHEDULERS.build(one, default_args=defaults) for one in schedules]
+    rates = [optimizer.param_groups[0]['lr']]
+    for _ in range(2):
+        _go(schedulers, 1, length, 0)
+        rates.append(optimizer.param_groups[0]['lr'])
+    assert rates[0] == pytest.approx(0.01)
+    # The cosine alone, as if there had been no warm-up.
+    alone, (cosine,) = build([dict(type='CosineAnnealingLR', T_max=4 * length, by_epoch=False, begin=length)], groups=1)
+    _go([cosine], 2, length, 0)
+    assert rates[2] == pytest.approx(alone.param_groups[0]['lr'])
+
+
+def test_schedules_of_several_optimizers_end_too():
+    short = dict(type='LinearLR', start_factor=0.1, end=1)
+    runner = SimpleNamespace(param_schedulers=dict(a=[short], b=dict(short)), train_dataloader=range(3))
+    assert [line.partition(':')[0] for line in end_short_schedules(runner)] == [
+        'param_scheduler.a[0]',
+        'param_scheduler.b',
+    ]
+    # Once is enough, and none is no schedule.
+    assert end_short_schedules(runner) == end_short_schedules(SimpleNamespace(param_schedulers=None)) == []
