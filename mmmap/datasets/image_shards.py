@@ -98,6 +98,13 @@ class ImageShards(BaseDataset):
         print_log(told, logger='current')
         if report:
             say_once(f'ImageShards {self.shards}: passed over:{report}')
+        nameless = next((shard for shard in shards if not written[_folder(shard)]), None)
+        numbered = any(isinstance(label, int) for index in indices for *_, label in index['samples'])
+        if nameless and numbered and [*classes] != [str(number) for number in classes.values()]:
+            say_once(
+                f'{_folder(nameless)} has no classes.txt: labels that are numbers are taken for places in the list of '
+                f'{len(classes)} classes, 0 for {self.CLASSES[0]!r}'
+            )
         if repeated := _repeated_keys(shards, indices):
             say_once(repeated)
         return samples
@@ -172,13 +179,16 @@ def _repeated_keys(shards: list[str], indices: list[dict]) -> str:
 
 
 def _read_lines(path: str) -> list[str]:
-    """The lines of a file; none if it is missing."""
+    """The names of classes in a file; none if it is missing."""
     try:
         if is_remote(path):
             system, name = open_filesystem(path)
-            content = system.cat_file(name).decode()
+            content = system.cat_file(name).decode('utf-8')
         else:
-            content = Path(path).read_text()
+            content = Path(path).read_text(encoding='utf-8')
     except FileNotFoundError:
         return []
-    return [line.strip() for line in content.splitlines() if line.strip()]
+    lines = [line.strip() for line in content.removeprefix('\ufeff').strip().splitlines()]
+    if '' in lines:
+        raise ValueError(f'{path}, line {lines.index("") + 1} is empty: each is the name of a class')
+    return lines

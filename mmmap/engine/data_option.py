@@ -26,6 +26,8 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='DIR',
+        # No shell does it in --data=~/DIR.
+        type=os.path.expanduser,
         help="images of your own in place of the config's: DIR/{train,val,test}/CLASS/*, DIR/CLASS/* (a tenth of each "
         'class is held out), or, to pretrain, any images in DIR',
     )
@@ -185,6 +187,8 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
 
     replace_data_sets(cfg, settings)
     purpose = 'held out to evaluate on' if classifier else 'what kNN classifies, by the others'
+    if 'test' in roles:
+        purpose += ' (to take all for that, put them into a folder test)'
     messages.insert(0, option.describe(purpose if held_out else ''))
     changes = set_num_classes(cfg, len(option.classes)) if classifier else []
     if 'bank' in numbers:

@@ -483,3 +483,28 @@ def test_resumed_run_goes_on_within_an_epoch(tmp_path, workers):
     second = run(cfg, tmp_path / 'parts' / 'iter_7.pth')[1]
     assert len(whole.losses) == 15 and len(set(whole.losses.values())) > 10
     assert second.losses == {key: whole.losses[key] for key in range(7, 15)}
+
+
+def test_numbers_without_a_list_of_names_are_told(tmp_path, log):
+    labelled(tmp_path / 'a.tar')
+    shards(tmp_path, classes=['cat', 'dog', 'cow'])
+    told = f'{tmp_path} has no classes.txt: labels that are numbers are taken for places in the list of 3 classes'
+    assert any(line.startswith(told) and line.endswith("0 for 'cat'") for line in log)
+    for options in (dict(classes=['0', '1', '2']), {}):
+        log.clear()
+        shards(tmp_path, **options)
+        assert not any('classes.txt' in line for line in log)
+    log.clear()
+    (tmp_path / 'classes.txt').write_text('cat\ndog\ncow\n')
+    shards(tmp_path, classes=['cow', 'dog', 'cat'])
+    assert not any('classes.txt' in line for line in log)
+
+
+def test_lines_of_classes_txt_are_counted_as_they_are(tmp_path):
+    labelled(tmp_path / 'a.tar')
+    # As editors of Windows write it.
+    (tmp_path / 'classes.txt').write_bytes('\ufeffchat\r\nchien\r\nélan\r\n\r\n'.encode())
+    assert shards(tmp_path).CLASSES == ('chat', 'chien', 'élan')
+    (tmp_path / 'classes.txt').write_text('cat\n\ndog\n')
+    with pytest.raises(ValueError, match=r'classes\.txt, line 2 is empty'):
+        shards(tmp_path)

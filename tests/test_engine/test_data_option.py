@@ -1,3 +1,4 @@
+import argparse
 import copy
 import functools
 from pathlib import Path
@@ -8,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from picture_folder import CLASSES, write_picture, write_pictures
 
-from mmmap.engine.data_option import use_folder, use_test_folder
+from mmmap.engine.data_option import add_data_option, use_folder, use_test_folder
 from mmmap.engine.data_sets import data_sets
 from mmmap.engine.errors import UserError, explain
 from mmmap.registry import DATASETS
@@ -108,6 +109,13 @@ def test_number_of_classes_and_small_sets(pictures, monkeypatch):
     cfg = _read(KNN)
     messages = use_folder(cfg, str(pictures), TEST)
     assert cfg.test_cfg.k == 17 and not any('train_dataloader' in message for message in messages)
+
+
+def test_home_is_expanded_where_no_shell_does_it(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    parser = argparse.ArgumentParser()
+    add_data_option(parser)
+    assert parser.parse_args(['--data=~/my images']).data == f'{tmp_path}/my images'
 
 
 def test_data_sets_within_others_are_replaced(tmp_path):

@@ -280,6 +280,31 @@ def test_what_systems_leave_in_a_folder_is_no_class_and_no_image(table, images, 
     assert len(lines) == 43 and {'train/red/more/yet/1.png 1', 'train/blue/2.webp 0', 'train/blue/3.GIF 0'} < set(lines)
 
 
+def test_classes_of_a_table_are_compared_by_name(table, images, tmp_path):
+    from mmpretrain.registry import DATASETS
+
+    shutil.copytree(images, tmp_path / 'images')
+    images = tmp_path / 'images'
+    shutil.rmtree(images / 'test/blue')
+    (images / 'test/red/broken.png').write_bytes(b'no picture')
+    data = table.data.FolderData(images, None, 'test', tmp_path)
+    # Red stays the second class.
+    assert {line.split(' ')[1] for line in data.test_list.read_text().splitlines()} == {'1'}
+    (stage,) = table.compose.compose(_row(table, 'scratch'), 0, Path('x'), _request(table, data))
+    test = {**stage.cfg.val_dataloader.dataset, 'pipeline': []}
+    assert (test['leave_out_broken'], stage.cfg.train_dataloader.dataset.leave_out_broken) == (True, False)
+    init_default_scope('mmpretrain')
+    assert set(DATASETS.build(test).get_gt_labels()) == {1}
+    (images / 'test/red').rename(images / 'test/Red')
+    with pytest.raises(UserError, match="'Red' to evaluate on unknown to train, which has 'blue', 'red'"):
+        table.data.FolderData(images, None, 'test', tmp_path)
+    # Of a class of a few images one is held out.
+    for path in sorted((images / 'train/red').iterdir())[2:]:
+        path.unlink()
+    held_out = table.data.FolderData(images, None, 'val', tmp_path).test_list.read_text().splitlines()
+    assert [line.split(' ')[1] for line in held_out].count('1') == 1
+
+
 def test_parts_of_the_configured_data(table):
     cfg = Config.fromfile(ROOT / 'configs/map/mini/finetune_hybrid-mini-p4_1xb256-coslr-50e_cifar10-32px.py')
     facts = table.data.ConfigData(1000, 'val').apply(cfg)

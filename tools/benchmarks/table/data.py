@@ -10,6 +10,7 @@ from mmmap.datasets.folder_layout import FolderLayout
 from mmmap.engine.checkpoint import AtomicLocalBackend
 from mmmap.engine.data_sets import TRAIN_ROLES, data_sets, replace_data_sets, set_num_classes
 from mmmap.engine.errors import UserError
+from mmmap.utils.class_names import listed, names_missing
 
 # Data sets that give arrays in RGB, and no files: they download into their data_root. All have so many images.
 _ARRAYS = ('CIFAR10', 'CIFAR100')
@@ -69,12 +70,12 @@ class FolderData:
         root (Path): The folder; ``val`` serves where it has no ``test``.
         images (int, optional): Train on so many images, evenly over the classes, the same for every run; None takes
             all. A smaller number takes a part of what a larger one takes.
-        split (str): 'test', or 'val' to hold a tenth of the training images of each class out, the same for any
-            number of images, and evaluate on these.
+        split (str): 'test', or 'val' to hold a tenth of the training images of each class out, at least one, the same
+            for any number of images, and evaluate on these.
         lists (Path): Folder for the lists of the images.
 
     Attributes:
-        classes (list[str]): Names of the classes.
+        classes (list[str]): Names of the classes of the training. The images to evaluate on may lack some.
 
     Raises:
         UserError: If the folder is not laid out so, or has too few images.
@@ -86,15 +87,18 @@ class FolderData:
         train = self._find('train')
         self.classes = list(train)
         if split == 'val':
-            held_out = {name: files[: len(files) // _HELD_OUT] for name, files in train.items()}
-            train = {name: files[len(files) // _HELD_OUT :] for name, files in train.items()}
+            share = {name: max(len(files) // _HELD_OUT, min(1, len(files) - 1)) for name, files in train.items()}
+            held_out = {name: files[: share[name]] for name, files in train.items()}
+            train = {name: files[share[name] :] for name, files in train.items()}
         else:
             held_out = self._find('test' if 'test' in self._layout.splits else 'val')
-            if list(held_out) != self.classes:
-                raise UserError(f'{self.root}: the classes of train and {split} differ')
+            if unknown := names_missing(self.classes, held_out):
+                raise UserError(
+                    f'{self.root}: {listed(unknown)} to evaluate on unknown to train, which has {listed(self.classes)}'
+                )
         if images is not None:
-            share, rest = divmod(images, len(train))
-            wanted = {name: share + (index < rest) for index, name in enumerate(train)}
+            least, rest = divmod(images, len(train))
+            wanted = {name: least + (index < rest) for index, name in enumerate(train)}
             for name, number in wanted.items():
                 if number > len(train[name]):
                     raise UserError(f'--images {images}: class {name} has {len(train[name])} images, needs {number}')
@@ -147,6 +151,8 @@ class FolderData:
                 ann_file=str(self.train_list if role in TRAIN_ROLES else self.test_list),
                 classes=self.classes,
                 test_mode=old.get('test_mode', False),
+                # Pipelines of an evaluation stop at a broken image.
+                leave_out_broken=role != 'train',
             )
 
         replace_data_sets(cfg, settings)
