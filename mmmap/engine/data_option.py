@@ -182,6 +182,8 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
             if role in roles:
                 raise
             return None
+        if (indices := old.get('indices')) is not None:
+            numbers[role] = min(numbers[role], abs(indices) if isinstance(indices, int) else len(indices))
         held_out |= arguments.get('part', 'all') != 'all'
         return dict(data_root=root, **arguments, test_mode=role not in TRAIN_ROLES)
 

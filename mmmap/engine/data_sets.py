@@ -14,6 +14,8 @@ from .device import type_name
 
 # Files are loaded as BGR; data sets that give arrays, as CIFAR's, give RGB, and what follows in them expects it.
 _TO_RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
+# What any data set may be told, wherever its images come from.
+_KEPT = ('indices', 'max_refetch', 'serialize_data')
 #: Loaders by what they are for.
 TRAIN_ROLES = ('train', 'bank')
 ROLES = (*TRAIN_ROLES, 'val', 'test', 'query')
@@ -47,7 +49,8 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
     """Put data sets of image files in place of those of a config.
 
     The pipelines get images like those before. Where these are squares of one size, as CIFAR's and those of
-    ``DecodedImages`` are, the short side is resized to the backbone's size and the centre cut out.
+    ``DecodedImages`` are, the short side is resized to the backbone's size and the centre cut out. ``indices`` and
+    other options of any data set stay.
 
     Args:
         cfg (Config): The config of a run, changed in place.
@@ -72,8 +75,9 @@ def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None])
                 pipeline = [load, *fit, *([] if are_decoded else _TO_RGB), *pipeline]
             elif not any('Resize' in type_name(kind) or 'Crop' in type_name(kind) for kind in kinds):
                 pipeline[1:1] = fit
+        kept = {key: old[key] for key in _KEPT if key in old}
         old.clear()
-        old.update(new, pipeline=pipeline)
+        old.update(new, pipeline=pipeline, **kept)
 
 
 def _size(cfg: Config) -> int:

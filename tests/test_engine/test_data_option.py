@@ -111,6 +111,13 @@ def test_number_of_classes_and_small_sets(pictures, monkeypatch):
     assert cfg.test_cfg.k == 17 and not any('train_dataloader' in message for message in messages)
 
 
+def test_a_part_that_is_asked_for_is_what_is_taken(pictures):
+    cfg = _read(PROBE, **{'train_dataloader.dataset.indices': 5, 'val_dataloader.dataset.indices': [0, 1]})
+    messages = use_folder(cfg, str(pictures), TRAIN)
+    assert (len(_build(cfg, 'train')), len(_build(cfg, 'val'))) == (5, 2)
+    assert cfg.train_dataloader.batch_size == 5 and any('batch_size 256 -> 5' in message for message in messages)
+
+
 def test_home_is_expanded_where_no_shell_does_it(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', str(tmp_path))
     parser = argparse.ArgumentParser()
