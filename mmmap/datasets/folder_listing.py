@@ -13,6 +13,7 @@ _HIDDEN = frozenset(
     {'__macosx', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '$recycle.bin', 'system volume information'}
 )
 _EXAMPLES = 5
+_NAMED = 10
 _HELD_OUT = 10  # One image in so many is held out.
 
 
@@ -53,6 +54,12 @@ class FolderListing:
 def printable(path: str) -> str:
     """A path that can be logged: bytes of it that are no UTF-8 are written as numbers."""
     return path.encode(errors='surrogateescape').decode(errors='backslashreplace')
+
+
+def first_names(names: Iterable[str]) -> str:
+    """The first ten of some names, and how many there are in all."""
+    names = [printable(name) for name in names]
+    return ', '.join(names[:_NAMED]) + (f', ... ({len(names)} in all)' if len(names) > _NAMED else '')
 
 
 def list_images(root: str | Path) -> FolderListing:

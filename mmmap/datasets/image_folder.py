@@ -12,10 +12,10 @@ from mmpretrain.datasets import BaseDataset
 
 from mmmap.registry import DATASETS, TRANSFORMS
 
-from .folder_listing import FolderListing, hold_out, list_images, printable
+from .folder_listing import FolderListing, first_names, hold_out, list_images, printable
 
 _PARTS = ('all', 'train', 'val')
-_NAMED = 10  # Classes and broken images that a line of the log names.
+_NAMED = 10  # Broken images that the log names.
 _SLICE = 4096  # Images that wait at a time for being tried.
 _reported: set[tuple[str, str]] = set()
 
@@ -124,7 +124,7 @@ class ImageFolder(BaseDataset):
         others = [name for name in groups if name not in self.CLASSES]
         missing = [name for name in self.CLASSES if name not in groups]
         if missing and not self.test_mode:
-            raise ValueError(f'{self._name}: no images of {_names(missing)}; there are {_names(groups)}')
+            raise ValueError(f'{self._name}: no images of {first_names(missing)}; there are {first_names(groups)}')
         if others:
             listing.pass_over('folders of other classes', others)
         if missing:
@@ -136,7 +136,7 @@ class ImageFolder(BaseDataset):
         number, passed_over = sum(counts.values()), listing.describe()
         text = f'{self._name}: {number} images{part}'
         if self.with_label:
-            text += f' of {len(counts)} classes: {_names([f"{name} ({count})" for name, count in counts.items()])}'
+            text += f' of {len(counts)} classes: {first_names([f"{name} ({count})" for name, count in counts.items()])}'
         # Several data sets of a run read the same folder.
         if passed_over and (listing.root, passed_over) not in _reported:
             _reported.add((listing.root, passed_over))
@@ -191,8 +191,3 @@ class ImageFolder(BaseDataset):
             text = f'{self._name}: left out {len(broken)} of {len(infos)} images, which cannot be read:{reasons}{more}'
             print_log(text, logger='current', level=logging.WARNING)
         return kept
-
-
-def _names(names: Sequence[str]) -> str:
-    names = [printable(name) for name in names]
-    return ', '.join(names[:_NAMED]) + (f', ... ({len(names)} in all)' if len(names) > _NAMED else '')

@@ -51,18 +51,20 @@ def _expand_braces(pattern: str) -> list[str]:
     ]
 
 
-def _matches(pattern: str) -> list[str]:
-    """What a name, a folder or a glob pattern stands for, in the order of the names."""
-    if is_remote(pattern):
-        system, path = open_filesystem(pattern)
+def _matches(base: str, pattern: str) -> list[str]:
+    """What a name, a folder or a glob pattern below a base stands for, in the order of the names."""
+    if is_remote(base + pattern):
+        system, path = open_filesystem(base + pattern)
         if system.isfile(path):
-            return [pattern]
+            return [base + pattern]
         found = system.glob(f'{path}/*.tar' if system.isdir(path) else path)
         return [system.unstrip_protocol(name) for name in sorted(found)]
-    path = os.path.expanduser(pattern)
+    path = os.path.expanduser(base + pattern)
     if os.path.isfile(path):
         return [path]
-    return sorted(glob.glob(os.path.join(path, '*.tar') if os.path.isdir(path) else path))
+    # Folders may be called [like patterns].
+    folder = path if os.path.isdir(path) else os.path.expanduser(base)
+    return sorted(glob.glob(glob.escape(folder) + ('/*.tar' if folder == path else os.path.expanduser(pattern))))
 
 
 def find_shards(patterns: str | Sequence[str], root: str = '') -> list[str]:
@@ -83,8 +85,8 @@ def find_shards(patterns: str | Sequence[str], root: str = '') -> list[str]:
     found: dict[str, None] = {}
     for given in [patterns] if isinstance(patterns, str) else patterns:
         absolute = is_remote(given) or os.path.isabs(os.path.expanduser(given)) or not root
-        pattern = given if absolute else f'{root.rstrip("/")}/{given}'
-        matches = {name: _matches(name) for name in _expand_braces(pattern)}
+        base = '' if absolute else f'{root.rstrip("/")}/'
+        matches = {base + name: _matches(base, name) for name in _expand_braces(given)}
         missing = [name for name, those in matches.items() if not those]
         if missing:
             more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmap.datasets.folder_layout import FolderLayout
-from mmmap.datasets.folder_listing import hold_out, list_images, printable
+from mmmap.datasets.folder_listing import first_names, hold_out, list_images
 from mmmap.utils.safe_load import load
 
 from .checkpoint import check_checkpoint_file
@@ -83,7 +83,8 @@ class FolderOption:
             near = difflib.get_close_matches(unknown[0], self.classes, n=1)
             raise UserError(
                 f'--data {self.root}: {where} has folders of {len(unknown)} classes that the training has not: '
-                f'{_some(unknown)}{f" (did you mean {near[0]}?)" if near else ""}; it has {_some(self.classes)}'
+                f'{first_names(unknown)}{f" (did you mean {near[0]}?)" if near else ""}; it has '
+                f'{first_names(self.classes)}'
             )
         if part != 'all':
             groups = {name: hold_out(files)[part == 'val'] for name, files in groups.items()}
@@ -113,17 +114,12 @@ class FolderOption:
         counts = [(sum(map(len, layout.images(split).values())), f' in {name}') for split, name in splits.items()]
         counts = counts or [(sum(map(len, layout.images().values())), '')]
         text = f'--data {self.root}: {", ".join(f"{number} images{where}" for number, where in counts)}; '
-        text += f'{len(self.classes)} classes: {_some(self.classes)}' if self.is_labelled else 'no classes'
+        text += f'{len(self.classes)} classes: {first_names(self.classes)}' if self.is_labelled else 'no classes'
         if held_out:
             text += f'; a tenth of the images of each class, chosen by their names, is {held_out}'
         if layout.unused:
-            text += f'; not used: {_some([name or "images beside the folders" for name in layout.unused])}'
+            text += f'; not used: {first_names([name or "images beside the folders" for name in layout.unused])}'
         return text
-
-
-def _some(names: list[str]) -> str:
-    names = [printable(name) for name in names]
-    return ', '.join(names[:10]) + (f', ... ({len(names)} in all)' if len(names) > 10 else '')
 
 
 def _option(cfg: Config, root: str, classes: list[str] | None) -> FolderOption | ShardOption:

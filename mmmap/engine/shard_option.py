@@ -38,7 +38,7 @@ class ShardOption:
             training images.
 
     Raises:
-        ValueError: If a shard is damaged; see :class:`ImageShards`.
+        UserError: If a shard is damaged; see :class:`ImageShards`.
     """
 
     def __init__(self, root: str, classes: list[str] | None = None) -> None:
@@ -47,7 +47,7 @@ class ShardOption:
         split = next(iter(self.splits))
         try:
             data = self._open(split, 'cls')
-        except ValueError as error:
+        except UserError as error:
             # Damage is raised again.
             self._open(split, None)
             self.unlabelled_because, self.classes = f' ({error})', classes or []
@@ -63,7 +63,7 @@ class ShardOption:
         """The arguments of a labelled data set, and its number of images.
 
         Raises:
-            UserError: If there are no shards for it, or no labels in them.
+            UserError: If there are no shards for it, no labels in them, or labels of other classes.
         """
         if not self.is_labelled:
             raise UserError(f'--data {self.root}: no classes{self.unlabelled_because}')
@@ -91,4 +91,8 @@ class ShardOption:
         return f'--data {self.root}: tar shards of {found}; {classes}'
 
     def _open(self, split: str, label: str | None, classes: list[str] | None = None) -> ImageShards:
-        return ImageShards(self.splits[split], label, data_root=self.root, classes=classes, serialize_data=False)
+        try:
+            return ImageShards(self.splits[split], label, data_root=self.root, classes=classes, serialize_data=False)
+        # It names the shard, and no key of the config is to blame.
+        except ValueError as error:
+            raise UserError(str(error)) from error

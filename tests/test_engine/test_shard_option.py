@@ -78,6 +78,19 @@ def test_every_kind_of_config_takes_shards(root, name, roles, numbers):
         assert built['val'].get_gt_labels().tolist() == [0, 1, 2, 0]
 
 
+def test_names_of_folders_are_no_patterns(root):
+    moved = root.parent / 'my [old] {a,b} *'
+    root.rename(moved)
+    cfg, _ = _use(FINETUNING, moved)
+    assert len(_built(cfg)['train']) == 12
+
+
+def test_labels_of_other_classes_are_named_without_a_key_of_the_config(root):
+    _pack(root / 'val/0.tar', 4, classes=4)
+    with pytest.raises(UserError, match=r'^\S*/val/0\.tar: 0/3\.jpg: the label 3 is none of the 3 classes'):
+        _use(FINETUNING, root)
+
+
 def test_splits_are_folders_or_beginnings_of_names(root):
     assert shards_by_split(root) == {'train': 'train/*.tar', 'val': 'val/*.tar'}
     _pack(root / 'x' / 'train-0.tar', 1)
@@ -110,7 +123,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
         _use(FINETUNING, tmp_path)
     with open(tmp_path / 'train-0.tar', 'r+b') as file:
         file.truncate(700)
-    with pytest.raises(ValueError, match=r'train-0.tar is cut off or damaged'):
+    with pytest.raises(UserError, match=r'train-0.tar is cut off or damaged'):
         _use(PRETRAINING, tmp_path)
 
 
