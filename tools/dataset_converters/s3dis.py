@@ -86,15 +86,16 @@ def read_points(path: Path) -> tuple[np.ndarray, list[int]]:
             lines[number - 1] = b' '.join(repair(lines[number - 1]))
         content = b'\n'.join(lines)
     try:
-        points = np.loadtxt(io.BytesIO(content), ndmin=2) if content.strip() else np.empty((0, 6))
+        points = np.loadtxt(io.BytesIO(content), comments=None, ndmin=2) if content.strip() else np.empty((0, 6))
     except ValueError:
         points = None
     if points is None or points.shape[1] != 6:
         raise UserError(f'{path}:{first_bad_line(content)}: not a line of six numbers, x y z r g b')
     if not len(points):
         raise UserError(f'{path} is empty')
-    if not (np.isfinite(points).all() and points[:, 3:].min() >= 0 and points[:, 3:].max() <= 255):
-        raise UserError(f'{path}: a coordinate is not finite or a colour is not from 0 to 255')
+    rgb = points[:, 3:]
+    if not (np.isfinite(points).all() and rgb.min() >= 0 and rgb.max() <= 255 and (rgb == np.floor(rgb)).all()):
+        raise UserError(f'{path}: a coordinate is not finite or a colour is not a whole number from 0 to 255')
     return points, repaired
 
 

@@ -113,7 +113,15 @@ def test_the_damaged_line_of_the_release(convert, source, tmp_path, damage):
         ),
         (
             lambda root: (root / 'Area_1/office_1/Annotations/chair_2.txt').write_text('1 2 3 4 5 256\n'),
-            'chair_2.txt: a coordinate is not finite or a colour is not from 0 to 255',
+            'chair_2.txt: a coordinate is not finite or a colour is not a whole number from 0 to 255',
+        ),
+        (
+            lambda root: (root / 'Area_1/office_1/Annotations/chair_2.txt').write_text('1 2 3 0.5 0 1\n'),
+            'chair_2.txt: a coordinate is not finite or a colour is not a whole number from 0 to 255',
+        ),
+        (
+            lambda root: (root / 'Area_1/office_1/Annotations/chair_2.txt').write_text('1 2 3 4 5 6\n# 1 2 3 4 5\n'),
+            'chair_2.txt:2: not a line of six numbers',
         ),
     ],
 )
