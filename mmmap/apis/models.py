@@ -211,7 +211,7 @@ def load_clouds(model: nn.Module, paths: Sequence[str], num_points: int) -> Tens
         if points.shape[1] != model.backbone.in_channels:
             taken = model.backbone.in_channels
             raise ValueError(
-                f'{path} has {points.shape[1]} columns, the model takes {taken}: leave the first {taken} in it'
+                f'{path} has {points.shape[1]} columns, the model takes {taken}: give it those alone, coordinates first'
             )
         samples.append(pipeline(dict(points=points, lidar_path=str(path))))
     return model.data_preprocessor(pseudo_collate(samples))['inputs']
