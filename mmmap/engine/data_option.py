@@ -161,7 +161,7 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
         if classifier or ('test' in roles and 'bank_dataloader' in (cfg.get('test_cfg') or {})):
             raise UserError(
                 f'--data {root}: this config needs the images of two or more classes, in {_LAYOUTS.format(root=root)}; '
-                f'folders of classes found: {_some(option.classes) or "none"}'
+                f'folders of classes found: {first_names(option.classes) or "none"}'
             )
         if knn_hooks:
             cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook not in knn_hooks]
