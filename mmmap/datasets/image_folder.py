@@ -10,9 +10,10 @@ from pathlib import Path
 from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
-from mmmap.registry import DATASETS, TRANSFORMS
+from mmmap.registry import DATASETS
 
 from .folder_listing import FolderListing, first_names, hold_out, list_images, printable
+from .transforms import LoadImageChecked
 
 _PARTS = ('all', 'train', 'val')
 _NAMED = 10  # Broken images that the log names.
@@ -166,7 +167,10 @@ class ImageFolder(BaseDataset):
         """The images without those to leave out."""
         if not self.leave_out_broken:
             return infos
-        load = TRANSFORMS.build(dict(type='LoadImageChecked', on_error='raise'))
+        # As the pipeline will read them.
+        loader = next((step for step in self.pipeline.transforms if isinstance(step, LoadImageChecked)), None)
+        settings = {} if loader is None else dict(max_pixels=loader.max_pixels, backend_args=loader.backend_args)
+        load = LoadImageChecked(on_error='raise', **settings)
 
         def try_to_read(info: dict) -> str | None:
             try:

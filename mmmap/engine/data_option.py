@@ -50,6 +50,11 @@ class FolderOption:
         self.layout = FolderLayout(root)
         if not self.layout.images():
             raise UserError(f'--data {root}: no images in it')
+        if len(self.layout.images()) == 1 and not self.layout.splits:
+            inner = os.path.join(root, *self.layout.images())
+            splits = FolderLayout(inner).splits
+            if 'train' in splits:
+                raise UserError(f'--data {root}: {", ".join(splits.values())} lie in {inner}: give --data {inner}')
         self.split = next((split for split in ('train', 'val', 'test') if split in self.layout.splits), None)
         self.classes = list(self.layout.classes(self.split)) if classes is None else classes
 

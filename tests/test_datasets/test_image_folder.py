@@ -68,6 +68,15 @@ def test_broken_images_are_left_out_and_named(pictures, messages):
     assert 'cut.jpg: ' in messages[-1][1] and 'empty.png: ' in messages[-1][1]
 
 
+@pytest.mark.parametrize('kind', ['LoadImageChecked', 'LoadRandomResizedCrop'])
+def test_images_are_tried_with_the_limit_of_the_pipeline(tmp_path, kind):
+    for name, width in (('small', 8), ('large', 64)):
+        Image.new('RGB', (width, 8)).save(tmp_path / f'{name}.png')
+    step = dict(type=kind, max_pixels=100) | (dict(scale=4) if kind == 'LoadRandomResizedCrop' else {})
+    data = ImageFolder(str(tmp_path), with_label=False, leave_out_broken=True, test_mode=True, pipeline=[step])
+    assert [Path(info['img_path']).name for info in data] == ['small.png']
+
+
 def test_classes_are_a_subset_in_their_order(pictures, messages):
     data = ImageFolder(str(pictures), classes=['owls', 'cats'])
     labels = _labels(data)

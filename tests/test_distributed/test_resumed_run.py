@@ -1,37 +1,18 @@
 """Runs of two gloo processes that go on, in two and in one."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_run import config, run
-
-ROOT = Path(__file__).parents[2]
+from two_gloo_processes import run_in_two_processes
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
     """What two processes under torchrun wrote."""
     folder = tmp_path_factory.mktemp('two')
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc-per-node=2']
-    worker = Path(__file__).with_name('resume_worker.py')
-    command += ['--master-addr=127.0.0.1', f'--master-port={port}', str(worker), str(folder)]
-    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) as launcher:
-        try:
-            _, errors = launcher.communicate(timeout=240)
-        except BaseException:
-            launcher.terminate()  # It ends its workers, which a kill would leave behind.
-            raise
-    assert launcher.returncode == 0, errors[-3000:]
+    run_in_two_processes('resume_worker.py', folder)
     return folder
 
 

@@ -1,18 +1,12 @@
 """Epochs of two gloo processes from tar shards."""
 
 import io
-import os
-import socket
-import subprocess
-import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-
-ROOT = Path(__file__).parents[2]
+from two_gloo_processes import run_in_two_processes
 
 
 def _image(seed: int) -> np.ndarray:
@@ -31,21 +25,7 @@ def test_each_image_comes_once_in_an_epoch(tmp_path):
                     info = tarfile.TarInfo(f'{seed}.{name}')
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc-per-node=2']
-    worker = Path(__file__).with_name('shard_worker.py')
-    command += ['--master-addr=127.0.0.1', f'--master-port={port}', str(worker), str(tmp_path)]
-    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) as launcher:
-        try:
-            _, errors = launcher.communicate(timeout=240)
-        except BaseException:
-            launcher.terminate()  # It ends its workers, which a kill would leave behind.
-            raise
-    assert launcher.returncode == 0, errors[-3000:]
+    run_in_two_processes('shard_worker.py', tmp_path)
     ranks = [torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)]
     for key in ranks[0]:
         first, second = (rank[key] for rank in ranks)

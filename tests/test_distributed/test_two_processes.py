@@ -1,36 +1,16 @@
 """Two gloo processes against one."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import gradient_worker
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
+from two_gloo_processes import run_in_two_processes
 
 
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory) -> dict:
     """What two processes under torchrun saved."""
     result = tmp_path_factory.mktemp('distributed') / 'result.pth'
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc-per-node=2']
-    command += ['--master-addr=127.0.0.1', f'--master-port={port}', gradient_worker.__file__, str(result)]
-    env = os.environ | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) as launcher:
-        try:
-            _, errors = launcher.communicate(timeout=240)
-        except BaseException:
-            launcher.terminate()  # It ends its workers, which a kill would leave behind.
-            raise
-    assert launcher.returncode == 0, errors[-3000:]
+    run_in_two_processes('gradient_worker.py', result)
     return torch.load(result)
 
 

@@ -208,6 +208,7 @@ def test_without_classes_there_is_pretraining_alone(tmp_path):
         (FINETUNING, ['notes.txt'], 'no images in it'),
         (FINETUNING, ['val/a/1.png', 'test/a/1.png', 'val/b/1.png'], 'no folder train beside'),
         (PRETRAINING, ['test/1.png'], 'no folder train beside test'),
+        (PRETRAINING, ['pets/train/a/1.png', 'pets/val/a/1.png'], r'train, val lie in .*/pets: give --data .*/pets$'),
         ('pointmap/map_pointhybrid-mini_1xb32-coslr-200e_shrec16.py', ['1.png'], 'reads PointCloudArrays, not images'),
         ('joint/jointmap_hybrid-mini_1xb32-coslr-100e_cifar10-shrec16.py', ['1.png'], 'PointCloudArrays, not images'),
     ],
