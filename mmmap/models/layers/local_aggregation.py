@@ -34,7 +34,14 @@ class LocalAggregation(nn.Module):
 
     def _deviation(self, differences: Tensor) -> Tensor:
         """What differences (B, T, k, C) are divided by."""
-        return (differences.var(dim=(1, 2, 3), keepdim=True) + STD_EPS).sqrt()
+        places = (1, 2, 3)
+        if self.training:
+            variance = differences.var(dim=places, keepdim=True)
+        else:
+            # The same in two passes, which on a CPU take a tenth of the time but in training more memory.
+            squares = (differences - differences.mean(dim=places, keepdim=True)).square()
+            variance = squares.sum(dim=places, keepdim=True) / (differences[0].numel() - 1)
+        return (variance + STD_EPS).sqrt()
 
     def _leading(self, tokens: Tensor) -> Tensor:
         """What normalised tokens without a place, such as a class token, get."""

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmmap.registry import MODELS
 from mmmap.structures.islands import find_islands, split_islands
@@ -153,15 +155,9 @@ class SceneSegmentor(BaseModel):
                 xyz = points[torch.from_numpy(chosen).to(points.device), :3].double().cpu().numpy()
                 crops = self._crops(xyz, islands[chosen], rngs, shifted=vote > 0)
                 left = np.ones(len(chosen), bool)
-                while batch := list(islice(crops, cfg.batch_size)):
-                    parts = np.stack([part for part, _ in batch])
-                    crop_points = points[torch.from_numpy(chosen[parts]).to(points.device)].float()
-                    frames = torch.from_numpy(np.stack([frame for _, frame in batch]))
-                    crop_points[..., :3] = frames.to(crop_points)
-                    scores = score(crop_points)
+                for parts, scores in _one_ahead(self._batches(points, chosen, crops), score):
                     if votes is None:
                         votes = scores.new_zeros(len(chosen), scores.shape[-1])
-                    parts = parts.reshape(-1)
                     votes.index_add_(0, torch.from_numpy(parts), scores.flatten(0, 1))
                     if progress is not None:
                         done += len(np.unique(parts[left[parts]]))
@@ -171,6 +167,17 @@ class SceneSegmentor(BaseModel):
             raise ValueError(f'the scores of {int((~votes.isfinite()).any(1).sum()):,} points are not finite')
         labels = votes.argmax(dim=1)
         return labels if ids is None else labels[torch.from_numpy(ids)]
+
+    def _batches(
+        self, points: Tensor, chosen: np.ndarray, crops: Iterator[tuple[np.ndarray, np.ndarray]]
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Indices among the chosen points (batch_size * num_points,), and crops for the model."""
+        while batch := list(islice(crops, self.test_cfg.batch_size)):
+            parts = np.stack([part for part, _ in batch])
+            crop_points = points[torch.from_numpy(chosen[parts]).to(points.device)].float()
+            frames = torch.from_numpy(np.stack([frame for _, frame in batch]))
+            crop_points[..., :3] = frames.to(crop_points)
+            yield parts.reshape(-1), crop_points
 
     def _score(self, crops: Tensor) -> Tensor:
         """Probabilities (B, num_points, classes) of crops, on the CPU."""
@@ -196,27 +203,67 @@ def _draw(ids: np.ndarray, islands: np.ndarray, rngs: list[np.random.Generator])
     )
 
 
+def _one_ahead(
+    batches: Iterator[tuple[np.ndarray, Tensor]], score: Callable[[Tensor], Callable[[], Tensor]]
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """The indices of each batch and its scores, while the next one is made ready and under way."""
+    last = None
+    for parts, crops in batches:
+        following = parts, score(crops)
+        if last:
+            yield last[0], last[1]()
+        last = following
+    if last:
+        yield last[0], last[1]()
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if input.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu'):
+        return torch.ops.mkldnn._linear_pointwise(input, weight, bias, 'none', [], '')
+    return F.linear(input, weight, bias)
+
+
+class _FastLinear(TorchFunctionMode):
+    """Linear layers by oneDNN where torch takes MKL, which on AMD's processors is half as fast."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return (_linear if func is F.linear else func)(*args, **(kwargs or {}))
+
+
 @contextmanager
 def _on_all_cores(
     function: Callable[[Tensor], Tensor], batch_size: int, device: torch.device
-) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function that on a CPU splits a batch among the cores, which is faster than to split each of its operations."""
+) -> Iterator[Callable[[Tensor], Callable[[], Tensor]]]:
+    """A function that starts a batch and gives what waits for its result.
+
+    On a CPU it splits the batch among the cores, which is faster than to split each of its operations.
+    """
+    if device.type != 'cpu':
+
+        def at_once(crops: Tensor) -> Callable[[], Tensor]:
+            result = function(crops)
+            return lambda: result
+
+        yield at_once
+        return
     cores = torch.get_num_threads()
     threads = min(cores, batch_size)
-    if device.type != 'cpu' or threads == 1:
-        yield function
-        return
     # A thread has its own modes.
     dtype, enabled = torch.get_autocast_dtype('cpu'), torch.is_autocast_enabled('cpu')
 
     def of_a_thread(crops: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast('cpu', dtype, enabled):
+        fast = _FastLinear() if torch.backends.mkldnn.is_available() else nullcontext()
+        with torch.no_grad(), torch.autocast('cpu', dtype, enabled), fast:
             return function(crops)
+
+    def start(crops: Tensor) -> Callable[[], Tensor]:
+        # Few crops at a time stay in the caches.
+        futures = [pool.submit(of_a_thread, part) for part in crops.split(min(4, -(-len(crops) // threads)))]
+        return lambda: torch.cat([future.result() for future in futures])
 
     torch.set_num_threads(cores // threads)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            # Few crops at a time stay in the caches.
-            yield lambda crops: torch.cat(list(pool.map(of_a_thread, crops.split(min(2, -(-len(crops) // threads))))))
+            yield start
     finally:
         torch.set_num_threads(cores)

@@ -8,8 +8,9 @@ from mmmap.models.layers import HybridEncoder, LocalAggregation
 from mmmap.ops import knn
 
 
-def test_equals_the_formulas_token_by_token():
-    local = LocalAggregation(6)
+@pytest.mark.parametrize('training', [True, False])
+def test_equals_the_formulas_token_by_token(training):
+    local = LocalAggregation(6).train(training)
     for parameter in local.parameters():
         torch.nn.init.normal_(parameter)
     x, neighbours = torch.randn(2, 5, 6), torch.randint(5, (2, 5, 3))

@@ -27,6 +27,7 @@ from mmmap.models import PointDataPreprocessor
 from mmmap.models.heads import PointSegHead
 from mmmap.models.necks import FeaturePropagation
 from mmmap.models.segmentors import PointSegmentor, SceneSegmentor
+from mmmap.models.segmentors.scene_segmentor import _one_ahead
 from mmmap.structures.ply import read_ply
 
 TOOLS = Path(__file__).parents[3] / 'tools/dataset_converters'
@@ -163,6 +164,32 @@ def test_threads_change_nothing(threads):
         torch.set_num_threads(before)
     torch.manual_seed(0)
     assert torch.equal(labels, SceneSegmentor(segmentor, CASES['votes']).label_scene(scene()))
+
+
+@pytest.mark.parametrize('amp', [False, True])
+@pytest.mark.parametrize('bias', [True, False])
+def test_linear_layers_give_what_they_give_elsewhere(bias, amp):
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 4, bias=bias)
+    segmentor = Recorder()
+    segmentor.forward = lambda inputs, *args, **kwargs: segmentor.seen.append((inputs, layer(inputs))) or inputs
+    with torch.autocast('cpu', torch.bfloat16, amp):
+        SceneSegmentor(segmentor, CASES['votes']).label_scene(scene())
+        for inputs, out in segmentor.seen:
+            with torch.no_grad():
+                torch.testing.assert_close(out, layer(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_the_next_batch_is_under_way_before_the_scores_of_one_are_needed():
+    events = []
+    batches = ((name, name) for name in 'abc')
+
+    def score(crops):
+        events.append(f'start {crops}')
+        return lambda: events.append(f'wait {crops}') or crops.upper()
+
+    assert list(_one_ahead(batches, score)) == [('a', 'A'), ('b', 'B'), ('c', 'C')]
+    assert events == ['start a', 'start b', 'wait a', 'start c', 'wait b', 'wait c']
 
 
 def test_scores_that_are_not_finite_are_no_labels():
