@@ -97,7 +97,8 @@ def align_query(bank: Any, bank_key: str, query: Any, query_key: str) -> list[st
         list[str]: What was mapped, one line each.
 
     Raises:
-        UserError: If a data set has no labels or several a sample, or classes that do not fit.
+        UserError: If a data set has no labels or several a sample, or classes that do not fit, or all images that
+            vote are of one class.
     """
     for dataset, where in ((bank, bank_key), (query, query_key)):
         for key, leaf in leaf_datasets(dataset, where):
@@ -107,6 +108,11 @@ def align_query(bank: Any, bank_key: str, query: Any, query_key: str) -> list[st
             if label is None or np.ndim(label):
                 fault = 'no gt_label' if label is None else f'several labels a sample (gt_label={label})'
                 raise UserError(f'{key} has {fault}: neighbours vote for one class, give a data set with one a sample')
+    leaves = [leaf for _, leaf in leaf_datasets(bank, bank_key) if isinstance(leaf, BaseDataset)]
+    labels = (BaseDataset.get_data_info(leaf, index).get('gt_label') for leaf in leaves for index in range(len(leaf)))
+    first = next(labels, None)
+    if first is not None and all(label == first for label in labels):
+        raise UserError(f'{bank_key} has images of one class alone ({first}), which every image would be given')
     classes = dataset_classes(bank, bank_key)
     if classes is None:
         return []

@@ -113,8 +113,13 @@ class FolderOption:
         arguments = dict(data_prefix=self.layout.splits.get(self.split, ''), with_label=False)
         return dict(type='ImageFolder', **arguments), number
 
-    def describe(self, held_out: str) -> str:
-        """One line on what was found, and on what images that are held out are for."""
+    def describe(self, held_out: str, flat_used: bool) -> str:
+        """One line on what was found, and on what images that are held out are for.
+
+        Args:
+            held_out (str): What images that are held out are for; empty if there are none.
+            flat_used (bool): Whether the training takes images that lie in no folder of a class.
+        """
         splits, layout = self.layout.splits, self.layout
         counts = [(sum(map(len, layout.images(split).values())), f' in {name}') for split, name in splits.items()]
         counts = counts or [(sum(map(len, layout.images().values())), '')]
@@ -122,8 +127,13 @@ class FolderOption:
         text += f'{len(self.classes)} classes: {first_names(self.classes)}' if self.is_labelled else 'no classes'
         if held_out:
             text += f'; a tenth of the images of each class, chosen by their names, is {held_out}'
-        if layout.unused:
-            text += f'; not used: {first_names([name or "images beside the folders" for name in layout.unused])}'
+        unused = [name or 'images beside the folders' for name in layout.unused]
+        for split in splits or [None]:
+            flat = len(layout.images(split).get('', ()))
+            if flat and self.is_labelled and not (flat_used and split == self.split):
+                unused.append(f'{flat} images in {splits.get(split, self.root)} beside the folders of classes')
+        if unused:
+            text += f'; not used: {first_names(unused)}'
         return text
 
 
@@ -192,7 +202,7 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     purpose = 'held out to evaluate on' if classifier else 'what kNN classifies, by the others'
     if 'test' in roles:
         purpose += ' (to take all for that, put them into a folder test)'
-    messages.insert(0, option.describe(purpose if held_out else ''))
+    messages.insert(0, option.describe(purpose if held_out else '', not classifier and 'train' in roles))
     changes = set_num_classes(cfg, len(option.classes)) if classifier else []
     if 'bank' in numbers:
         changes += fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])

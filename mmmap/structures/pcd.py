@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from mmengine.logging import print_log
 
 from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
 
@@ -107,7 +108,8 @@ def read_pcd(path: str | Path) -> dict[str, np.ndarray]:
 
     Returns:
         dict[str, np.ndarray]: Each field by its name, shape (N,) or (N, COUNT); in place of 'rgb' and 'rgba', which
-        pack colours into a number, 'red', 'green' and 'blue'.
+        pack colours into a number, 'red', 'green' and 'blue'. Points with NaN as a coordinate, where a sensor got
+        nothing back, are left out, and their number is logged.
 
     Raises:
         ImportError: If python-neo-lzf is needed and missing.
@@ -136,4 +138,19 @@ def read_pcd(path: str | Path) -> dict[str, np.ndarray]:
             packed = columns.pop(name).view(np.uint32)
             for colour, shift in (('red', 16), ('green', 8), ('blue', 0)):
                 columns[colour] = (packed >> shift & 255).astype(np.uint8)
-    return columns
+    return _without_holes(columns, path)
+
+
+def _without_holes(columns: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """The points of which a coordinate is a number; a sensor's picture has NaN where nothing came back."""
+    there = np.ones(len(next(iter(columns.values()))), bool)
+    for name in ('x', 'y', 'z'):
+        if name in columns and columns[name].dtype.kind == 'f' and columns[name].ndim == 1:
+            there &= ~np.isnan(columns[name])
+    if there.all():
+        return columns
+    print_log(
+        f'{path}: {np.count_nonzero(~there):,} of {len(there):,} points left out: their coordinates are NaN, no return',
+        'current',
+    )
+    return {name: values[there] for name, values in columns.items()}

@@ -1,5 +1,6 @@
 """Voxels and crops of scenes, and the frames of the crops: what training and testing on scenes must do alike."""
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,6 +45,23 @@ def draw_of_voxels(ids: np.ndarray, rng: np.random.Generator | np.random.RandomS
     # Of several points of a voxel the last one in the order stays.
     drawn[ids[order]] = order
     return drawn
+
+
+def warn_if_tiny(xyz: np.ndarray, size: float, name: str) -> None:
+    """Warn of a scene whose plan is so far below a crop that its coordinates can hardly be in metres.
+
+    Args:
+        xyz (np.ndarray): Points of the scene, shape (N, 3).
+        size (float): Side of the blocks or radius of the spheres.
+        name (str): What to call the scene.
+    """
+    extent = np.ptp(xyz[:, :2], axis=0)
+    if 0 < extent.max() < size / 100:
+        warnings.warn(
+            f'{name}: its x and y span {extent[0]:g} x {extent[1]:g}, and a crop is {size:g}: are they degrees? Give '
+            'them in metres',
+            stacklevel=2,
+        )
 
 
 def make_tree(xyz: np.ndarray, crop: str) -> cKDTree:

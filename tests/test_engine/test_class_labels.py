@@ -186,6 +186,12 @@ def test_query_set_is_mapped_to_the_bank():
         align_query(bank, 'bank', unknown, 'query')
 
 
+def test_a_bank_of_one_class_is_refused():
+    query = DATASETS.build(listed([0, 1, 2, 3], CLASSES))
+    with pytest.raises(UserError, match=r'^bank has images of one class alone \(1\)'):
+        align_query(DATASETS.build(listed([1, 1], CLASSES)), 'bank', query, 'query')
+
+
 @pytest.mark.parametrize(
     ('label', 'fault'), [([0, 2], 'several labels'), ([1], 'several labels'), (None, 'no gt_label')]
 )

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from mmmap.structures import pcd
 from mmmap.structures.cloud_files import read_cloud
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import count_points, read_scene, write_scene
@@ -215,3 +216,22 @@ def test_whole_numbers_that_text_would_round(tmp_path, value):
     )
     with pytest.raises(ValueError, match=r'a\.pcd: label of point 0 is'):
         read_scene(tmp_path / 'a.pcd')
+
+
+@pytest.mark.parametrize('data', ['ascii', 'binary'])
+def test_pcd_without_returns(tmp_path, monkeypatch, cloud, data):
+    told = []
+    monkeypatch.setattr(pcd, 'print_log', lambda message, logger: told.append(message))
+    holes = cloud | dict(xyz=cloud['xyz'].copy())
+    holes['xyz'][[0, 3]] = np.nan
+    write_pcd(tmp_path / 'room.pcd', holes, data)
+    scene = read_scene(tmp_path / 'room.pcd')
+    kept = np.setdiff1d(np.arange(len(cloud['xyz'])), [0, 3])
+    assert scene['histogram'].shape == (len(kept), 3)
+    for name in cloud:
+        np.testing.assert_array_equal(scene[name], cloud[name][kept])
+    assert len(told) == 1 and f'room.pcd: 2 of {len(cloud["xyz"])} points left out' in told[0]
+    holes['xyz'][3] = np.inf
+    write_pcd(tmp_path / 'room.pcd', holes, data)
+    with pytest.raises(ValueError, match='is not finite'):
+        read_scene(tmp_path / 'room.pcd')

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from mmmap.structures.scene_crops import (
     split_points,
     to_crop_frame,
     voxel_ids,
+    warn_if_tiny,
 )
 
 
@@ -120,3 +123,12 @@ def test_empty_ground_is_not_searched(monkeypatch, crop, shifted):
     crops = list(cover_scene(xyz, crop, 4.0, 2.0, np.random.default_rng(0), shifted))
     assert set(np.concatenate([found for _, found in crops])) == set(range(502))
     assert len(crops) <= len(looks) < 3 * 500
+
+
+def test_degrees_are_told():
+    metres = np.random.default_rng(0).uniform(0, 50, (100, 3))
+    with pytest.warns(UserWarning, match=r'tile: its x and y span 0\.000\d+ x 0\.000\d+, and a crop is 12: are'):
+        warn_if_tiny(metres * [1e-5, 1e-5, 1], 12, 'tile')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warn_if_tiny(metres, 12, 'tile')

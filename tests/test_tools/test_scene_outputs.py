@@ -92,6 +92,9 @@ def test_rooms_of_one_name_do_not_overwrite_each_other(trained, run_tool, tmp_pa
     run_tool('test.py', *config, '--show-dir', 'drawn', '--submission', 'submission', '--work-dir', 'work')
     run_tool('visualization/segment_scenes.py', *config, *paths, '--out', 'tool')
     for folder, name in zip(high, names, strict=True):
+        points = np.load(f'{folder}/office_1.npz')['xyz']
+        for path in (f'drawn/test_{name}_0.ply', f'tool/{name}.ply'):
+            assert np.array_equal(np.stack([read_ply(path)[axis] for axis in 'xyz'], 1), points), path
         for path in (f'drawn/test_{name}_0.ply', f'submission/{name}.ply', f'tool/{name}.ply'):
             assert np.array_equal(read_ply(path)['label'], np.where(high[folder], 3, 0)), path
         assert Path(f'tool/{name}.png').is_file() and Path(f'drawn/test_{name}_0.png').is_file()

@@ -35,8 +35,11 @@ from mmmap.utils.safe_load import unpickle
 READABLE = 20
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, Sequence[str] | None]:
-    """Confusion matrix of a checkpoint on the test set, and the names of the classes if the data set has some."""
+def evaluate_checkpoint(cfg: Config, checkpoint: str, data: str | None) -> tuple[Tensor, Sequence[str] | None]:
+    """Confusion matrix of a checkpoint on a test set, and the names of the classes if the data set has some."""
+    if data is not None:
+        # The log of a test comes after this.
+        print('\n'.join(use_test_folder(cfg, data, checkpoint)))
     check_checkpoint_file(checkpoint)
     cfg.load_from, cfg.resume = checkpoint, False
     cfg.test_evaluator = dict(type='mmpretrain.ConfusionMatrix')
@@ -53,7 +56,7 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str) -> tuple[Tensor, Sequence[
     return matrix, dataset_classes(runner.test_dataloader.dataset, 'test_dataloader.dataset')
 
 
-def read_predictions(cfg: Config, path: str) -> tuple[Tensor, Sequence[str] | None]:
+def read_predictions(cfg: Config, path: str, data: str | None) -> tuple[Tensor, Sequence[str] | None]:
     """Confusion matrix of stored predictions, and the names of the classes if they or the data set here tell them."""
     if not Path(path).is_file():
         raise UserError(f'predictions not found: {path}')
@@ -64,6 +67,10 @@ def read_predictions(cfg: Config, path: str) -> tuple[Tensor, Sequence[str] | No
     if any(names_of(p.get('classes'), path) != classes for p in predictions):
         raise UserError(f'{path}: predictions of tests with different classes')
     count = len(predictions[0]['pred_score'])
+    if data is not None and classes is not None:
+        print(f'--data {data} is not used: {path} names its classes')
+    elif data is not None:
+        print('\n'.join(use_test_folder(cfg, data, None)))
     if classes is None:
         with suppress(FileNotFoundError):  # The data need not be on the machine that draws.
             scope = cfg.get('default_scope', 'mmpretrain')
@@ -102,11 +109,8 @@ def main() -> None:
     with one_line_errors(cfg):
         if cfg.get('test_dataloader') is None or cfg.get('test_cfg') is None:
             raise UserError(f'{args.config} has no test_dataloader or no test_cfg: nothing to test')
-        stored = args.source.endswith(('.pkl', '.pickle'))
-        if args.data is not None:
-            # The log of a test comes after this.
-            print('\n'.join(use_test_folder(cfg, args.data, None if stored else args.source)))
-        matrix, classes = (read_predictions if stored else evaluate_checkpoint)(cfg, args.source)
+        read = read_predictions if args.source.endswith(('.pkl', '.pickle')) else evaluate_checkpoint
+        matrix, classes = read(cfg, args.source, args.data)
         matrix = matrix.cpu()
         # A head may have more outputs than there were classes.
         names = [*(classes or ()), *map(str, range(len(classes or ()), len(matrix)))]

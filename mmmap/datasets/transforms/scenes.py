@@ -8,7 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmmap.registry import TRANSFORMS
 from mmmap.structures.islands import find_islands, from_corner, island_boxes
 from mmmap.structures.points import check_cloud, to_floats
-from mmmap.structures.scene_crops import CROPS, draw_of_voxels, draw_points, to_crop_frame, voxel_ids
+from mmmap.structures.scene_crops import CROPS, draw_of_voxels, draw_points, to_crop_frame, voxel_ids, warn_if_tiny
 from mmmap.structures.scene_files import IGNORED, class_indices, read_scene
 
 from .points import keep_points
@@ -345,6 +345,7 @@ class SceneCrop(BaseTransform):
             dict: The sample with ``num_points`` points, float32.
         """
         xyz = results['points'][:, :3]
+        warn_if_tiny(xyz, self.size, results.get('lidar_path', 'a scene'))
         index, islands = self._draw_centre(results), find_islands(xyz)
         island = np.flatnonzero(islands == islands[index])
         centre, floor = xyz[index], xyz[island, 2].min()

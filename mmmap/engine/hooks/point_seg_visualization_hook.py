@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
+from mmmap.datasets.scenes import SceneDataset
 from mmmap.registry import HOOKS
 from mmmap.structures import PointDataSample
 from mmmap.structures.output_names import dataset_names, output_names
 from mmmap.structures.ply import write_ply
+from mmmap.structures.scene_files import read_scene
 from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
 
+from ..wrapped_datasets import leaf_datasets
 from .side_product_hook import SideProductHook
 
 
@@ -22,9 +26,9 @@ class PointSegVisualizationHook(SideProductHook):
 
     For parts and scenes alike; names and colours of the classes are the data set's ``classes`` and ``palette``.
     Pictures go to the visualizer, whose local backend writes PNG files under ``vis_data/vis_image``; PLY files, with
-    colours by the predicted label and the property ``label``, go to ``vis_data/points``. Both are named by
-    :func:`~mmmap.structures.output_names.output_names`. What goes wrong in them is
-    logged and ends nothing.
+    the coordinates of a scene's file, colours by the predicted label and the property ``label``, go to
+    ``vis_data/points``. Both are named by :func:`~mmmap.structures.output_names.output_names`. What goes wrong in them
+    is logged and ends nothing.
 
     Args:
         draw (bool): Whether it does anything. Defaults to False.
@@ -85,7 +89,7 @@ class PointSegVisualizationHook(SideProductHook):
         for index, sample in enumerate(outputs if self.out_dir is not None else outputs[:1]):
             points = np.asarray(inputs[index])
             name = f'{mode}_{self._name(dataloader.dataset, sample.get("lidar_path"), f"{batch_idx}_{index}")}'
-            self._draw(runner, points, sample, name, step, dataloader.dataset.metainfo)
+            self._draw(runner, points, sample, name, step, dataloader.dataset)
 
     def _name(self, dataset: torch.utils.data.Dataset, path: str | None, number: str) -> str:
         if path is None:
@@ -95,8 +99,9 @@ class PointSegVisualizationHook(SideProductHook):
         return self._names.get(path) or output_names([path])[path]
 
     def _draw(
-        self, runner: Runner, points: np.ndarray, sample: PointDataSample, name: str, step: int, meta: dict
+        self, runner: Runner, points: np.ndarray, sample: PointDataSample, name: str, step: int, dataset: Dataset
     ) -> None:
+        meta = dataset.metainfo
         prediction = _labels(sample.pred_pts_seg)
         truth = _labels(sample.gt_pts_seg) if 'gt_pts_seg' in sample else None
         rgb = None
@@ -117,7 +122,21 @@ class PointSegVisualizationHook(SideProductHook):
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(folder / f'{name}_{step}.png')
         labels = prediction.astype(np.uint8)
-        write_ply(folder / f'{name}_{step}.ply', points[:, :3], label_colours(prediction, palette), label=labels)
+        write_ply(
+            folder / f'{name}_{step}.ply',
+            _places(points, sample, dataset),
+            label_colours(prediction, palette),
+            label=labels,
+        )
+
+
+def _places(points: np.ndarray, sample: PointDataSample, dataset: Dataset) -> np.ndarray:
+    """Coordinates (N, 3) as in the file of a scene, which the model sees from a corner; other clouds as they are."""
+    if any(isinstance(leaf, SceneDataset) for _, leaf in leaf_datasets(dataset, '')):
+        xyz = read_scene(sample.lidar_path, colours=False)['xyz']
+        if len(xyz) == len(points):
+            return xyz
+    return points[:, :3]
 
 
 def _labels(segmentation) -> np.ndarray:

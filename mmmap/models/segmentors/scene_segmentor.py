@@ -16,7 +16,15 @@ from torch.overrides import TorchFunctionMode
 
 from mmmap.registry import MODELS
 from mmmap.structures.islands import find_islands, split_islands
-from mmmap.structures.scene_crops import CROPS, cover_scene, draw_of_voxels, split_points, to_crop_frame, voxel_ids
+from mmmap.structures.scene_crops import (
+    CROPS,
+    cover_scene,
+    draw_of_voxels,
+    split_points,
+    to_crop_frame,
+    voxel_ids,
+    warn_if_tiny,
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,7 @@ class SceneSegmentor(BaseModel):
         """
         cfg = self.test_cfg
         xyz = points[:, :3].double().cpu().numpy()
+        warn_if_tiny(xyz, cfg.size, 'a scene')
         islands = find_islands(xyz)
         count = len(xyz)
         # Stray points take no draws from the largest island.

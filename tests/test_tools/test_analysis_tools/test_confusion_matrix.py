@@ -34,11 +34,13 @@ def test_checkpoint_and_predictions_agree(run_tool, tiny_classifier, checkpoint,
         files[1].unlink(), files[3].unlink()
 
 
-def test_predictions_without_the_data(run_tool, tiny_classifier, checkpoint, tmp_path):
+def test_predictions_without_the_data(run_tool, tiny_classifier, checkpoint, tmp_path, capsys):
     run_tool('test.py', tiny_classifier, checkpoint, '--work-dir', 'run', '--out', 'predictions.pkl')
     options = ['--json', 'cm.json', '--cfg-options', 'test_dataloader.dataset.data_root=/no/images']
     run_tool('analysis_tools/confusion_matrix.py', tiny_classifier, 'predictions.pkl', *options)
     assert json.loads((tmp_path / 'cm.json').read_text())['classes'] == ['cat', 'dog']
+    run_tool('analysis_tools/confusion_matrix.py', tiny_classifier, 'predictions.pkl', '--data', tmp_path)
+    assert f'--data {tmp_path} is not used: predictions.pkl names its classes' in capsys.readouterr().out
     # Of another tool, they have no names.
     nameless = mmengine.load(tmp_path / 'predictions.pkl')
     for prediction in nameless:
