@@ -40,13 +40,15 @@ class FolderOption:
         root (str): The folder.
         classes (list[str], optional): Names of the classes in the order of their labels. None takes those of the
             training images.
+        flat_used (bool): Whether the training takes images that lie in no folder of a class. Defaults to False.
 
     Raises:
         UserError: If there is no image in it.
     """
 
-    def __init__(self, root: str, classes: list[str] | None = None) -> None:
+    def __init__(self, root: str, classes: list[str] | None = None, flat_used: bool = False) -> None:
         self.root = root
+        self.flat_used = flat_used
         self.layout = FolderLayout(root)
         if not self.layout.images():
             raise UserError(f'--data {root}: no images in it')
@@ -113,13 +115,8 @@ class FolderOption:
         arguments = dict(data_prefix=self.layout.splits.get(self.split, ''), with_label=False)
         return dict(type='ImageFolder', **arguments), number
 
-    def describe(self, held_out: str, flat_used: bool) -> str:
-        """One line on what was found, and on what images that are held out are for.
-
-        Args:
-            held_out (str): What images that are held out are for; empty if there are none.
-            flat_used (bool): Whether the training takes images that lie in no folder of a class.
-        """
+    def describe(self, held_out: str) -> str:
+        """One line on what was found, and on what images that are held out are for."""
         splits, layout = self.layout.splits, self.layout
         counts = [(sum(map(len, layout.images(split).values())), f' in {name}') for split, name in splits.items()]
         counts = counts or [(sum(map(len, layout.images().values())), '')]
@@ -130,14 +127,14 @@ class FolderOption:
         unused = [name or 'images beside the folders' for name in layout.unused]
         for split in splits or [None]:
             flat = len(layout.images(split).get('', ()))
-            if flat and self.is_labelled and not (flat_used and split == self.split):
+            if flat and self.is_labelled and not (self.flat_used and split == self.split):
                 unused.append(f'{flat} images in {splits.get(split, self.root)} beside the folders of classes')
         if unused:
             text += f'; not used: {first_names(unused)}'
         return text
 
 
-def _option(cfg: Config, root: str, classes: list[str] | None) -> FolderOption | ShardOption:
+def _option(cfg: Config, root: str, classes: list[str] | None, flat_used: bool) -> FolderOption | ShardOption:
     if not Path(root).is_dir():
         raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
     for data_set, _ in data_sets(cfg._cfg_dict):
@@ -147,7 +144,7 @@ def _option(cfg: Config, root: str, classes: list[str] | None) -> FolderOption |
     # The archives that images came in may lie beside them.
     if shards_by_split(root) and not list_images(root).images:
         return ShardOption(root, classes)
-    return FolderOption(root, classes)
+    return FolderOption(root, classes, flat_used)
 
 
 def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str] | None = None) -> list[str]:
@@ -166,8 +163,8 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     Raises:
         UserError: If the folder does not suit the config.
     """
-    option = _option(cfg, root, classes)
     classifier, messages = is_classifier(cfg), []
+    option = _option(cfg, root, classes, not classifier and 'train' in roles)
     # Variables, which hooks and loops hold copies of and a Runner does not read.
     for name in ('bank_dataloader', 'query_dataloader'):
         cfg.pop(name, None)
@@ -202,7 +199,7 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     purpose = 'held out to evaluate on' if classifier else 'what kNN classifies, by the others'
     if 'test' in roles:
         purpose += ' (to take all for that, put them into a folder test)'
-    messages.insert(0, option.describe(purpose if held_out else '', not classifier and 'train' in roles))
+    messages.insert(0, option.describe(purpose if held_out else ''))
     changes = set_num_classes(cfg, len(option.classes)) if classifier else []
     if 'bank' in numbers:
         changes += fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])

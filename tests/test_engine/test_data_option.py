@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from picture_folder import CLASSES, write_picture, write_pictures
 
-from mmmap.engine.data_option import FolderOption, add_data_option, use_folder, use_test_folder
+from mmmap.engine.data_option import add_data_option, use_folder, use_test_folder
 from mmmap.engine.data_sets import data_sets
 from mmmap.engine.errors import UserError, explain
 from mmmap.registry import DATASETS
@@ -122,9 +122,9 @@ def test_images_beside_the_classes_are_named_where_they_are_not_used(tmp_path):
     _write(tmp_path, *(f'{split}/{name}/{i}.png' for split in ('train', 'val') for name in 'ab' for i in range(2)))
     _write(tmp_path, 'train/x.png', 'val/y.png', 'val/z.png')
     flat = ['1 images in train beside the folders of classes', '2 images in val beside the folders of classes']
-    option = FolderOption(str(tmp_path))
-    assert option.describe('', flat_used=False).endswith(f'; not used: {", ".join(flat)}')
-    assert option.describe('', flat_used=True).endswith(f'; not used: {flat[1]}')
+    for name, unused in ((FINETUNING, flat), (PRETRAINING, flat[1:])):
+        message, *_ = use_folder(_read(name), str(tmp_path), TRAIN)
+        assert message.endswith(f'; not used: {", ".join(unused)}')
 
 
 def test_home_is_expanded_where_no_shell_does_it(monkeypatch, tmp_path):
