@@ -10,9 +10,11 @@ from mmmap.models import MAPHybrid
 from mmmap.models.backbones.map_hybrid import ARCHS
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *(ROOT / 'docs/en').glob('*.md')])
+PAGES = sorted(
+    [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', ROOT / 'examples/README.md', *(ROOT / 'docs/en').glob('*.md')]
+)
 PAGES += sorted((ROOT / 'docs/en').glob('benchmarks/*.md'))
-PATH = re.compile(r'\b(?:tools|configs|requirements|docs|tests)/[\w./-]*\w')
+PATH = re.compile(r'\b(?:tools|configs|examples|requirements|docs|tests)/[\w./-]*\w')
 
 
 def ids(path):
