@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from map_in_one_file import load_pictures
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmmap.models import MAPHybrid
@@ -22,9 +23,13 @@ def build(out_type: str, checkpoint: Path | None = None) -> MAPHybrid:
     """A backbone for the digits, with the weights of a pretraining if there is a checkpoint of one."""
     backbone = MAPHybrid(ARCH, img_size=8, patch_size=2, in_channels=1, out_type=out_type)
     if checkpoint:
-        # A pretraining also has a decoder (neck) and a head; only what is under 'backbone.' is wanted.
-        backbone.init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
-        backbone.init_weights()
+        # A pretraining also has a decoder (neck) and a head: only the weights under 'backbone.' are wanted.
+        # Checkpoints of tools/train.py hold more than tensors, which torch.load(weights_only=True) refuses; mmmap makes
+        # this loader safe for them.
+        weights = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
+        weights = weights.get('state_dict', weights)
+        prefix = 'backbone.'
+        backbone.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     return backbone
 
 
@@ -48,12 +53,14 @@ def train(model: Classifier, pictures: Tensor, labels: Tensor, epochs: int) -> N
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-2)
     for epoch in range(1, epochs + 1):
         model.train()
+        total = 0.0
         for chosen in torch.randperm(len(pictures)).split(64):
             loss = F.cross_entropy(model(pictures[chosen]), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        print(f'epoch {epoch:2d}  loss {loss.item():.3f}', flush=True)
+            total += loss.item() * len(chosen)
+        print(f'epoch {epoch:2d}  loss {total / len(pictures):.3f}', flush=True)
 
 
 @torch.no_grad()

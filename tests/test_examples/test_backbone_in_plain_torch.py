@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 
 
 @pytest.fixture
@@ -9,6 +10,14 @@ def checkpoint(example, tmp_path):
     path = tmp_path / 'map.pth'
     torch.save(example('map_in_one_file').MAP().state_dict(), path)
     return path
+
+
+def test_checkpoint_of_a_run_reaches_the_backbone_too(example, checkpoint):
+    # A run stores its records beside the weights.
+    weights = torch.load(checkpoint, weights_only=True)
+    torch.save(dict(state_dict=weights, message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.0], [1])))), checkpoint)
+    model = example('backbone_in_plain_torch').build('raw', checkpoint)
+    assert torch.equal(model.patch_embed.weight, weights['backbone.patch_embed.weight'])
 
 
 def test_checkpoint_reaches_the_backbone(example, checkpoint):
