@@ -50,12 +50,12 @@ def draw_reconstruction(
     Returns:
         np.ndarray: An RGB picture, (height, width, 3), uint8.
     """
+    rebuilt = to_pixels(reconstruction.images().float(), data_preprocessor)
     rows_of_tokens, columns_of_tokens = reconstruction.grid
     height, width = inputs.shape[-2:]
     hidden = reconstruction.mask.view(-1, 1, rows_of_tokens, columns_of_tokens)
     hidden = hidden.repeat_interleave(height // rows_of_tokens, 2).repeat_interleave(width // columns_of_tokens, 3)
     original = to_pixels(inputs.float(), data_preprocessor)
-    rebuilt = to_pixels(reconstruction.images().float(), data_preprocessor)
     if inputs.shape[1] not in (1, 3):
         low, high = original.min(), original.max()
         original, rebuilt = (255 * (images - low) / (high - low).clamp(min=1e-6) for images in (original, rebuilt))

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
-from ..layers import HybridEncoder
+from ..layers import HybridEncoder, Tokens
 from .pretrained import PretrainedBackbone
 
 ARCH_KEYS = ('embed_dim', 'layout', 'num_heads')
@@ -67,8 +67,35 @@ class HybridBackbone(PretrainedBackbone):
 
     #: Modules and parameters in front of the blocks; those that a backbone does not have are passed over.
     embedding_names: ClassVar[tuple[str, ...]] = ()
-    #: What :meth:`encode` takes beside the embeddings: fields of :class:`Tokens`, gathered like these.
-    encode_with: ClassVar[tuple[str, ...]] = ()
+    #: What :meth:`tokenize` gives.
+    token_type: ClassVar[type[Tokens]]
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """What the parts behind the backbone take from it, see :func:`mmmap.models.shapes.build_parts`."""
+        raise NotImplementedError
+
+    def encode(self, tokens: Tokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Encode tokens in the order of the scans.
+
+        Args:
+            tokens (Tokens): What :meth:`tokenize` gives.
+            visible (Tensor, optional): The tokens to encode, shape (B, L_visible). None is all of them.
+            causal (bool): Whether no token sees one of a later region, see :meth:`HybridEncoder.forward`; only for
+                backbones that pass :meth:`check_causal`, and all tokens. Defaults to False.
+
+        Returns:
+            Tensor: Encoded tokens, shape (B, L_visible, C).
+        """
+        raise NotImplementedError
+
+    def check_causal(self) -> None:
+        """Raise a ValueError if the encoder cannot be causal along the regions."""
+        raise NotImplementedError
+
+    def positions(self, tokens: Tokens) -> Tensor:
+        """What the embeddings of these tokens hold of their positions, shape (1, L, C) or (B, L, C)."""
+        return self.pos_embed.of(tokens)
 
     def _set_encoder(self, encoder: HybridEncoder, out_indices: int | Sequence[int], frozen_stages: int) -> None:
         """Take the encoder and check what names its blocks.

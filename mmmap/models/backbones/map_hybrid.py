@@ -1,6 +1,8 @@
 """MAPHybrid: the hybrid Mamba-Transformer backbone for images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +12,10 @@ from mmmap.registry import MODELS
 from ..layers import (
     CoordinatePositionEncoding,
     GridSerialization,
+    GridTokens,
     GridWindows,
     HybridEncoder,
     LearnedPositionEmbedding,
-    Tokens,
     grid_coords,
     init_linears,
     register_order,
@@ -108,6 +110,7 @@ class MAPHybrid(HybridBackbone):
     """
 
     archs = ARCHS
+    token_type = GridTokens
     embedding_names = ('patch_embed', 'pos_embed', 'register_tokens', 'register_pos_embed')
 
     def __init__(
@@ -193,6 +196,17 @@ class MAPHybrid(HybridBackbone):
             )
         return window_size
 
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """See :meth:`HybridBackbone.shapes`."""
+        return dict(
+            width=self.embed_dim,
+            grid=self.grid_of(*self.img_size),
+            patch_size=self.patch_size,
+            in_channels=self.in_channels,
+            num_registers=self.num_registers,
+        )
+
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of an image of this size in pixels.
 
@@ -207,22 +221,14 @@ class MAPHybrid(HybridBackbone):
             )
         return height // self.patch_size, width // self.patch_size
 
-    def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Positions of the patches of a grid in raster order, shape (1, L, C)."""
-        if isinstance(self.pos_embed, LearnedPositionEmbedding):
-            return self.pos_embed(grid)
-        weight = self.patch_embed.weight
-        coords = 2 * grid_coords(grid, weight.device) - 1
-        return self.pos_embed(coords.to(weight.dtype))[None]
-
-    def tokenize(self, inputs: Tensor) -> Tokens:
+    def tokenize(self, inputs: Tensor) -> GridTokens:
         """Embed the patches of a batch of images and add their positions.
 
         Args:
             inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
 
         Returns:
-            Tokens: The tokens in raster order, their regions, and the order in which the encoder reads them.
+            GridTokens: The tokens in raster order, their regions, and the order in which the encoder reads them.
 
         Raises:
             TypeError: If the inputs are not one tensor.
@@ -236,27 +242,28 @@ class MAPHybrid(HybridBackbone):
         if inputs.ndim != 4 or inputs.shape[1] != self.in_channels:
             raise ValueError(f'inputs of shape {tuple(inputs.shape)}: expected (B, {self.in_channels}, H, W)')
         grid = self.grid_of(*inputs.shape[-2:])
-        embeddings = self.patch_embed(inputs).flatten(2).transpose(1, 2) + self.positions(grid)
-        return Tokens(
-            embeddings,
+        tokens = GridTokens(
+            self.patch_embed(inputs).flatten(2).transpose(1, 2),
             grid_coords(grid, inputs.device),
             self.regions.regions(grid, inputs.device),
-            grid,
-            region_size=self.regions.region_size(grid),
-            order=self.serialization.order(grid, inputs.device),
+            self.regions.region_size(grid),
+            self.serialization.order(grid, inputs.device),
+            grid=grid,
         )
+        return replace(tokens, embeddings=tokens.embeddings + self.pos_embed.of(tokens))
 
-    def encode(self, embeddings: Tensor, causal_regions: Tensor | None = None) -> Tensor:
-        """Encode embedded tokens.
+    def encode(self, tokens: GridTokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Encode the tokens of images, see :meth:`HybridBackbone.encode`."""
+        regions = tokens.scanned_regions if causal else None
+        return self.encoder(tokens.take(tokens.embeddings, visible), causal_regions=regions)
 
-        Args:
-            embeddings (Tensor): All tokens or the visible ones in the order of the scans, shape (B, L, C).
-            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`.
-
-        Returns:
-            Tensor: Encoded tokens, shape (B, L, C).
-        """
-        return self.encoder(embeddings, causal_regions=causal_regions)
+    def check_causal(self) -> None:
+        """See :meth:`HybridBackbone.check_causal`."""
+        if self.regions is not self.serialization:
+            raise ValueError(
+                'backbone.regions: AR predicts the regions of the serialization, along which the encoder is causal; '
+                'leave regions=None'
+            )
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Features of a batch of images.
@@ -268,9 +275,7 @@ class MAPHybrid(HybridBackbone):
             tuple[Tensor, ...]: One feature for each of ``out_indices``; its shape is told by ``out_type``.
         """
         tokens = self.tokenize(inputs)
-        x, n = tokens.embeddings, self.num_registers
-        if tokens.order is not None:
-            x = x[:, tokens.order]
+        x, n = tokens.take(tokens.embeddings), self.num_registers
         if n:
             order, image_positions, register_positions = register_order(x.shape[1], n, x.device)
             registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)
@@ -288,8 +293,6 @@ class MAPHybrid(HybridBackbone):
                 if self.out_type == 'avg_featmap':
                     feature = feature.mean(dim=1)
                 else:
-                    if tokens.order is not None:
-                        feature = feature[:, tokens.order.argsort()]
-                    feature = feature.transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
+                    feature = tokens.put_back(feature).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
             outs.append(feature)
         return tuple(outs)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 from ..layers import (
+    CloudTokens,
     CoordinatePositionEncoding,
     HybridEncoder,
     PointTokenizer,
     ReleasedPointEncoder,
-    Tokens,
+    ReleasedTokens,
     init_linears,
 )
 from .hybrid import HybridBackbone, resolve_arch
@@ -96,7 +97,7 @@ class PointMAPHybrid(HybridBackbone):
     """
 
     archs = POINT_ARCHS
-    encode_with = ('coords',)
+    token_type = CloudTokens
     embedding_names = ('tokenizer', 'pos_embed', 'cls_token', 'cls_pos_embed')
 
     def __init__(
@@ -126,11 +127,7 @@ class PointMAPHybrid(HybridBackbone):
         self.in_channels = in_channels
         self.embed_dim = settings['embed_dim']
         self.released = released
-        if released is None:
-            build = HybridEncoder
-        else:
-            build = partial(ReleasedPointEncoder, released=released)
-            self.encode_with = ('coords', 'positions')
+        build = HybridEncoder if released is None else partial(ReleasedPointEncoder, released=released)
         encoder = build(
             **settings,
             drop_path_rate=drop_path_rate,
@@ -161,14 +158,25 @@ class PointMAPHybrid(HybridBackbone):
         self._freeze_unused()
         self._freeze()
 
-    def tokenize(self, inputs: Tensor) -> Tokens:
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """See :meth:`HybridBackbone.shapes`."""
+        return dict(
+            width=self.embed_dim * (2 if self.out_type in ('max_mean', 'cls_max_mean') else 1),
+            grid=None,
+            group_size=self.tokenizer.group_size,
+            in_channels=self.in_channels,
+            num_taps=len(self.out_indices),
+        )
+
+    def tokenize(self, inputs: Tensor) -> CloudTokens:
         """Embed the groups of a batch of clouds and add their positions.
 
         Args:
             inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
 
         Returns:
-            Tokens: The tokens in the order in which the encoder reads them, their regions and their groups.
+            CloudTokens: The tokens in the order in which the encoder reads them, their regions and their groups.
 
         Raises:
             TypeError: See :meth:`~mmmap.models.layers.PointTokenizer.group`.
@@ -176,41 +184,34 @@ class PointMAPHybrid(HybridBackbone):
         """
         return self.embed(*self.tokenizer.group(inputs))
 
-    def embed(self, centres: Tensor, groups: Tensor) -> Tokens:
+    def embed(self, centres: Tensor, groups: Tensor) -> CloudTokens:
         """Tokens of the centres (B, G, 3) and groups (B, G, M, in_channels)."""
         regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
         embeddings, positions = self.tokenizer(groups), self.pos_embed(centres)
         if self.released:
-            return Tokens(embeddings, centres, regions, None, self.region_size, groups=groups, positions=positions)
-        return Tokens(embeddings + positions, centres, regions, None, self.region_size, groups=groups)
+            return ReleasedTokens(embeddings, centres, regions, self.region_size, groups=groups, positions=positions)
+        return CloudTokens(embeddings + positions, centres, regions, self.region_size, groups=groups)
 
-    def encode(
-        self,
-        embeddings: Tensor,
-        causal_regions: Tensor | None = None,
-        coords: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
-        """Encode embedded tokens.
+    def encode(self, tokens: CloudTokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Encode the tokens of clouds, see :meth:`HybridBackbone.encode`."""
+        x, coords = (tokens.take(values, visible) for values in (tokens.embeddings, tokens.coords))
+        if isinstance(tokens, ReleasedTokens):
+            return self.encoder(x, tokens.take(tokens.positions, visible), coords)
+        return self.encoder(x, causal_regions=tokens.scanned_regions if causal else None, coords=coords)
 
-        Args:
-            embeddings (Tensor): All tokens or the visible ones in sequence order, shape (B, L, C).
-            causal_regions (Tensor, optional): Makes the encoder causal, see :meth:`HybridEncoder.forward`; not with
-                ``local_neighbours``.
-            coords (Tensor, optional): Centres of the tokens, shape (B, L, 3), for ``local_neighbours``.
-            positions (Tensor, optional): Positions of the tokens, shape (B, L, C), for the released model.
-
-        Returns:
-            Tensor: Encoded tokens, shape (B, L, C).
-
-        Raises:
-            ValueError: If the released model is to be causal.
-        """
+    def check_causal(self) -> None:
+        """See :meth:`HybridBackbone.check_causal`."""
         if self.released:
-            if causal_regions is not None:
-                raise ValueError(f'causal_regions: released={self.released!r} has no causal encoder')
-            return self.encoder(embeddings, positions, coords)
-        return self.encoder(embeddings, causal_regions=causal_regions, coords=coords)
+            raise ValueError(f'backbone.released={self.released!r} has no causal encoder, which AR needs')
+        if self.encoder.local_neighbours:
+            raise ValueError(
+                f'backbone.local_neighbours={self.encoder.local_neighbours}: neighbours in space may be of later '
+                'regions, which AR must not show; set local_neighbours=0'
+            )
+
+    def positions(self, tokens: CloudTokens) -> Tensor:
+        """See :meth:`HybridBackbone.positions`: none for the released encoder, which adds them itself."""
+        return torch.zeros_like(tokens.embeddings) if self.released else super().positions(tokens)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | PointFeatures, ...]:
         """Features of a batch of clouds.
@@ -223,15 +224,16 @@ class PointMAPHybrid(HybridBackbone):
             ``out_type``.
         """
         tokens = self.tokenize(inputs)
-        x, positions = tokens.embeddings, tokens.positions
+        x = tokens.embeddings
+        beside = dict(positions=tokens.positions) if isinstance(tokens, ReleasedTokens) else {}
         if self.out_type == 'cls_max_mean':
             cls_token, cls_position = self.cls_token, self.cls_pos_embed
-            if positions is None:
-                cls_token = cls_token + cls_position
+            if beside:
+                cls_position = cls_position.to(x.dtype).expand(len(x), -1, -1)
+                beside = dict(positions=torch.cat([cls_position, tokens.positions], dim=1))
             else:
-                positions = torch.cat([cls_position.to(x.dtype).expand(len(x), -1, -1), positions], dim=1)
+                cls_token = cls_token + cls_position
             x = torch.cat([cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
-        beside = {} if positions is None else dict(positions=positions)
         features = self.encoder(x, taps=self.out_indices, coords=tokens.coords, **beside)
         return tuple(self._output(feature, tokens.coords) for feature in features)
 

@@ -1,12 +1,15 @@
 """The head that turns decoded tokens into pixels and compares them with the image."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mmmap.registry import MODELS
 
+from ..layers import GridTokens
+from .reconstruction import ImageReconstruction
 from .reconstruction_head import ReconstructionHead, check_scales
 
 #: Added to a patch's variance before its root, as in MAE and the released MAP code.
@@ -18,7 +21,8 @@ class PixelReconstructionHead(ReconstructionHead):
     """Predicts the pixels of each patch; the loss is their mean squared or absolute error on the hidden patches.
 
     Args:
-        in_dim (int): Width D of the decoded tokens. Defaults to 192.
+        in_dim (int): Width D of the decoded tokens. In a model this, ``patch_size`` and ``in_channels`` default to what
+            the parts before have. Defaults to 192.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         in_channels (int): Image channels. Defaults to 3.
         norm_pix (bool): Normalise each target patch by its mean and unbiased standard deviation over its pixels and
@@ -32,6 +36,10 @@ class PixelReconstructionHead(ReconstructionHead):
     Raises:
         ValueError: If ``loss_type`` is unknown, or the scales are not as above; the message names what is wrong.
     """
+
+    takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'patch_size': 'patch_size', 'in_channels': 'in_channels'}
+    token_type = GridTokens
+    kind = ImageReconstruction
 
     def __init__(
         self,

@@ -1,13 +1,16 @@
 """The head that turns decoded tokens into points and compares them with the groups of the cloud."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from mmmap.ops import farthest_point_sample, gather_points
 from mmmap.registry import MODELS
 
+from ..layers import CloudTokens
 from ..losses.chamfer import CHAMFER_TYPES, chamfer_loss
+from .reconstruction import CloudReconstruction
 from .reconstruction_head import ReconstructionHead, check_scales
 
 
@@ -16,7 +19,8 @@ class PointReconstructionHead(ReconstructionHead):
     """Predicts the points of each group around its centre; the loss is their Chamfer distance on the hidden groups.
 
     Args:
-        in_dim (int): Width D of the decoded tokens. Defaults to 192.
+        in_dim (int): Width D of the decoded tokens. In a model this and ``group_size`` default to what the parts before
+            have. Defaults to 192.
         group_size (int): Points M of a group. Defaults to 32.
         loss_type (str): 'l2' or 'l1', see :func:`~mmmap.models.losses.chamfer.chamfer_loss`. Defaults to 'l2'.
         scales (Sequence[tuple[int, float]]): Densities of the target, (factor, weight) each: of its points M / factor
@@ -27,6 +31,10 @@ class PointReconstructionHead(ReconstructionHead):
     Raises:
         ValueError: If ``loss_type`` is unknown, or the scales are not as above; the message names what is wrong.
     """
+
+    takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'group_size': 'group_size'}
+    token_type = CloudTokens
+    kind = CloudReconstruction
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """The head that gives each point a class."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModule
@@ -17,7 +18,7 @@ class PointSegHead(BaseModule):
     """Classifies points; the loss is the cross entropy, averaged over the labelled points of the batch.
 
     Args:
-        in_channels (int): Width of a point's features.
+        in_channels (int): Width of a point's features. In a model it defaults to that of the neck.
         num_classes (int): Number of classes.
         dropout (float): Share of the features that are dropped in training. Defaults to 0.5.
         category_parts (Sequence[Sequence[int]], optional): For parts of objects, the parts that each category has:
@@ -28,6 +29,8 @@ class PointSegHead(BaseModule):
     Raises:
         ValueError: If ``category_parts`` names a part that is no class, or a category has none.
     """
+
+    takes: ClassVar[dict[str, str]] = {'in_channels': 'width'}
 
     def __init__(
         self,

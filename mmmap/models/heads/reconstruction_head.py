@@ -1,12 +1,14 @@
 """What the heads of pretraining share: a prediction for each scale of the target, and their weighted loss."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers import init_linears
+from ..layers import Tokens, init_linears
+from .reconstruction import Reconstruction
 
 
 def check_scales(scales: Sequence[Sequence], name: str, size: int) -> dict[int, float]:
@@ -50,6 +52,10 @@ class ReconstructionHead(BaseModule):
         widths (Sequence[int]): Values that are predicted for a token at each of the scales.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
     """
+
+    #: The tokens whose inputs it predicts, and what it makes of a batch of them.
+    token_type: ClassVar[type[Tokens]]
+    kind: ClassVar[type[Reconstruction]]
 
     def __init__(
         self, in_dim: int, scales: dict[int, float], widths: Sequence[int], init_cfg: dict | None = None

@@ -4,15 +4,18 @@ from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
 from .point_grouping import PointTokenizer, group_points
 from .position_encoding import CoordinatePositionEncoding, LearnedPositionEmbedding
-from .released_point_encoder import ReleasedPointEncoder
-from .serialization import GridSerialization, PointSerialization, Tokens, grid_coords, register_order
+from .released_point_encoder import ReleasedPointEncoder, ReleasedTokens
+from .serialization import GridSerialization, PointSerialization, grid_coords, register_order
+from .tokens import CloudTokens, GridTokens, Tokens
 from .transformer_block import DecoderBlock, TransformerBlock
 from .weight_init import init_linears
 
 __all__ = [
+    'CloudTokens',
     'CoordinatePositionEncoding',
     'DecoderBlock',
     'GridSerialization',
+    'GridTokens',
     'GridWindows',
     'HybridEncoder',
     'LearnedPositionEmbedding',
@@ -22,6 +25,7 @@ __all__ = [
     'PointSerialization',
     'PointTokenizer',
     'ReleasedPointEncoder',
+    'ReleasedTokens',
     'Tokens',
     'TransformerBlock',
     'grid_coords',

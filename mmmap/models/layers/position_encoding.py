@@ -8,6 +8,8 @@ from mmengine.logging import MMLogger
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
+from .tokens import GridTokens, Tokens
+
 
 def to_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     """Read a size given as one number or as (height, width).
@@ -52,6 +54,10 @@ class LearnedPositionEmbedding(nn.Module):
             Tensor: Shape (1, rows * columns, C).
         """
         return self._resize(self.weight, grid)
+
+    def of(self, tokens: GridTokens) -> Tensor:
+        """Vectors of the tokens of images, shape (1, L, C)."""
+        return self(tokens.grid)
 
     @staticmethod
     def _resize_loaded(module: 'LearnedPositionEmbedding', state_dict: dict, prefix: str, *_args) -> None:
@@ -107,3 +113,7 @@ class CoordinatePositionEncoding(nn.Module):
         if missing:
             coords = F.pad(coords, (0, missing))
         return self.fc2(self.act(self.fc1(coords)))
+
+    def of(self, tokens: Tokens) -> Tensor:
+        """Vectors of tokens at their places, shape (L, C) or (B, L, C)."""
+        return self(tokens.places.to(self.fc1.weight.dtype))

@@ -1,6 +1,7 @@
 """The encoder of the released PointMAP code, which differs from :class:`HybridEncoder` in how blocks are joined."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -12,11 +13,23 @@ from .checkpointing import check_with_cp, run_block
 from .hybrid_encoder import check_layout
 from .local_aggregation import LocalAggregation
 from .mamba_mixer import MambaMixer
+from .tokens import CloudTokens
 from .transformer_block import TransformerBlock
 from .weight_init import init_linears, init_step_sizes
 
 #: The released ``bimamba_type``: two scans, both forward, or one.
 RELEASED_TYPES = ('v4', 'v2')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedTokens(CloudTokens):
+    """Tokens whose positions are not in the embeddings, as the encoder adds them before every block.
+
+    Attributes:
+        positions (Tensor): The positions, shape (B, L, C).
+    """
+
+    positions: Tensor
 
 
 class ReleasedLocalAggregation(LocalAggregation):

@@ -1,7 +1,6 @@
 """Where tokens lie, which sequence order they take, and which region each belongs to."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,34 +13,6 @@ POINT_RULES = ('raster', 'column', 'block', 'axis', *CURVES)
 # Cells each way into which points are sorted, as a power of 2: fine ones along the curves, and coarse ones for rules
 # that read the cells line by line, which would sort by one axis alone if hardly two points shared a line.
 CURVE_BITS, LINE_BITS = 10, 3
-
-
-class Tokens(NamedTuple):
-    """A tokenized batch.
-
-    Attributes:
-        embeddings (Tensor): Embedded tokens with their position added, shape (B, L, C).
-        coords (Tensor): Token centres, shape (L, D) or (B, L, D); in [0, 1], (row, column), for images.
-        region_ids (Tensor): Autoregressive unit of each token, 0 first, shape (L,) or (B, L), int64.
-        grid (tuple[int, int], optional): Rows and columns of an image's tokens; None for points.
-        region_size (int, optional): Tokens of a region where region r is the tokens from ``r * region_size`` on, as
-            for the rows of an image; None where the regions are of another kind.
-        order (Tensor, optional): The tokens in the order in which the encoder reads them, shape (L,), int64; None for
-            the order of the embeddings.
-        groups (Tensor, optional): The points of each token, coordinates relative to its centre first, then features,
-            shape (B, L, M, 3 + F); None for images.
-        positions (Tensor, optional): The positions, shape (B, L, C), where the encoder adds them before every block;
-            they are not in the embeddings then.
-    """
-
-    embeddings: Tensor
-    coords: Tensor
-    region_ids: Tensor
-    grid: tuple[int, int] | None
-    region_size: int | None = None
-    order: Tensor | None = None
-    groups: Tensor | None = None
-    positions: Tensor | None = None
 
 
 def grid_coords(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:

@@ -1,6 +1,7 @@
 """The neck that carries the features of point groups back to all points."""
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from mmengine.model import BaseModule
@@ -22,7 +23,8 @@ class FeaturePropagation(BaseModule):
     so that a prediction does not depend on the other clouds of a batch.
 
     Args:
-        in_channels (int): Width C of the backbone.
+        in_channels (int): Width C of the backbone. In a model this, ``point_channels`` and ``num_taps`` default to
+            what the backbone has.
         out_channels (int): Width of what comes out. Defaults to 128.
         point_channels (int): Columns 3 + F of a point. Defaults to 3.
         num_taps (int): Blocks that the backbone gives. Defaults to 3.
@@ -32,6 +34,10 @@ class FeaturePropagation(BaseModule):
     Raises:
         ValueError: If a number is out of its range; the message names it.
     """
+
+    takes: ClassVar[dict[str, str]] = {
+        'in_channels': 'width', 'point_channels': 'in_channels', 'num_taps': 'num_taps'
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -64,6 +70,11 @@ class FeaturePropagation(BaseModule):
             nn.LayerNorm(out_channels), nn.GELU(), nn.Linear(out_channels, out_channels), nn.LayerNorm(out_channels)
         )
         init_linears(self)
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """What the head takes from the neck, see :func:`mmmap.models.shapes.build_parts`."""
+        return dict(width=self.out_channels)
 
     def forward(self, inputs: Sequence, points: Tensor, categories: Tensor | None = None) -> Tensor:
         """Carry features to the points of a batch.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
+from ..layers import Tokens
 from ..layers.region_attention import attend
 from .token_decoder import TokenDecoder
 
@@ -19,9 +20,8 @@ class NextRegionDecoder(TokenDecoder):
     decoder of ARM (arXiv 2406.07537). The first region sees the start token alone.
 
     Args:
-        in_dim (int): Width C of the encoder's latents.
-        grid (int | Sequence[int]): Rows and columns of tokens that the position embedding is stored for. Other grids
-            are served by resizing it. Defaults to 14.
+        in_dim (int): See :class:`TokenDecoder`.
+        grid (int | Sequence[int], optional): See :class:`TokenDecoder`. Defaults to 14.
         embed_dim (int): Decoder width D. Defaults to 192.
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 16.
@@ -32,10 +32,12 @@ class NextRegionDecoder(TokenDecoder):
         ValueError: If the heads do not divide the width.
     """
 
+    predicts_ahead = True
+
     def __init__(
         self,
         in_dim: int,
-        grid: int | tuple[int, int] = 14,
+        grid: int | tuple[int, int] | None = 14,
         embed_dim: int = 192,
         depth: int = 4,
         num_heads: int = 16,
@@ -46,27 +48,15 @@ class NextRegionDecoder(TokenDecoder):
         self.start_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         nn.init.normal_(self.start_token, std=0.02)
 
-    def forward(self, latent: Tensor, region_ids: Tensor, order: Tensor | None, grid: tuple[int, int]) -> Tensor:
-        """Predict all tokens.
-
-        Args:
-            latent (Tensor): Encoded tokens in the order of the scans, shape (B, L, C).
-            region_ids (Tensor): Region of each token in that order, shape (L,).
-            order (Tensor, optional): Raster index of each token in that order, shape (L,); None for raster order.
-            grid (tuple[int, int]): Rows and columns of the tokens.
-
-        Returns:
-            Tensor: Decoded tokens in raster order, shape (B, L, D).
-        """
-        positions = self.pos_embed(grid)
-        query_regions, context_positions = region_ids, positions
-        if order is not None:
-            query_regions, context_positions = region_ids[order.argsort()], positions[:, order]
-        context = self.embed(latent) + context_positions
+    def forward(self, latent: Tensor, visible: Tensor | None, tokens: Tokens) -> Tensor:
+        """Predict all tokens, see :meth:`TokenDecoder.forward`."""
+        positions = self.pos_embed.of(tokens).view(-1, tokens.region_ids.shape[-1], self.mask_token.shape[-1])
+        context = self.embed(latent) + tokens.take(positions, visible)
         context = torch.cat([self.start_token.to(context.dtype).expand(len(context), -1, -1), context], dim=1)
-        earlier = region_ids[None, :] < query_regions[:, None]
-        start = torch.ones_like(earlier[:, :1])
-        attention = partial(attend, mask=torch.cat([start, earlier], dim=1))
+        regions = tokens.region_ids.view(-1, tokens.region_ids.shape[-1], 1)
+        earlier = tokens.take(regions, visible).mT < regions
+        mask = torch.cat([torch.ones_like(earlier[..., :1]), earlier], dim=-1)
+        attention = partial(attend, mask=mask[0] if visible is None else mask[:, None])
         x = (self.mask_token + positions).expand(len(latent), -1, -1)
         for block in self.blocks:
             x = block(x, attention, context)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmmap.registry import MODELS
 
+from ..layers import Tokens
 from ..layers.region_attention import ATTENTION_RULES, region_attention
 from .token_decoder import TokenDecoder
 
@@ -16,10 +17,8 @@ class RegionCausalDecoder(TokenDecoder):
     Nothing is shifted: a region's own visible tokens are seen, and the last region sees everything.
 
     Args:
-        in_dim (int): Width C of the encoder's latents.
-        grid (int | Sequence[int], optional): Rows and columns of tokens that the position embedding is stored for.
-            Other grids are served by resizing it. None is for tokens of point clouds, whose positions are made of
-            their coordinates. Defaults to 14.
+        in_dim (int): See :class:`TokenDecoder`.
+        grid (int | Sequence[int], optional): See :class:`TokenDecoder`. Defaults to 14.
         embed_dim (int): Decoder width D. Defaults to 192, for every size of encoder as released.
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 16.
@@ -48,45 +47,16 @@ class RegionCausalDecoder(TokenDecoder):
         if attention not in ATTENTION_RULES:
             raise ValueError(f'attention={attention!r}: must be one of {ATTENTION_RULES}')
         self.attention = attention
-        self.by_coords = grid is None
 
-    def forward(
-        self,
-        latent: Tensor,
-        restore: Tensor,
-        region_ids: Tensor,
-        grid: tuple[int, int] | None,
-        region_size: int | None = None,
-        coords: Tensor | None = None,
-    ) -> Tensor:
-        """Decode all tokens of the sequence.
-
-        Args:
-            latent (Tensor): Encoded visible tokens, shape (B, L_visible, C).
-            restore (Tensor): For each token of the full sequence its place in ``[visible | hidden]``, shape (B, L).
-            region_ids (Tensor): Region of each token, shape (L,) or (B, L).
-            grid (tuple[int, int], optional): Rows and columns of the tokens; None for tokens of point clouds.
-            region_size (int, optional): Tokens of a region where all are equal runs of neighbouring tokens, which is
-                cheaper. None makes no assumption. Defaults to None.
-            coords (Tensor, optional): Centres of the tokens of point clouds, shape (B, L, 3). Defaults to None.
-
-        Returns:
-            Tensor: Decoded tokens in sequence order, shape (B, L, D).
-
-        Raises:
-            ValueError: If the tokens have a grid and the decoder has none, or the other way round.
-        """
-        if self.by_coords != (grid is None):
-            raise ValueError(
-                f'grid: the decoder was built with{"out" * self.by_coords} one, '
-                f'the tokens have {grid or "none"}; grid=None is for tokens of point clouds'
-            )
+    def forward(self, latent: Tensor, visible: Tensor | None, tokens: Tokens) -> Tensor:
+        """Decode all tokens of the sequence, see :meth:`TokenDecoder.forward`."""
+        restore = tokens.restore(visible)
         x = self.embed(latent)
-        batch, visible, dim = x.shape
-        hidden = self.mask_token.to(x.dtype).expand(batch, restore.shape[1] - visible, -1)
+        batch, shown, dim = x.shape
+        hidden = self.mask_token.to(x.dtype).expand(batch, restore.shape[1] - shown, -1)
         x = torch.cat([x, hidden], dim=1).gather(1, restore[..., None].expand(-1, -1, dim))
-        x = x + self.pos_embed(coords if self.by_coords else grid)
-        attend = region_attention(self.attention, region_ids, region_size)
+        x = x + self.pos_embed.of(tokens)
+        attend = region_attention(self.attention, tokens.region_ids, tokens.region_size)
         for block in self.blocks:
             x = block(x, attend)
         return self.norm(x)

@@ -1,5 +1,7 @@
 """The neck that makes one vector of an image's register tokens."""
 
+from typing import Any, ClassVar
+
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -29,6 +31,8 @@ class RegisterNeck(BaseModule):
         ValueError: If an argument is out of its range; the message names it.
     """
 
+    takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'num_registers': 'num_registers'}
+
     def __init__(
         self,
         in_dim: int,
@@ -51,6 +55,11 @@ class RegisterNeck(BaseModule):
             init_linears(self)
         else:
             self.proj, self.norm = nn.Identity(), nn.Identity()
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """What the head takes from the neck, see :func:`mmmap.models.shapes.build_parts`."""
+        return dict(width=self.out_dim)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Join the registers of a batch of images.

@@ -1,12 +1,14 @@
 """The decoder of the released PointMAP code."""
 
+from typing import Any, ClassVar
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..layers import CoordinatePositionEncoding, TransformerBlock, init_linears
+from ..layers import CloudTokens, CoordinatePositionEncoding, TransformerBlock, init_linears
 from ..layers.region_attention import region_attention
 
 
@@ -18,7 +20,8 @@ class ReleasedPointDecoder(BaseModule):
     before every block.
 
     Args:
-        embed_dim (int): Width C of the encoder's latents and of the decoder. Defaults to 384.
+        embed_dim (int): Width C of the encoder's latents and of the decoder. In a model it defaults to
+            the backbone's. Defaults to 384.
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 6.
         mlp_ratio (float): MLP width over ``embed_dim``. Defaults to 4.
@@ -28,6 +31,10 @@ class ReleasedPointDecoder(BaseModule):
     Raises:
         ValueError: If the heads do not divide the width.
     """
+
+    token_type: ClassVar[type[CloudTokens]] = CloudTokens
+    takes: ClassVar[dict[str, str]] = {'embed_dim': 'width'}
+    predicts_ahead: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -49,39 +56,19 @@ class ReleasedPointDecoder(BaseModule):
         nn.init.normal_(self.mask_token, std=0.02)
         init_linears(self)
 
-    def forward(
-        self,
-        latent: Tensor,
-        restore: Tensor,
-        region_ids: Tensor,
-        grid: tuple[int, int] | None,
-        region_size: int | None = None,
-        coords: Tensor | None = None,
-    ) -> Tensor:
-        """Decode all tokens of the sequence.
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """See :attr:`TokenDecoder.shapes`."""
+        return dict(width=self.mask_token.shape[-1])
 
-        Args:
-            latent (Tensor): Encoded visible tokens, shape (B, L_visible, C).
-            restore (Tensor): For each token of the full sequence its place in ``[visible | hidden]``, shape (B, L).
-            region_ids (Tensor): Region of each place in ``[visible | hidden]``, shape (L,).
-            grid (None): What tokens of images have.
-            region_size (int, optional): See :class:`RegionCausalDecoder`. Defaults to None.
-            coords (Tensor): Centres of the tokens, shape (B, L, 3).
-
-        Returns:
-            Tensor: Decoded tokens in sequence order, shape (B, L, C).
-
-        Raises:
-            ValueError: If the tokens are an image's.
-        """
-        if grid is not None:
-            raise ValueError(f'grid={grid}: ReleasedPointDecoder is for tokens of point clouds')
-        order = restore.argsort(dim=1)[..., None]
-        positions = self.pos_embed(coords.gather(1, order.expand(-1, -1, coords.shape[-1])))
-        batch, visible, dim = latent.shape
-        hidden = self.mask_token.to(latent.dtype).expand(batch, restore.shape[1] - visible, -1)
+    def forward(self, latent: Tensor, visible: Tensor | None, tokens: CloudTokens) -> Tensor:
+        """Decode all tokens of the sequence, see :meth:`TokenDecoder.forward`."""
+        restore = tokens.restore(visible)
+        positions = self.pos_embed(tokens.take(tokens.coords, restore.argsort(dim=1)))
+        batch, shown, dim = latent.shape
+        hidden = self.mask_token.to(latent.dtype).expand(batch, restore.shape[1] - shown, -1)
         x = torch.cat([latent, hidden], dim=1)
-        attend = region_attention('region_causal', region_ids, region_size)
+        attend = region_attention('region_causal', tokens.region_ids, tokens.region_size)
         for block in self.blocks:
             x = block(x + positions, attend)
         return self.norm(x).gather(1, restore[..., None].expand(-1, -1, dim))

@@ -1,6 +1,7 @@
 """The neck that makes a pyramid of the maps of a plain backbone."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -51,6 +52,8 @@ class SimpleFeaturePyramid(BaseModule):
     Raises:
         ValueError: If an argument is out of its range; the message names it.
     """
+
+    takes: ClassVar[dict[str, str]] = {'in_channels': 'width'}
 
     def __init__(
         self,

@@ -1,20 +1,22 @@
 """What the decoders of tokens share."""
 
+from typing import Any, ClassVar
+
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
-from ..layers import CoordinatePositionEncoding, DecoderBlock, LearnedPositionEmbedding, init_linears
+from ..layers import CoordinatePositionEncoding, DecoderBlock, LearnedPositionEmbedding, Tokens, init_linears
 
 
 class TokenDecoder(BaseModule):
     """Parts of a decoder that rebuilds tokens from latents: projection, mask token, positions, blocks and norm.
 
     Args:
-        in_dim (int): Width C of the encoder's latents.
+        in_dim (int): Width C of the encoder's latents. In a model it defaults to the backbone's.
         grid (int | Sequence[int], optional): Rows and columns of tokens that the position embedding is stored for.
-            Other grids are served by resizing it. None is for tokens of point clouds, whose positions are made of
-            their coordinates. Defaults to 14.
+            Other grids are served by resizing it. None makes positions of the tokens' places, as for clouds. In a
+            model it defaults to the backbone's. Defaults to 14.
         embed_dim (int): Decoder width D. Defaults to 192, for every size of encoder as released.
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 16.
@@ -24,6 +26,10 @@ class TokenDecoder(BaseModule):
     Raises:
         ValueError: If the heads do not divide the width.
     """
+
+    takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'grid': 'grid'}
+    #: Whether no token reaches the prediction of its own region, as autoregressive pretraining needs.
+    predicts_ahead: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -38,10 +44,26 @@ class TokenDecoder(BaseModule):
         super().__init__(init_cfg)
         self.embed = nn.Linear(in_dim, embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, embed_dim))
-        self.pos_embed = (
-            CoordinatePositionEncoding(embed_dim) if grid is None else LearnedPositionEmbedding(grid, embed_dim)
-        )
+        self.pos_embed = LearnedPositionEmbedding(grid, embed_dim) if grid else CoordinatePositionEncoding(embed_dim)
         self.blocks = nn.ModuleList(DecoderBlock(embed_dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-5)
         nn.init.normal_(self.mask_token, std=0.02)
         init_linears(self)
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """What the head takes from the decoder, see :func:`mmmap.models.shapes.build_parts`."""
+        return dict(width=self.norm.normalized_shape[0])
+
+    def forward(self, latent: Tensor, visible: Tensor | None, tokens: Tokens) -> Tensor:
+        """Decode all tokens.
+
+        Args:
+            latent (Tensor): Encoded tokens in the order of the scans, shape (B, L_visible, C).
+            visible (Tensor, optional): Which tokens they are, shape (B, L_visible). None is all of them.
+            tokens (Tokens): The tokens that the backbone made of the inputs.
+
+        Returns:
+            Tensor: Decoded tokens in the order of ``tokens``, shape (B, L, D).
+        """
+        raise NotImplementedError

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 from mmmap.structures import PointDataSample
 
+from ..shapes import build_parts
+
 
 @MODELS.register_module()
 class PointSegmentor(BaseModel):
@@ -31,9 +33,7 @@ class PointSegmentor(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor or dict(type='PointDataPreprocessor'), init_cfg)
-        self.backbone = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
-        self.neck = neck if isinstance(neck, nn.Module) else MODELS.build(neck)
-        self.head = head if isinstance(head, nn.Module) else MODELS.build(head)
+        self.backbone, self.neck, self.head = build_parts(backbone, neck=neck, head=head)
 
     def forward(
         self, inputs: Tensor, data_samples: list[PointDataSample] | None = None, mode: str = 'tensor'

@@ -1,14 +1,13 @@
+from ..heads.reconstruction import Reconstruction
 from .ar import AR
 from .hybrid_simmim import HybridSimMIM
 from .joint_map import JointMAP
 from .map import MAP
-from .masking import BlockMasking, DiagonalMasking, RandomMasking, SequentialMasking
-from .token_pretraining import Reconstruction
+from .masking import DiagonalMasking, RandomMasking, SequentialMasking
 
 __all__ = [
     'AR',
     'MAP',
-    'BlockMasking',
     'DiagonalMasking',
     'HybridSimMIM',
     'JointMAP',

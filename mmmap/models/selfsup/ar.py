@@ -5,7 +5,8 @@ from torch import Tensor
 
 from mmmap.registry import MODELS
 
-from .token_pretraining import Reconstruction, TokenPretraining
+from ..heads.reconstruction import Reconstruction
+from .token_pretraining import TokenPretraining
 
 #: Parameters of a mixer that hold one set for each direction of its scans.
 DIRECTION_PARAMETERS = ('conv_weight', 'conv_bias', 'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D')
@@ -14,7 +15,7 @@ DIRECTION_PARAMETERS = ('conv_weight', 'conv_bias', 'x_proj_weight', 'dt_proj_we
 def copy_forward_direction(module: 'AR', state_dict: dict[str, Tensor], prefix: str, _metadata: dict) -> None:
     """Replace the backward scans' weights in a state dict, which AR does not train, by the forward scans'."""
     for name, value in state_dict.items():
-        if '.mixer.' in name and name.rpartition('.')[2] in DIRECTION_PARAMETERS:
+        if name.startswith(prefix) and '.mixer.' in name and name.rpartition('.')[2] in DIRECTION_PARAMETERS:
             state_dict[name] = torch.stack([value[0], value[0]])
 
 
@@ -30,23 +31,27 @@ class AR(TokenPretraining):
     bidirectional encoder starts from trained ones.
 
     Args:
-        backbone (dict | nn.Module): Such as :class:`MAPHybrid`; its regions must follow its serialization.
-        neck (dict | nn.Module): Such as :class:`NextRegionDecoder`.
-        head (dict | nn.Module): Such as :class:`PixelReconstructionHead`.
-        data_preprocessor (dict | nn.Module, optional): The data preprocessor; mmpretrain's
-            ``SelfSupDataPreprocessor`` by default.
+        backbone (dict | nn.Module): Such as :class:`MAPHybrid`, whose regions must follow its serialization, or
+            :class:`PointMAPHybrid` with ``local_neighbours=0``.
+        neck (dict | nn.Module): A decoder that does not show a region to its own prediction, such as
+            :class:`NextRegionDecoder`.
+        head (dict | nn.Module): Such as :class:`PixelReconstructionHead` or :class:`PointReconstructionHead`.
+        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has register tokens, or regions of another kind than its serialization.
+        ValueError: If a part does not fit the method; the message names it.
     """
+
+    causal = True
 
     def __init__(self, backbone, neck, head, data_preprocessor=None, init_cfg=None) -> None:
         super().__init__(backbone, neck, head, data_preprocessor, init_cfg)
-        if self.backbone.regions is not self.backbone.serialization:
+        self.backbone.check_causal()
+        if not getattr(self.neck, 'predicts_ahead', False):
             raise ValueError(
-                'backbone.regions: AR predicts the regions of the serialization, along which the encoder is causal; '
-                'leave regions=None'
+                f'neck: a {type(self.neck).__name__} shows a region to its own prediction, so that AR would copy it; '
+                'use NextRegionDecoder'
             )
         self.register_state_dict_post_hook(copy_forward_direction)
 
@@ -54,21 +59,18 @@ class AR(TokenPretraining):
         """Predict every region but the first from those before it.
 
         Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images.
+            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and
+                (B, N, 3 + F) for clouds of points.
             mask (Tensor, optional): Not used: nothing is hidden.
 
         Returns:
             Reconstruction: Latents of all tokens, predictions, the tokens that count in the loss, and the loss.
 
         Raises:
-            ValueError: If the image is one single region.
+            ValueError: If the batch is of one single region.
         """
         tokens = self.backbone.tokenize(inputs)
-        x, regions, order = tokens.embeddings, tokens.region_ids, tokens.order
-        if order is not None:
-            x = x[:, order]
-            regions = regions[order]
-        latent = self.backbone.encode(x, causal_regions=regions)
-        decoded = self.neck(latent, regions, order, tokens.grid)
-        predicted = (tokens.region_ids > 0).expand(len(x), -1)
-        return Reconstruction(latent, self.head(decoded), predicted, tokens.grid, inputs, self.head)
+        latent = self.backbone.encode(tokens, causal=True)
+        decoded = self.neck(latent, None, tokens)
+        predicted = (tokens.region_ids > 0).expand(len(latent), -1)
+        return self._result(tokens, inputs, latent, decoded, predicted)

@@ -1,11 +1,14 @@
 """SimMIM on the hybrid backbone: mask tokens inside the encoder."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from .token_pretraining import MaskedPretraining, Reconstruction
+from ..heads.reconstruction import Reconstruction
+from .token_pretraining import MaskedPretraining
 
 
 @MODELS.register_module()
@@ -16,12 +19,10 @@ class HybridSimMIM(MaskedPretraining):
     raw pixels, ``PixelReconstructionHead(loss_type='l1', norm_pix=False)``.
 
     Args:
-        backbone (dict | nn.Module): A backbone with ``tokenize``, ``encode`` and ``positions``, such as
-            :class:`MAPHybrid`.
-        head (dict | nn.Module): Such as :class:`PixelReconstructionHead` with ``in_dim`` the backbone's width.
+        backbone (dict | nn.Module): See :class:`TokenPretraining`.
+        head (dict | nn.Module): Such as :class:`PixelReconstructionHead` or :class:`PointReconstructionHead`.
         masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``.
-        data_preprocessor (dict | nn.Module, optional): The data preprocessor; mmpretrain's
-            ``SelfSupDataPreprocessor`` by default.
+        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
@@ -34,10 +35,11 @@ class HybridSimMIM(MaskedPretraining):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """Replace tokens, encode all, predict the pixels of the replaced ones.
+        """Replace tokens, encode all, predict the replaced ones.
 
         Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W).
+            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and
+                (B, N, 3 + F) for clouds of points.
             mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. Drawn
                 by the masking strategy if None.
 
@@ -49,12 +51,7 @@ class HybridSimMIM(MaskedPretraining):
         """
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
-        hidden = self.mask_token + self.backbone.positions(tokens.grid)
+        hidden = self.mask_token + self.backbone.positions(tokens)
         x = torch.where(mask[..., None], hidden.to(tokens.embeddings.dtype), tokens.embeddings)
-        if tokens.order is None:
-            latent = in_raster_order = self.backbone.encode(x)
-        else:
-            latent = self.backbone.encode(x[:, tokens.order])
-            in_raster_order = latent[:, tokens.order.argsort()]
-        pred = self.head(in_raster_order)
-        return Reconstruction(latent, pred, mask, tokens.grid, inputs, self.head, num_masked == 0)
+        latent = self.backbone.encode(replace(tokens, embeddings=x))
+        return self._result(tokens, inputs, latent, tokens.put_back(latent), mask, nothing_hidden=num_masked == 0)

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..layers import CoordinatePositionEncoding, HybridEncoder
-from .token_pretraining import Reconstruction, TokenPretraining
+from ..heads.reconstruction import Reconstruction
+from ..layers import CloudTokens, CoordinatePositionEncoding, GridTokens, HybridEncoder
+from .token_pretraining import TokenPretraining
 
 #: Part for samples of so many dimensions: images (c, H, W) and clouds (N, 3 + F).
 PARTS = {3: 'image', 2: 'points'}
+TOKENS = {'image': GridTokens, 'points': CloudTokens}
 
 
 def part_of(inputs: Tensor | Sequence[Tensor]) -> str:
@@ -70,8 +72,9 @@ class JointMAP(BaseModel):
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        TypeError: If a part is no such model, or its encoder no :class:`HybridEncoder`.
-        ValueError: If the encoders differ, or the weight is not positive; the message names the settings.
+        TypeError: If a part is no such model or of the other kind, or its encoder no :class:`HybridEncoder`.
+        ValueError: If the encoders differ, one part alone is causal, or the weight is not positive; the
+            message names the settings.
     """
 
     def __init__(
@@ -89,6 +92,11 @@ class JointMAP(BaseModel):
             if not isinstance(part.backbone.encoder, HybridEncoder):
                 encoder = type(part.backbone.encoder).__name__
                 raise TypeError(f'{name}.backbone: its encoder is a {encoder}, which images and points cannot share')
+            if part.backbone.token_type is not (wanted := TOKENS[name]):
+                raise TypeError(f'{name}.backbone: a {type(part.backbone).__name__} does not make {wanted.__name__}')
+        if parts['image'].causal != parts['points'].causal:
+            kinds = ' and '.join(f'{name} is a {type(part).__name__}' for name, part in parts.items())
+            raise ValueError(f'{kinds}: one encoder cannot be trained in one direction and in both')
         if not points_weight > 0:
             raise ValueError(f'points_weight={points_weight!r} must be positive')
         preprocessors = {name: part.data_preprocessor for name, part in parts.items()}

@@ -1,11 +1,11 @@
 """MAP: masked autoregressive pretraining."""
 
-import torch
 from torch import Tensor
 
 from mmmap.registry import MODELS
 
-from .token_pretraining import MaskedPretraining, Reconstruction
+from ..heads.reconstruction import Reconstruction
+from .token_pretraining import MaskedPretraining
 
 
 @MODELS.register_module()
@@ -25,8 +25,7 @@ class MAP(MaskedPretraining):
             :class:`PointReconstructionHead`.
         masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``. A ratio
             of 0 hides nothing and rebuilds everything.
-        data_preprocessor (dict | nn.Module, optional): The data preprocessor; mmpretrain's
-            ``SelfSupDataPreprocessor`` by default.
+        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
@@ -50,21 +49,7 @@ class MAP(MaskedPretraining):
         """
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
-        # A stable sort keeps the visible tokens in sequence order, and needs no look at the values on the host.
-        if tokens.order is None:
-            order = mask.to(torch.uint8).argsort(dim=1, stable=True)
-        else:
-            order = tokens.order[mask[:, tokens.order].to(torch.uint8).argsort(dim=1, stable=True)]
-        visible = order[:, : mask.shape[1] - num_masked, None]
-
-        def take(values: Tensor) -> Tensor:
-            return values.gather(1, visible.expand(-1, -1, values.shape[-1]))
-
-        beside = {name: take(getattr(tokens, name)) for name in self.backbone.encode_with}
-        latent = self.backbone.encode(take(tokens.embeddings), **beside)
-        decoded = self.neck(
-            latent, order.argsort(dim=1), tokens.region_ids, tokens.grid, tokens.region_size, tokens.coords
-        )
-        targets = inputs if tokens.groups is None else tokens.groups
-        pred = self.head(decoded)
-        return Reconstruction(latent, pred, mask, tokens.grid, targets, self.head, num_masked == 0, tokens.coords)
+        visible = tokens.visible(mask, num_masked)
+        latent = self.backbone.encode(tokens, visible)
+        decoded = self.neck(latent, visible, tokens)
+        return self._result(tokens, inputs, latent, decoded, mask, nothing_hidden=num_masked == 0)

@@ -130,18 +130,6 @@ class RandomMasking(MaskingStrategy):
 
 
 @MODELS.register_module()
-class BlockMasking(MaskingStrategy):
-    """Hide the tokens nearest to a random one, each sample its own (Point-MAE, arXiv 2203.06604)."""
-
-    def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
-        """Squared distance to the centre of the block."""
-        batch, length = tokens.embeddings.shape[:2]
-        coords = tokens.coords.expand(batch, -1, -1)
-        centre = _draw(torch.randint, tokens, length, (batch, 1, 1), generator=generator)
-        return (coords - coords.gather(1, centre.expand(-1, -1, coords.shape[-1]))).square().sum(dim=-1)
-
-
-@MODELS.register_module()
 class SequentialMasking(MaskingStrategy):
     """Hide the end of the sequence: the encoder sees a prefix, as in autoregressive pretraining.
 

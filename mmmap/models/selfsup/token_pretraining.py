@@ -1,77 +1,15 @@
 """What the pretraining methods of the toolbox share: tokens in, predicted tokens and a loss out."""
 
-from dataclasses import dataclass, field
+from typing import ClassVar
 
-import torch
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
+from ..heads.reconstruction import Reconstruction
 from ..layers import Tokens
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What a pretraining method makes of a batch.
-
-    Attributes:
-        latent (Tensor): Encoded tokens in the order of the scans, shape (B, L_encoded, C).
-        mask (Tensor): True where the method predicts what it was not shown, shape (B, L).
-        grid (tuple[int, int], optional): Rows and columns of the tokens; None for points.
-    """
-
-    latent: Tensor
-    _predicted: Tensor = field(repr=False)
-    mask: Tensor
-    grid: tuple[int, int] | None
-    _targets: Tensor = field(repr=False)
-    _head: nn.Module = field(repr=False)
-    _nothing_hidden: bool = field(default=False, repr=False)
-    _coords: Tensor | None = field(default=None, repr=False)
-
-    @property
-    def pred(self) -> Tensor:
-        """Predictions at full resolution for all tokens, (B, L, P), in raster order (points: in sequence order)."""
-        return self._head.full_resolution(self._predicted)
-
-    def losses(self) -> dict[str, Tensor]:
-        """:meth:`loss` and, where the head has several scales, the mean error at each of them, ``scale_FACTOR``."""
-        mask = torch.ones_like(self.mask) if self._nothing_hidden else self.mask
-        return self._head.losses(self._predicted, self._targets, mask)
-
-    def loss(self) -> Tensor:
-        """The pretraining loss, a scalar: over the masked tokens, or over all where the method hides none."""
-        return self.losses()['loss']
-
-    def images(self) -> Tensor:
-        """The predictions as images in the scale of the inputs, shape (B, c, H, W).
-
-        Raises:
-            TypeError: If the inputs were clouds of points.
-        """
-        if self.grid is None:
-            raise TypeError('images(): the inputs were clouds of points, which clouds() gives')
-        return self._head.to_images(self.pred.detach().float(), self._targets, self.grid)
-
-    def clouds(self) -> tuple[list[Tensor], list[Tensor]]:
-        """What the method was shown and what it rebuilt, in the frame of the inputs.
-
-        Returns:
-            tuple[list[Tensor], list[Tensor]]: For each cloud the points of the visible groups, shape (V, 3), and the
-            predicted points of the hidden ones, (M, 3); of all groups where the method hides none.
-
-        Raises:
-            TypeError: If the inputs were images.
-        """
-        if self.grid is not None:
-            raise TypeError('clouds(): the inputs were images, which images() gives')
-        predicted = self._head.to_points(self.pred.detach().float(), self._coords)
-        shown = self._targets[..., :3] + self._coords[:, :, None]
-        hidden = torch.ones_like(self.mask) if self._nothing_hidden else self.mask
-        visible = [points[~mask].flatten(0, 1) for points, mask in zip(shown, self.mask, strict=True)]
-        rebuilt = [points[mask].flatten(0, 1) for points, mask in zip(predicted, hidden, strict=True)]
-        return visible, rebuilt
+from ..shapes import build_parts
 
 
 class TokenPretraining(BaseSelfSupervisor):
@@ -83,13 +21,16 @@ class TokenPretraining(BaseSelfSupervisor):
         neck (dict | nn.Module, optional): The decoder, for methods that have one.
         head (dict | nn.Module): Makes the predictions, the target and the loss, such as
             :class:`PixelReconstructionHead`.
-        data_preprocessor (dict | nn.Module, optional): The data preprocessor; mmpretrain's
-            ``SelfSupDataPreprocessor`` by default.
+        data_preprocessor (dict | nn.Module, optional): The data preprocessor; by default, and for a dict without
+            ``type``, mmpretrain's ``SelfSupDataPreprocessor`` for images and :class:`PointDataPreprocessor` for clouds.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If the backbone has register tokens, or weights that need no gradient.
+        ValueError: If the backbone has register tokens or weights that need no gradient, or a part does not fit it.
     """
+
+    #: Whether the encoder is trained in one direction alone.
+    causal: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -101,9 +42,15 @@ class TokenPretraining(BaseSelfSupervisor):
     ) -> None:
         if not isinstance(backbone, nn.Module):
             backbone = {'out_type': 'raw', **backbone}
+        backbone, neck, head = build_parts(backbone, neck=neck, head=head)
+        for name, part in dict(neck=neck, head=head).items():
+            if not issubclass(backbone.token_type, getattr(part, 'token_type', Tokens)):
+                raise ValueError(
+                    f'{name}: a {type(part).__name__} is for {part.token_type.__name__}, but the backbone, a '
+                    f'{type(backbone).__name__}, makes {backbone.token_type.__name__}'
+                )
         if not isinstance(data_preprocessor, nn.Module):
-            # With its scope, so that the model builds under any default scope.
-            data_preprocessor = {'type': 'mmpretrain.SelfSupDataPreprocessor', **(data_preprocessor or {})}
+            data_preprocessor = {'type': backbone.token_type.data_preprocessor, **(data_preprocessor or {})}
         super().__init__(backbone, neck, head, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if getattr(self.backbone, 'num_registers', 0):
             raise ValueError(
@@ -120,6 +67,26 @@ class TokenPretraining(BaseSelfSupervisor):
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
         """Predict the tokens of a batch that the method hides, each in its own way."""
         raise NotImplementedError
+
+    def _result(
+        self,
+        tokens: Tokens,
+        inputs: Tensor,
+        latent: Tensor,
+        decoded: Tensor,
+        mask: Tensor,
+        nothing_hidden: bool = False,
+    ) -> Reconstruction:
+        """What the head makes of the decoded tokens (B, L, D)."""
+        return self.head.kind(
+            latent=latent,
+            mask=mask,
+            predicted=self.head(decoded),
+            targets=tokens.targets(inputs),
+            head=self.head,
+            nothing_hidden=nothing_hidden,
+            **tokens.frame(),
+        )
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The pretraining loss of a batch.

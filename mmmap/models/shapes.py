@@ -1,0 +1,56 @@
+"""Builds the parts of a model one after the other: a part takes its widths from those before it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.registry import Registry
+from torch import nn
+
+from mmmap.registry import MODELS
+
+
+def _class_of(cfg: dict, registry: Registry) -> type | None:
+    kind = cfg.get('type')
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def _same(given: Any, known: Any) -> bool:
+    given, known = (tuple(value) if isinstance(value, Sequence) else value for value in (given, known))
+    # A grid of one number is a square one.
+    return given == known or (isinstance(known, tuple) and given == known[0] and len(set(known)) == 1)
+
+
+def build_parts(backbone: dict | nn.Module, **parts: dict | nn.Module | None) -> list[nn.Module | None]:
+    """Build a backbone and, in the order given, the parts behind it.
+
+    A part names in its class attribute ``takes`` which arguments it takes from which shape; it gives shapes to the
+    parts behind it by its attribute ``shapes``. So does a backbone. Arguments that a config gives must be the same.
+
+    Args:
+        backbone (dict | nn.Module): The backbone or its config.
+        **parts (dict | nn.Module | None): The parts or their configs by their names in the model.
+
+    Returns:
+        list[nn.Module | None]: The backbone and the parts.
+
+    Raises:
+        ValueError: If an argument differs from what the parts before give; the message names both.
+    """
+    known: dict[str, tuple[Any, str]] = {}
+    built = []
+    for name, part in dict(backbone=backbone, **parts).items():
+        if part is not None and not isinstance(part, nn.Module):
+            part = dict(part)
+            for argument, shape in getattr(_class_of(part, MODELS), 'takes', {}).items():
+                if shape not in known:
+                    continue
+                value, owner = known[shape]
+                if not _same(part.setdefault(argument, value), value):
+                    raise ValueError(
+                        f'{name}.{argument}={part[argument]!r}, but {owner} has {shape}={value!r}: leave '
+                        f'{name}.{argument} out'
+                    )
+            part = MODELS.build(part)
+        known |= {shape: (value, name) for shape, value in getattr(part, 'shapes', {}).items()}
+        built.append(part)
+    return built
