@@ -264,6 +264,12 @@ class MAPHybrid(HybridBackbone):
                 'backbone.regions: AR predicts the regions of the serialization, along which the encoder is causal; '
                 'leave regions=None'
             )
+        grid = self.grid_of(*self.img_size)
+        if not self.regions.regions(grid).any():
+            raise ValueError(
+                f'backbone.serialization: all {grid[0] * grid[1]} tokens are one region, with none before it to predict '
+                "it from; 'token' makes regions of single patches"
+            )
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Features of a batch of images.

@@ -208,6 +208,11 @@ class PointMAPHybrid(HybridBackbone):
                 f'backbone.local_neighbours={self.encoder.local_neighbours}: neighbours in space may be of later '
                 'regions, which AR must not show; set local_neighbours=0'
             )
+        if self.region_size == self.tokenizer.num_groups:
+            raise ValueError(
+                f'backbone.region_size={self.region_size}: all tokens are one region, with none before it to predict it '
+                'from; make it smaller'
+            )
 
     def positions(self, tokens: CloudTokens) -> Tensor:
         """See :meth:`HybridBackbone.positions`: none for the released encoder, which adds them itself."""

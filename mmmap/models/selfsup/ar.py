@@ -70,6 +70,8 @@ class AR(TokenPretraining):
             ValueError: If the batch is of one single region.
         """
         tokens = self.backbone.tokenize(inputs)
+        if tokens.region_size == tokens.embeddings.shape[1]:
+            raise ValueError(f'backbone: all {tokens.region_size} tokens are one region, with none before it')
         latent = self.backbone.encode(tokens, causal=True)
         decoded = self.neck(latent, None, tokens)
         predicted = (tokens.region_ids > 0).expand(len(latent), -1)

@@ -104,7 +104,7 @@ def test_blocks_left_out_are_logged_and_keep_their_weights(monkeypatch):
     model.load_state_dict(whole.state_dict(), strict=True)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
     # A pretraining method still encodes with all blocks.
-    assert torch.equal(model.eval().encode(torch.ones(1, 4, 16)), whole.eval().encode(torch.ones(1, 4, 16)))
+    assert torch.equal(model.eval().encoder(torch.ones(1, 4, 16)), whole.eval().encoder(torch.ones(1, 4, 16)))
 
 
 # Padding

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from mmmap.models.layers import DecoderBlock, GridSerialization
+from mmmap.models.layers import DecoderBlock, GridSerialization, GridTokens, grid_coords
 from mmmap.models.layers.region_attention import ATTENTION_RULES, attend, attention_mask
 from mmmap.models.necks import RegionCausalDecoder
 from mmmap.registry import MODELS
@@ -63,8 +63,15 @@ def decoder(**options) -> RegionCausalDecoder:
     return neck
 
 
-def restore_of(mask: torch.Tensor) -> torch.Tensor:
-    return mask.int().argsort(dim=1, stable=True).argsort(dim=1)
+def tokens_of(mask: torch.Tensor, grid: tuple[int, int], region_size: int | None = None) -> GridTokens:
+    return GridTokens(mask[..., None].float(), grid_coords(grid), ROWS.regions(grid), region_size, grid=grid)
+
+
+def decode(
+    neck: torch.nn.Module, latent: torch.Tensor, mask: torch.Tensor, grid: tuple[int, int], size: int | None = None
+) -> torch.Tensor:
+    tokens = tokens_of(mask, grid, size)
+    return neck(latent, tokens.visible(mask, int(mask[0].sum())), tokens)
 
 
 MASK = torch.tensor([[1, 0, 0, 1, 1, 0], [0, 1, 0, 0, 1, 1]]).bool()
@@ -76,12 +83,12 @@ def test_what_reaches_a_prediction(rule):
     latent = torch.randn(2, 3, 8, dtype=torch.float64)
     regions, places = ROWS.regions((3, 2)), (~MASK).nonzero()[:, 1].view(2, 3)
 
-    def decode(latent, positions):
+    def decoded(latent, positions):
         neck.pos_embed.forward = lambda _grid: positions
-        return neck(latent, restore_of(MASK), regions, (3, 2)).square().sum(-1)
+        return decode(neck, latent, MASK, (3, 2)).square().sum(-1)
 
     positions = torch.randn(1, 6, 16, dtype=torch.float64)
-    by_latent, by_position = torch.autograd.functional.jacobian(decode, (latent, positions))
+    by_latent, by_position = torch.autograd.functional.jacobian(decoded, (latent, positions))
     expected = allowed(rule, regions.tolist())
     # Positions belong to all tokens, hidden ones as well. None of the rules reaches further through more blocks.
     for sample in range(2):
@@ -94,10 +101,10 @@ def test_what_reaches_a_prediction(rule):
 def test_later_regions_do_not_change_earlier_predictions():
     neck = decoder()
     latent = torch.randn(2, 3, 8)
-    before = neck(latent, restore_of(MASK), ROWS.regions((3, 2)), (3, 2))
+    before = decode(neck, latent, MASK, (3, 2))
     latent[0, 2] += 1  # Token 5 of the first sample, in row 2.
     latent[1, 1] += 1  # Token 2 of the second one, in row 1.
-    after = neck(latent, restore_of(MASK), ROWS.regions((3, 2)), (3, 2))
+    after = decode(neck, latent, MASK, (3, 2))
     changed = (before != after).any(-1)
     assert changed.tolist() == [[False] * 4 + [True] * 2, [False] * 2 + [True] * 4]
 
@@ -105,9 +112,9 @@ def test_later_regions_do_not_change_earlier_predictions():
 @pytest.mark.parametrize('rule', SEES)
 def test_knowing_the_regions_changes_no_prediction(rule):
     neck = decoder(attention=rule, grid=(10, 12))
-    regions, mask = ROWS.regions((10, 12)), torch.rand(2, 120).argsort(dim=1) < 60
+    mask = torch.rand(2, 120).argsort(dim=1) < 60
     latent = torch.randn(2, 60, 8)
-    known, unknown = (neck(latent, restore_of(mask), regions, (10, 12), size) for size in (12, None))
+    known, unknown = (decode(neck, latent, mask, (10, 12), size) for size in (12, None))
     torch.testing.assert_close(known, unknown)
 
 
@@ -121,7 +128,7 @@ def test_compiled_equals_eager(rule, backend):
     wanted = [latent, *neck.parameters()]
     results = []
     for function in (neck, compiled):
-        out = function(latent, restore_of(mask), ROWS.regions((10, 12)), (10, 12), 12)
+        out = decode(function, latent, mask, (10, 12), 12)
         results.append([out, *torch.autograd.grad(out.square().mean(), wanted)])
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
@@ -132,7 +139,7 @@ def test_tokens_are_put_back_where_they_came_from():
     neck.pos_embed.forward = lambda _grid: torch.zeros(1, 6, 16)
     sequence = torch.randn(2, 6, 16)
     latent = sequence[~MASK].view(2, 3, 16)
-    out = neck(latent, restore_of(MASK), ROWS.regions((3, 2)), (3, 2))
+    out = decode(neck, latent, MASK, (3, 2))
     assert torch.equal(out[~MASK], sequence[~MASK])
     assert torch.equal(out[MASK], neck.mask_token[0].expand(6, -1))
 
@@ -171,7 +178,7 @@ def test_block_equals_its_formulas(masked):
 def test_other_grids():
     neck = decoder(grid=3)
     mask = torch.tensor([[False] * 6 + [True] * 4])
-    out = neck(torch.randn(1, 6, 8), restore_of(mask), ROWS.regions((2, 5)), (2, 5))
+    out = decode(neck, torch.randn(1, 6, 8), mask, (2, 5))
     assert out.shape == (1, 10, 16)
     other = decoder(grid=(2, 5))
     other.load_state_dict(neck.state_dict(), strict=True)

@@ -13,13 +13,17 @@ ARCH = dict(embed_dim=32, layout='MMMT', num_heads=4, mlp_ratio=2.0, d_state=4)
 SHARED = ('encoder.', 'pos_embed.')
 
 
+#: What makes of a part one of autoregressive pretraining.
+AHEAD = dict(type='AR', neck=dict(type='NextRegionDecoder', embed_dim=32, depth=1, num_heads=4))
+
+
 def image_part(**backbone) -> dict:
     return dict(
         type='MAP',
         data_preprocessor=dict(mean=[1.0, 2.0, 3.0], std=[2.0, 2.0, 2.0]),
         backbone=dict(type='MAPHybrid', arch=ARCH, img_size=16, patch_size=4, pos_embed='coordinates') | backbone,
-        neck=dict(type='RegionCausalDecoder', in_dim=32, grid=4, embed_dim=32, depth=1, num_heads=4),
-        head=dict(type='PixelReconstructionHead', in_dim=32, patch_size=4),
+        neck=dict(type='RegionCausalDecoder', embed_dim=32, depth=1, num_heads=4),
+        head=dict(type='PixelReconstructionHead'),
     )
 
 
@@ -28,8 +32,8 @@ def points_part(**backbone) -> dict:
         type='MAP',
         data_preprocessor=dict(type='PointDataPreprocessor'),
         backbone=dict(type='PointMAPHybrid', arch=ARCH, num_groups=16, group_size=8, local_neighbours=0) | backbone,
-        neck=dict(type='RegionCausalDecoder', in_dim=32, grid=None, embed_dim=32, depth=1, num_heads=4),
-        head=dict(type='PointReconstructionHead', in_dim=32, group_size=8, scales=((1, 1.0), (2, 1.0))),
+        neck=dict(type='RegionCausalDecoder', embed_dim=32, depth=1, num_heads=4),
+        head=dict(type='PointReconstructionHead', scales=((1, 1.0), (2, 1.0))),
     )
 
 
@@ -173,6 +177,8 @@ def test_layer_decay_knows_both_parts_and_no_parameter_twice():
             'points.backbone: its encoder is a ReleasedPointEncoder',
         ),
         (dict(points=points_part()['head']), TypeError, 'points: PointReconstructionHead is no pretraining model'),
+        (dict(points=image_part()), TypeError, 'points.backbone: a MAPHybrid does not make CloudTokens'),
+        (dict(image=dict(image_part(), **AHEAD)), ValueError, 'image is a AR and points is a MAP: one encoder'),
         (dict(points_weight=0), ValueError, 'points_weight=0 must be positive'),
         (dict(data_preprocessor=None), TypeError, 'data_preprocessor'),
     ],
@@ -180,3 +186,12 @@ def test_layer_decay_knows_both_parts_and_no_parameter_twice():
 def test_parts_that_do_not_fit_are_named(changes, error, match):
     with pytest.raises(error, match=match):
         build(**changes)
+
+
+def test_two_autoregressive_parts():
+    model = build(image=dict(image_part(), **AHEAD), points=dict(points_part(), **AHEAD))
+    for inputs in (torch.rand(2, 3, 16, 16), torch.rand(2, 60, 3)):
+        loss = sum(value for name, value in model.loss(inputs).items() if name.endswith('loss'))
+        loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    model.load_state_dict(model.state_dict(), strict=True)

@@ -67,11 +67,11 @@ def test_the_encoder_reads_by_the_serialization_and_predictions_stay_in_place(ma
     row, column = ROOT_MODELS.build(row_cfg).eval(), ROOT_MODELS.build(column_cfg).eval()
     column.load_state_dict(row.state_dict())
     result = column.reconstruct(images, mask)
-    embeddings = column.backbone.tokenize(images).embeddings
+    tokens = column.backbone.tokenize(images)
     order = torch.arange(16).view(4, 4).t().flatten()
     for i in range(2):
-        visible = order[~mask[i, order]]
-        torch.testing.assert_close(result.latent[i], column.backbone.encode(embeddings[i : i + 1, visible])[0])
+        visible = order[~mask[i, order]].expand(2, -1)
+        torch.testing.assert_close(result.latent[i], column.backbone.encode(tokens, visible)[i])
     # A prediction sees the regions up to its own, here columns.
     images.requires_grad_()
     result = column.reconstruct(images, mask)
@@ -123,7 +123,7 @@ def test_loss_follows_from_the_result(build_map):
 def test_the_encoder_sees_visible_tokens_in_sequence_order(build_map, hidden):
     model, images, mask = build_map(), torch.randn(IMAGES), random_mask(hidden=hidden)
     seen = []
-    model.backbone.encode = lambda x: seen.append(x) or x
+    model.backbone.encoder.forward = lambda x, **_options: seen.append(x) or x
     model.reconstruct(images, mask)
     tokens = model.backbone.tokenize(images).embeddings
     assert torch.equal(seen[0], tokens[~mask].view(2, 16 - hidden, 32))
@@ -143,7 +143,7 @@ def test_hidden_pixels_reach_neither_latents_nor_predictions(build_map):
 def test_predictions_belong_to_their_places(build_map):
     """Latents that are the tokens, and a decoder that hands them on, give back the visible tokens in their places."""
     model, images, mask = build_map(), torch.randn(IMAGES), random_mask()
-    model.backbone.encode = lambda x: x
+    model.backbone.encoder.forward = lambda x, **_options: x
     model.neck.embed = model.neck.norm = model.head.proj = torch.nn.Identity()
     model.neck.blocks = torch.nn.ModuleList()
     with torch.no_grad():

@@ -2,21 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy import stats
 
-from mmmap.models.layers import GridSerialization, Tokens, grid_coords
+from mmmap.models.layers import GridSerialization, GridTokens, grid_coords
 from mmmap.models.selfsup import DiagonalMasking, RandomMasking, SequentialMasking, masking
 from mmmap.registry import MODELS
 
 STRATEGIES = (RandomMasking, SequentialMasking, DiagonalMasking)
 
 
-def tokens(batch: int = 3, grid: tuple[int, int] = (4, 4), device: str = 'cpu') -> Tokens:
+def tokens(batch: int = 3, grid: tuple[int, int] = (4, 4), device: str = 'cpu') -> GridTokens:
     embeddings = torch.zeros(batch, grid[0] * grid[1], 2, device=device)
-    return Tokens(embeddings, grid_coords(grid).to(device), GridSerialization('row').regions(grid), grid)
+    return GridTokens(embeddings, grid_coords(grid).to(device), GridSerialization('row').regions(grid), grid=grid)
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_diagonal_masking_of_a_square_grid():
 def test_coordinates_of_each_sample():
     shuffled = torch.stack([torch.randperm(16) for _ in range(3)])
     coords = grid_coords((4, 4))[shuffled]
-    mask, _ = DiagonalMasking(10 / 16)(tokens()._replace(coords=coords))
+    mask, _ = DiagonalMasking(10 / 16)(replace(tokens(), coords=coords))
     diagonals = torch.tensor([r + c for r in range(4) for c in range(4)])
     assert torch.equal(mask, diagonals[shuffled] >= 3)
 
