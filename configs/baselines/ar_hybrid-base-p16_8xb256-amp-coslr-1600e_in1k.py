@@ -14,6 +14,6 @@ model = dict(
         drop_path_rate=0.1,
         serialization=dict(type='block', size=4),
     ),
-    neck=dict(type='NextRegionDecoder', in_dim=768, grid=14, embed_dim=192, depth=4, num_heads=16),
-    head=dict(type='PixelReconstructionHead', in_dim=192, patch_size=16, norm_pix=True),
+    neck=dict(type='NextRegionDecoder', embed_dim=192, depth=4, num_heads=16),
+    head=dict(type='PixelReconstructionHead', norm_pix=True),
 )

@@ -6,6 +6,6 @@ model = dict(
     _delete_=True,
     type='HybridSimMIM',
     backbone=dict(type='MAPHybrid', arch='base', img_size=224, patch_size=16, out_type='raw', drop_path_rate=0.1),
-    head=dict(type='PixelReconstructionHead', in_dim=768, patch_size=16, norm_pix=False, loss_type='l1'),
+    head=dict(type='PixelReconstructionHead', norm_pix=False, loss_type='l1'),
     masking=dict(type='RandomMasking', ratio=0.6),
 )

@@ -11,8 +11,8 @@ model = dict(
         patch_size=4,
         out_type='raw',
     ),
-    neck=dict(type='RegionCausalDecoder', in_dim=96, grid=7, embed_dim=64, depth=2, num_heads=4),
-    head=dict(type='PixelReconstructionHead', in_dim=64, patch_size=4, norm_pix=True),
+    neck=dict(type='RegionCausalDecoder', embed_dim=64, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', norm_pix=True),
     masking=dict(type='RandomMasking', ratio=0.5),
     data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[33.3] * 3, std=[78.6] * 3),
 )

@@ -1,4 +1,4 @@
 _base_ = './map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
 
-model = dict(backbone=dict(arch='huge'), neck=dict(in_dim=1536))
+model = dict(backbone=dict(arch='huge'))
 train_dataloader = dict(batch_size=128)

@@ -1,4 +1,4 @@
 _base_ = './map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
 
-model = dict(backbone=dict(arch='large'), neck=dict(in_dim=1024))
+model = dict(backbone=dict(arch='large'))
 train_dataloader = dict(batch_size=128)

@@ -1,3 +1,3 @@
 _base_ = './map_hybrid-base-p16_8xb256-amp-coslr-1600e_in1k.py'
 
-model = dict(backbone=dict(arch='tiny'), neck=dict(in_dim=192))
+model = dict(backbone=dict(arch='tiny'))

@@ -8,8 +8,6 @@ _base_ = [
 
 model = dict(
     backbone=dict(arch='tiny', img_size=32, patch_size=4, drop_path_rate=0.0),
-    neck=dict(in_dim=192, grid=8),
-    head=dict(patch_size=4),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.95)))

@@ -3,7 +3,7 @@
 _base_ = './upernet_hybrid-base-p16_8xb2-amp-poly-160k_ade20k-512px.py'
 
 model = dict(
-    backbone=dict(out_indices=-1, frozen_stages=32, drop_path_rate=0.0),
+    backbone=dict(out_indices=-1, frozen_stages='all', drop_path_rate=0.0),
     neck=None,
     decode_head=dict(
         _delete_=True,

@@ -9,8 +9,6 @@ _base_ = [
 # 16 x 16 tokens of 8 x 8 pixels.
 model = dict(
     backbone=dict(img_size=128, patch_size=8),
-    neck=dict(grid=16),
-    head=dict(patch_size=8),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3, betas=(0.9, 0.95)))

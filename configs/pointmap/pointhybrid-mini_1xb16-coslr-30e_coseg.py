@@ -14,8 +14,8 @@ model = dict(
         drop_path_rate=0.0,
         out_indices=(1, 3),
     ),
-    neck=dict(in_channels=96, out_channels=96, num_taps=2, num_categories={{_base_.num_categories}}),
-    head=dict(in_channels=96, num_classes={{_base_.num_classes}}, category_parts={{_base_.category_parts}}),
+    neck=dict(out_channels=96, num_categories={{_base_.num_categories}}),
+    head=dict(num_classes={{_base_.num_classes}}, category_parts={{_base_.category_parts}}),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))

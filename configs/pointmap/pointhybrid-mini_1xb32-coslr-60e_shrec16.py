@@ -18,7 +18,7 @@ model = dict(
             prefix='backbone.',
         ),
     ),
-    head=dict(in_channels=192, num_classes={{_base_.num_classes}}),
+    head=dict(num_classes={{_base_.num_classes}}),
 )
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))

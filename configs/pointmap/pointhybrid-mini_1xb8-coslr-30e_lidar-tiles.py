@@ -16,8 +16,8 @@ model = dict(
             out_indices=(1, 3),
             drop_path_rate=0.0,
         ),
-        neck=dict(point_channels={{_base_.in_channels}}, in_channels=96, out_channels=96, num_taps=2),
-        head=dict(in_channels=96, num_classes={{_base_.num_classes}}),
+        neck=dict(out_channels=96),
+        head=dict(num_classes={{_base_.num_classes}}),
     ),
     test_cfg={{_base_.scene_test_cfg}},
 )

@@ -9,7 +9,6 @@ _base_ = [
 model = dict(
     segmentor=dict(
         backbone=dict(in_channels={{_base_.in_channels}}),
-        neck=dict(point_channels={{_base_.in_channels}}),
         head=dict(num_classes={{_base_.num_classes}}),
     ),
     test_cfg={{_base_.scene_test_cfg}},

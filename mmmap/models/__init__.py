@@ -1,4 +1,5 @@
 from .backbones import *  # noqa: F403
+from .classifier import HybridClassifier  # noqa: F401
 from .data_preprocessor import (  # noqa: F401
     ClsCropDataPreprocessor,
     PointDataPreprocessor,

@@ -1,17 +1,26 @@
 """Builds the parts of a model one after the other: a part takes its widths from those before it."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from mmengine.registry import Registry
 from torch import nn
 
 from mmmap.registry import MODELS
 
 
-def _class_of(cfg: dict, registry: Registry) -> type | None:
-    kind = cfg.get('type')
-    return registry.get(kind) if isinstance(kind, str) else kind
+def _takes(part: dict, foreign: Mapping[str, str]) -> dict[str, str]:
+    """Which shape each argument of a part is by default."""
+    kind = part.get('type')
+    if isinstance(kind, str):
+        # As ``build`` looks a name up; it also says which name is unknown.
+        with MODELS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    if kind is None:
+        return {}
+    arguments = inspect.signature(kind).parameters
+    return getattr(kind, 'takes', {name: shape for name, shape in foreign.items() if name in arguments})
 
 
 def _same(given: Any, known: Any) -> bool:
@@ -20,7 +29,12 @@ def _same(given: Any, known: Any) -> bool:
     return given == known or (isinstance(known, tuple) and given == known[0] and len(set(known)) == 1)
 
 
-def build_parts(backbone: dict | nn.Module, **parts: dict | nn.Module | None) -> list[nn.Module | None]:
+def build_parts(
+    backbone: dict | nn.Module,
+    *,
+    foreign: Mapping[str, str] = MappingProxyType({}),
+    **parts: dict | nn.Module | None,
+) -> list[nn.Module | None]:
     """Build a backbone and, in the order given, the parts behind it.
 
     A part names in its class attribute ``takes`` which arguments it takes from which shape; it gives shapes to the
@@ -28,6 +42,8 @@ def build_parts(backbone: dict | nn.Module, **parts: dict | nn.Module | None) ->
 
     Args:
         backbone (dict | nn.Module): The backbone or its config.
+        foreign (Mapping[str, str]): What parts without ``takes``, of other libraries, take: shapes by the names of
+            their arguments. Defaults to nothing.
         **parts (dict | nn.Module | None): The parts or their configs by their names in the model.
 
     Returns:
@@ -41,7 +57,7 @@ def build_parts(backbone: dict | nn.Module, **parts: dict | nn.Module | None) ->
     for name, part in dict(backbone=backbone, **parts).items():
         if part is not None and not isinstance(part, nn.Module):
             part = dict(part)
-            for argument, shape in getattr(_class_of(part, MODELS), 'takes', {}).items():
+            for argument, shape in _takes(part, foreign).items():
                 if shape not in known:
                     continue
                 value, owner = known[shape]

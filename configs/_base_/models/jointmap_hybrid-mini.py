@@ -7,9 +7,9 @@ model = dict(
     image=dict(
         type='MAP',
         backbone=dict(type='MAPHybrid', arch=arch, img_size=32, patch_size=4, out_type='raw', pos_embed='coordinates'),
-        neck=dict(type='RegionCausalDecoder', in_dim=128, grid=8, embed_dim=96, depth=2, num_heads=4),
+        neck=dict(type='RegionCausalDecoder', embed_dim=96, depth=2, num_heads=4),
         # Targets of single pixels and of 2 x 2 of them.
-        head=dict(type='PixelReconstructionHead', in_dim=96, patch_size=4, scales=((1, 1.0), (2, 0.5))),
+        head=dict(type='PixelReconstructionHead', scales=((1, 1.0), (2, 0.5))),
         masking=dict(type='RandomMasking', ratio=0.5),
     ),
     points=dict(
@@ -23,9 +23,9 @@ model = dict(
             # Patches have no neighbours in space, and the encoder is one.
             local_neighbours=0,
         ),
-        neck=dict(type='RegionCausalDecoder', in_dim=128, grid=None, embed_dim=96, depth=2, num_heads=4),
+        neck=dict(type='RegionCausalDecoder', embed_dim=96, depth=2, num_heads=4),
         # Targets of 16 points and of 8 of them.
-        head=dict(type='PointReconstructionHead', in_dim=96, group_size=16, scales=((1, 1.0), (2, 0.5))),
+        head=dict(type='PointReconstructionHead', scales=((1, 1.0), (2, 0.5))),
         masking=dict(type='RandomMasking', ratio=0.6),
     ),
     # With it the gradients of both are of one size in the encoder, once squared distances have become small.

@@ -8,7 +8,7 @@ model = dict(
         patch_size=8,
         out_type='raw',
     ),
-    neck=dict(type='RegionCausalDecoder', in_dim=192, grid=8, embed_dim=128, depth=2, num_heads=4),
-    head=dict(type='PixelReconstructionHead', in_dim=128, patch_size=8, norm_pix=True),
+    neck=dict(type='RegionCausalDecoder', embed_dim=128, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', norm_pix=True),
     masking=dict(type='RandomMasking', ratio=0.5),
 )

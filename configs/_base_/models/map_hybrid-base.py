@@ -11,8 +11,8 @@ model = dict(
         drop_path_rate=0.1,
     ),
     # The released decoder is this wide for every size of backbone.
-    neck=dict(type='RegionCausalDecoder', in_dim=768, grid=14, embed_dim=192, depth=4, num_heads=16),
-    head=dict(type='PixelReconstructionHead', in_dim=192, patch_size=16, norm_pix=True),
+    neck=dict(type='RegionCausalDecoder', embed_dim=192, depth=4, num_heads=16),
+    head=dict(type='PixelReconstructionHead', norm_pix=True),
     # The paper masks 50 %. The released script draws a ratio around that for each step: ratio=(0.3, 0.7).
     masking=dict(type='RandomMasking', ratio=0.5),
 )

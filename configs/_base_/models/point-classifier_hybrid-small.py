@@ -1,13 +1,12 @@
 # A classifier of shapes on the backbone of PointMAP, with the head of Mamba3D and Point-MAE (arXiv 2203.06604).
 model = dict(
-    type='ImageClassifier',
+    type='HybridClassifier',
     data_preprocessor=dict(type='PointDataPreprocessor'),
     backbone=dict(
         type='PointMAPHybrid', arch='small', num_groups=64, group_size=32, out_type='max_mean', drop_path_rate=0.1
     ),
     head=dict(
         type='StackedLinearClsHead',
-        in_channels=768,
         mid_channels=[256, 256],
         dropout_rate=0.5,
         norm_cfg=dict(type='BN1d'),

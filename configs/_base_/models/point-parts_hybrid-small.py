@@ -11,6 +11,6 @@ model = dict(
         out_indices=(3, 7, 15),
         drop_path_rate=0.1,
     ),
-    neck=dict(type='FeaturePropagation', in_channels=384, out_channels=256),
-    head=dict(type='PointSegHead', in_channels=256),
+    neck=dict(type='FeaturePropagation', out_channels=256),
+    head=dict(type='PointSegHead'),
 )

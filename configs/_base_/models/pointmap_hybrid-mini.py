@@ -8,6 +8,5 @@ model = dict(
         group_size=16,
         drop_path_rate=0.0,
     ),
-    neck=dict(in_dim=96, embed_dim=96, depth=2, num_heads=4),
-    head=dict(in_dim=96, group_size=16),
+    neck=dict(embed_dim=96, depth=2, num_heads=4),
 )

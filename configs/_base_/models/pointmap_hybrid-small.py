@@ -7,8 +7,8 @@ model = dict(
     backbone=dict(
         type='PointMAPHybrid', arch='small', num_groups=64, group_size=32, out_type='raw', drop_path_rate=0.1
     ),
-    neck=dict(type='RegionCausalDecoder', in_dim=384, grid=None, embed_dim=384, depth=4, num_heads=6),
-    head=dict(type='PointReconstructionHead', in_dim=384, group_size=32, loss_type='l2'),
+    neck=dict(type='RegionCausalDecoder', embed_dim=384, depth=4, num_heads=6),
+    head=dict(type='PointReconstructionHead', loss_type='l2'),
     # Mamba3D's ratio (arXiv 2404.14966), whose released pretraining PointMAP builds on.
     masking=dict(type='RandomMasking', ratio=0.6),
 )

@@ -6,6 +6,5 @@ model = dict(
         drop_path_rate=0.3,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-huge-p16_16xb128-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    neck=dict(in_dim=1536, num_registers=16, reduction=8),
-    head=dict(in_channels=16 * 1536 // 8),
+    neck=dict(reduction=8),
 )

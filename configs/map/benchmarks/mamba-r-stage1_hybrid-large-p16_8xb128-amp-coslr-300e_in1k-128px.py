@@ -6,6 +6,5 @@ model = dict(
         drop_path_rate=0.2,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-large-p16_16xb128-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    neck=dict(in_dim=1024, num_registers=16, reduction=8),
-    head=dict(in_channels=16 * 1024 // 8),
+    neck=dict(reduction=8),
 )

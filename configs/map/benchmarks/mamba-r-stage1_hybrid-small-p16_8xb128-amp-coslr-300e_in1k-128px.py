@@ -6,6 +6,5 @@ model = dict(
         drop_path_rate=0.05,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-small-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    neck=dict(in_dim=384, reduction=2),
-    head=dict(in_channels=12 * 384 // 2),
+    neck=dict(reduction=2),
 )

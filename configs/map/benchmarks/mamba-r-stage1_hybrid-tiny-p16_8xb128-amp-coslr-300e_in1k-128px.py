@@ -6,6 +6,5 @@ model = dict(
         drop_path_rate=0.0,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    neck=dict(in_dim=192, reduction=1),
-    head=dict(in_channels=12 * 192 // 1),
+    neck=dict(reduction=1),
 )

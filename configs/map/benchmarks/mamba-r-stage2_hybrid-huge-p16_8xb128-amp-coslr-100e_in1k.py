@@ -3,6 +3,5 @@ _base_ = './mamba-r-stage2_hybrid-base-p16_8xb128-amp-coslr-100e_in1k.py'
 load_from = 'work_dirs/mamba-r-stage1_hybrid-huge-p16_8xb128-amp-coslr-300e_in1k-128px/epoch_300.pth'
 model = dict(
     backbone=dict(arch='huge', drop_path_rate=0.6, with_cp=True),
-    neck=dict(in_dim=1536, num_registers=16, reduction=8),
-    head=dict(in_channels=16 * 1536 // 8),
+    neck=dict(reduction=8),
 )

@@ -3,6 +3,5 @@ _base_ = './mamba-r-stage3_hybrid-base-p16_8xb64-amp-coslr-20e_in1k.py'
 load_from = 'work_dirs/mamba-r-stage2_hybrid-large-p16_8xb128-amp-coslr-100e_in1k/epoch_100.pth'
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.5, with_cp=True),
-    neck=dict(in_dim=1024, num_registers=16, reduction=8),
-    head=dict(in_channels=16 * 1024 // 8),
+    neck=dict(reduction=8),
 )

@@ -3,6 +3,5 @@ _base_ = './mamba-r-stage3_hybrid-base-p16_8xb64-amp-coslr-20e_in1k.py'
 load_from = 'work_dirs/mamba-r-stage2_hybrid-small-p16_8xb128-amp-coslr-100e_in1k/epoch_100.pth'
 model = dict(
     backbone=dict(arch='small', drop_path_rate=0.2),
-    neck=dict(in_dim=384, reduction=2),
-    head=dict(in_channels=12 * 384 // 2),
+    neck=dict(reduction=2),
 )

@@ -3,6 +3,5 @@ _base_ = './mamba-r-stage4_hybrid-base-p16_8xb64-amp-coslr-20e_in1k-384px.py'
 load_from = 'work_dirs/mamba-r-stage3_hybrid-large-p16_8xb64-amp-coslr-20e_in1k/epoch_20.pth'
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.5, with_cp=True),
-    neck=dict(in_dim=1024, num_registers=16, reduction=8),
-    head=dict(in_channels=16 * 1024 // 8),
+    neck=dict(reduction=8),
 )

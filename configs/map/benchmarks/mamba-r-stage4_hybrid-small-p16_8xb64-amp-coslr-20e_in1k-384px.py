@@ -3,6 +3,5 @@ _base_ = './mamba-r-stage4_hybrid-base-p16_8xb64-amp-coslr-20e_in1k-384px.py'
 load_from = 'work_dirs/mamba-r-stage3_hybrid-small-p16_8xb64-amp-coslr-20e_in1k/epoch_20.pth'
 model = dict(
     backbone=dict(arch='small', drop_path_rate=0.2),
-    neck=dict(in_dim=384, reduction=2),
-    head=dict(in_channels=12 * 384 // 2),
+    neck=dict(reduction=2),
 )

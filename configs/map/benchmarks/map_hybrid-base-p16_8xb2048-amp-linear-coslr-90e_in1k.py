@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         # All blocks, and what is before and behind them.
-        frozen_stages=32,
+        frozen_stages='all',
         init_cfg=dict(
             type='Pretrained',
             # Where the pretraining config writes by default.
@@ -17,7 +17,7 @@ model = dict(
         ),
     ),
     # Brings features of any scale to the same one; not learned.
-    neck=dict(type='ClsBatchNormNeck', input_features=768),
+    neck=dict(type='ClsBatchNormNeck'),
 )
 
 train_dataloader = dict(

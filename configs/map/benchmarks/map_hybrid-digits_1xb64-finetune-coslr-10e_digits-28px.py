@@ -3,7 +3,7 @@ _base_ = '../map_hybrid-digits_1xb64-coslr-16e_digits-28px.py'
 
 model = dict(
     _delete_=True,
-    type='ImageClassifier',
+    type='HybridClassifier',
     backbone=dict(
         type='MAPHybrid',
         arch=dict(embed_dim=96, layout='MMMT', num_heads=4),
@@ -12,7 +12,7 @@ model = dict(
         out_type='avg_featmap',
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/demo/epoch_16.pth', prefix='backbone.'),
     ),
-    head=dict(type='LinearClsHead', num_classes=10, in_channels=96),
+    head=dict(type='LinearClsHead', num_classes=10),
     data_preprocessor=dict(num_classes=10, mean=[33.3] * 3, std=[78.6] * 3),
 )
 

@@ -4,8 +4,8 @@ _base_ = './map_hybrid-digits_1xb64-finetune-coslr-10e_digits-28px.py'
 
 model = dict(
     # All four blocks, hence all of the backbone.
-    backbone=dict(frozen_stages=4),
-    neck=dict(type='ClsBatchNormNeck', input_features=96),
+    backbone=dict(frozen_stages='all'),
+    neck=dict(type='ClsBatchNormNeck'),
 )
 
 optim_wrapper = dict(

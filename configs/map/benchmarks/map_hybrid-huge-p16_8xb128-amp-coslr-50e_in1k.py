@@ -6,7 +6,6 @@ model = dict(
         drop_path_rate=0.3,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-huge-p16_16xb128-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    head=dict(in_channels=1536),
 )
 
 # 0.75 for each of ViT-H's 32 blocks, spread over 48.

@@ -1,4 +1,4 @@
 _base_ = './map_hybrid-base-p16_8xb64-amp-coslr-30e_in1k-384px.py'
 
 load_from = 'work_dirs/map_hybrid-huge-p16_8xb128-amp-coslr-50e_in1k/epoch_50.pth'
-model = dict(backbone=dict(arch='huge', drop_path_rate=0.3, with_cp=True), head=dict(in_channels=1536))
+model = dict(backbone=dict(arch='huge', drop_path_rate=0.3, with_cp=True))

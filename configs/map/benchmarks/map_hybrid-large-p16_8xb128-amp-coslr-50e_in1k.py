@@ -8,7 +8,6 @@ model = dict(
         with_cp=True,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-large-p16_16xb128-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    head=dict(in_channels=1024),
 )
 
 optim_wrapper = dict(

@@ -3,9 +3,7 @@ _base_ = './map_hybrid-base-p16_8xb2048-amp-linear-coslr-90e_in1k.py'
 model = dict(
     backbone=dict(
         arch='large',
-        frozen_stages=64,
+        frozen_stages='all',
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-large-p16_16xb128-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    neck=dict(input_features=1024),
-    head=dict(in_channels=1024),
 )

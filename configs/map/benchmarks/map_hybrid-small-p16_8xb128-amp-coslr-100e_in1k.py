@@ -6,5 +6,4 @@ model = dict(
         drop_path_rate=0.1,
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-small-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    head=dict(in_channels=384),
 )

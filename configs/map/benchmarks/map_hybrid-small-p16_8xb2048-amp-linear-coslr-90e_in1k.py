@@ -3,9 +3,7 @@ _base_ = './map_hybrid-base-p16_8xb2048-amp-linear-coslr-90e_in1k.py'
 model = dict(
     backbone=dict(
         arch='small',
-        frozen_stages=32,
+        frozen_stages='all',
         init_cfg=dict(checkpoint='work_dirs/map_hybrid-small-p16_8xb256-amp-coslr-1600e_in1k/epoch_1600.pth'),
     ),
-    neck=dict(input_features=384),
-    head=dict(in_channels=384),
 )

@@ -13,6 +13,6 @@ model = dict(
         out_type='raw',
         serialization=dict(type='block', size=2),
     ),
-    neck=dict(type='NextRegionDecoder', in_dim=128, grid=8, embed_dim=96, depth=2, num_heads=4),
-    head=dict(type='PixelReconstructionHead', in_dim=96, patch_size=4, norm_pix=True),
+    neck=dict(type='NextRegionDecoder', embed_dim=96, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', norm_pix=True),
 )

@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 model = dict(
-    type='ImageClassifier',
+    type='HybridClassifier',
     backbone=dict(
         type='MAPHybrid',
         arch=dict(embed_dim=128, layout='MMMT' * 2, num_heads=4),
@@ -17,7 +17,6 @@ model = dict(
     head=dict(
         type='LinearClsHead',
         num_classes=10,
-        in_channels=128,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )

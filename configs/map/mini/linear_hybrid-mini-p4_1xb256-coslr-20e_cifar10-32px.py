@@ -3,8 +3,8 @@ _base_ = './finetune_hybrid-mini-p4_1xb256-coslr-50e_cifar10-32px.py'
 
 model = dict(
     # All blocks, hence all of the backbone.
-    backbone=dict(frozen_stages=8),
-    neck=dict(type='ClsBatchNormNeck', input_features=128),
+    backbone=dict(frozen_stages='all'),
+    neck=dict(type='ClsBatchNormNeck'),
     head=dict(loss=dict(_delete_=True, type='CrossEntropyLoss')),
 )
 

@@ -13,6 +13,6 @@ model = dict(
         out_type='raw',
         serialization=dict(type='block', size=2),
     ),
-    neck=dict(type='NextRegionDecoder', in_dim=192, grid=8, embed_dim=128, depth=2, num_heads=4),
-    head=dict(type='PixelReconstructionHead', in_dim=128, patch_size=8, norm_pix=True),
+    neck=dict(type='NextRegionDecoder', embed_dim=128, depth=2, num_heads=4),
+    head=dict(type='PixelReconstructionHead', norm_pix=True),
 )

@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 model = dict(
-    type='ImageClassifier',
+    type='HybridClassifier',
     backbone=dict(
         type='MAPHybrid',
         arch=dict(embed_dim=192, layout='MMMT' * 3, num_heads=6),
@@ -17,7 +17,6 @@ model = dict(
     head=dict(
         type='LinearClsHead',
         num_classes=200,
-        in_channels=192,
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
     ),
 )

@@ -3,8 +3,8 @@ _base_ = './finetune_hybrid-4m-p8_1xb512-amp-coslr-30e_tiny-imagenet-64px.py'
 
 model = dict(
     # All blocks, hence all of the backbone.
-    backbone=dict(frozen_stages=12),
-    neck=dict(type='ClsBatchNormNeck', input_features=192),
+    backbone=dict(frozen_stages='all'),
+    neck=dict(type='ClsBatchNormNeck'),
     head=dict(loss=dict(_delete_=True, type='CrossEntropyLoss')),
 )
 

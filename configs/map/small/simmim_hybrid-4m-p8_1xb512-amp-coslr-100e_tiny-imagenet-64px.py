@@ -11,6 +11,6 @@ model = dict(
         patch_size=8,
         out_type='raw',
     ),
-    head=dict(type='PixelReconstructionHead', in_dim=192, patch_size=8, norm_pix=False, loss_type='l1'),
+    head=dict(type='PixelReconstructionHead', norm_pix=False, loss_type='l1'),
     masking=dict(type='RandomMasking', ratio=0.6),
 )

@@ -97,7 +97,7 @@ class HybridBackbone(PretrainedBackbone):
         """What the embeddings of these tokens hold of their positions, shape (1, L, C) or (B, L, C)."""
         return self.pos_embed.of(tokens)
 
-    def _set_encoder(self, encoder: HybridEncoder, out_indices: int | Sequence[int], frozen_stages: int) -> None:
+    def _set_encoder(self, encoder: HybridEncoder, out_indices: int | Sequence[int], frozen_stages: int | str) -> None:
         """Take the encoder and check what names its blocks.
 
         Raises:
@@ -106,6 +106,8 @@ class HybridBackbone(PretrainedBackbone):
         self.encoder = encoder
         self.num_blocks = len(encoder.blocks)
         self.out_indices = self._resolve_indices(out_indices)
+        if frozen_stages == 'all':
+            frozen_stages = self.num_blocks
         if not -1 <= frozen_stages <= self.num_blocks:
             raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
         self.frozen_stages = frozen_stages

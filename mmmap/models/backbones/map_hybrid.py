@@ -89,8 +89,8 @@ class MAPHybrid(HybridBackbone):
             as in ViTDet (arXiv 2203.16527); the last T block of each quarter of them stays global, and M blocks scan
             the whole sequence. Windows at the far edges are smaller where the size does not divide the grid. Not for
             backbones with registers; pretraining takes no notice of it. 0 is no windows. Defaults to 0.
-        frozen_stages (int): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also the first
-            k blocks, all blocks the final norm too. Defaults to -1.
+        frozen_stages (int | str): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also
+            the first k blocks, 'all' all of them and the final norm too. Defaults to -1.
         with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
             scans and attention. Defaults to False.
         serialization (str | dict): The order in which the encoder reads the patches, and with it the regions that
@@ -124,7 +124,7 @@ class MAPHybrid(HybridBackbone):
         num_registers: int | None = None,
         drop_path_rate: float = 0.0,
         window_size: int = 0,
-        frozen_stages: int = -1,
+        frozen_stages: int | str = -1,
         with_cp: bool | str = False,
         serialization: str | dict = 'row',
         regions: str | dict | None = None,
@@ -265,10 +265,10 @@ class MAPHybrid(HybridBackbone):
                 'leave regions=None'
             )
         grid = self.grid_of(*self.img_size)
-        if not self.regions.regions(grid).any():
+        if not self.regions.regions(grid, torch.device('cpu')).any():
             raise ValueError(
-                f'backbone.serialization: all {grid[0] * grid[1]} tokens are one region, with none before it to predict '
-                "it from; 'token' makes regions of single patches"
+                f'backbone.serialization: all {grid[0] * grid[1]} tokens are one region, with none before it to '
+                "predict it from; 'token' makes regions of single patches"
             )
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:

@@ -74,8 +74,8 @@ class PointMAPHybrid(HybridBackbone):
         out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end, see :class:`MAPHybrid`. Defaults
             to -1.
         drop_path_rate (float): Stochastic depth. Defaults to 0.
-        frozen_stages (int): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also the first
-            k blocks, all blocks the final norm too. Defaults to -1.
+        frozen_stages (int | str): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also
+            the first k blocks, 'all' all of them and the final norm too. Defaults to -1.
         with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
             scans and attention. Defaults to False.
         serialization (str | dict, optional): The order in which the encoder reads the groups, by their centres, see
@@ -109,7 +109,7 @@ class PointMAPHybrid(HybridBackbone):
         out_type: str = 'max_mean',
         out_indices: int | Sequence[int] = -1,
         drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
+        frozen_stages: int | str = -1,
         with_cp: bool | str = False,
         serialization: str | dict | None = None,
         region_size: int | None = None,
@@ -210,8 +210,8 @@ class PointMAPHybrid(HybridBackbone):
             )
         if self.region_size == self.tokenizer.num_groups:
             raise ValueError(
-                f'backbone.region_size={self.region_size}: all tokens are one region, with none before it to predict it '
-                'from; make it smaller'
+                f'backbone.region_size={self.region_size}: all tokens are one region, with none before it to '
+                'predict it from; make it smaller'
             )
 
     def positions(self, tokens: CloudTokens) -> Tensor:

@@ -8,7 +8,6 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mmmap.engine.errors import UserError
-from mmmap.models.backbones.map_hybrid import resolve_arch
 
 from .data import ConfigData, FolderData
 from .rows import Recipe, Row
@@ -73,7 +72,7 @@ def _intervals(cfg: Config) -> list[tuple[ConfigDict, str]]:
 
 
 def transfer_backbone(cfg: Config, pretraining: Config, checkpoint: Path) -> None:
-    """Make a classifier take its backbone from a pretraining, in place, and fit what follows to its width.
+    """Make a classifier take its backbone from a pretraining, in place.
 
     Args:
         cfg (Config): Of the classifier.
@@ -87,19 +86,6 @@ def transfer_backbone(cfg: Config, pretraining: Config, checkpoint: Path) -> Non
         else:
             own.pop(key)
     own.init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
-    arch = resolve_arch(own.arch if isinstance(own.arch, str) else own.arch.to_dict())
-    width, neck = arch['embed_dim'], cfg.model.get('neck')
-    if own.get('frozen_stages', -1) > 0:
-        # A probe freezes all blocks, of which another backbone may have another number.
-        own.frozen_stages = len(arch['layout'])
-    if neck is not None and 'input_features' in neck:
-        neck.input_features = width
-    if neck is not None and 'num_registers' in neck:
-        registers = own.get('num_registers') or arch.get('num_registers', neck.num_registers)
-        neck.update(in_dim=width, num_registers=registers)
-        width = registers * (width // neck.get('reduction', 1))
-    if 'in_channels' in (cfg.model.get('head') or {}):
-        cfg.model.head.in_channels = width
 
 
 @dataclass(frozen=True)

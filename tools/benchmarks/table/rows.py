@@ -106,7 +106,7 @@ def _size(name: str, full: str, width: int | None, paper: float | None = None, n
     """A size of the paper; the mini track has three of the five, as widths of its backbone."""
     recipes = {'full': _full(f'configs/map/map_hybrid-{name}-{full}', name)}
     if width is not None:
-        arch = {'model.backbone.arch.embed_dim': width, 'model.neck.in_dim': width}
+        arch = {'model.backbone.arch.embed_dim': width}
         recipes['mini'] = _mini(_MINI_MAP, options=arch)
     return Row(f'size-{name}', f'MAP, {name}', recipes, paper, note)
 
