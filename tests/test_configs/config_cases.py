@@ -33,7 +33,7 @@ def read(path: Path) -> Config:
 
 
 def is_classifier(cfg: Config) -> bool:
-    return cfg.model.type == 'ImageClassifier'
+    return cfg.model.type == 'HybridClassifier'
 
 
 def _kind(path: Path) -> str:
@@ -100,8 +100,6 @@ def shorten(cfg: Config) -> Config:
     cfg = deepcopy(cfg)
     backbone = cfg.model.backbone
     arch = resolve_arch(backbone.arch if isinstance(backbone.arch, str) else backbone.arch.to_dict())
-    if backbone.get('frozen_stages') == len(arch['layout']):
-        backbone.frozen_stages = 4
     if isinstance(backbone.get('out_indices'), (list, tuple)):
         # Taps at the same shares of the depth.
         backbone.out_indices = [(index + 1) * 4 // len(arch['layout']) - 1 for index in backbone.out_indices]

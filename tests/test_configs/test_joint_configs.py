@@ -39,7 +39,6 @@ def shrink(cfg):
     """Four narrow blocks, few points, no workers, batches of 4, two epochs."""
     for part in (cfg.model.image, cfg.model.points):
         part.backbone.arch = part.backbone.arch | dict(embed_dim=32, layout='MMMT', d_state=4)
-        part.neck.in_dim = 32
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     for sample in find(cfg.train_dataloader.dataset, 'PointsSample'):
         sample.num_points = 256

@@ -32,7 +32,7 @@ def shrink(cfg):
 def samples_of(cfg, count, points):
     samples = []
     for i in range(count):
-        if cfg.model.type in ('ImageClassifier', 'MAP'):
+        if cfg.model.type in ('HybridClassifier', 'MAP'):
             samples.append(DataSample().set_gt_label(i % cfg.model.head.get('num_classes', 1)))
             continue
         sample = PointDataSample(metainfo=dict(category=i % cfg.get('num_categories', 1)))
@@ -61,7 +61,7 @@ def test_a_step_of_training_and_a_prediction(cfg):
         return
     model.eval()
     found = model.test_step(dict(inputs=clouds[:1], data_samples=samples[:1]))[0]
-    if cfg.model.type == 'ImageClassifier':
+    if cfg.model.type == 'HybridClassifier':
         assert found.pred_score.shape == (cfg.model.head.num_classes,)
     else:
         assert found.pred_pts_seg.pts_semantic_mask.shape == (points,)

@@ -46,8 +46,8 @@ backbone.update(out_type='raw', arch=dict(embed_dim=32, layout='MTM', num_heads=
 model = dict(
     type='MAP',
     backbone=backbone,
-    neck=dict(type='RegionCausalDecoder', in_dim=32, grid=2, embed_dim=16, depth=1, num_heads=2),
-    head=dict(type='PixelReconstructionHead', in_dim=16, patch_size=4),
+    neck=dict(type='RegionCausalDecoder', embed_dim=16, depth=1, num_heads=2),
+    head=dict(type='PixelReconstructionHead'),
 )
 """
 )
@@ -58,7 +58,7 @@ _FINETUNE = (
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=False)
 backbone.update(out_type='avg_featmap', drop_path_rate=0.1)
 model = dict(
-    type='ImageClassifier', backbone=backbone, head=dict(type='LinearClsHead', num_classes=10, in_channels=16)
+    type='HybridClassifier', backbone=backbone, head=dict(type='LinearClsHead', num_classes=10)
 )
 val_dataloader = dict(
     batch_size=8,
