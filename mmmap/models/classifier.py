@@ -16,10 +16,7 @@ class HybridClassifier(ImageClassifier):
         backbone (dict | nn.Module): Such as :class:`MAPHybrid` or :class:`PointMAPHybrid`.
         neck (dict | nn.Module, optional): Such as :class:`RegisterNeck`, or one of mmpretrain's. Defaults to None.
         head (dict | nn.Module, optional): One of mmpretrain's. Defaults to None.
-        pretrained (str, optional): See ``ImageClassifier``. Defaults to None.
-        train_cfg (dict, optional): See ``ImageClassifier``. Defaults to None.
-        data_preprocessor (dict | nn.Module, optional): See ``ImageClassifier``. Defaults to None.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+        pretrained, train_cfg, data_preprocessor, init_cfg: See ``ImageClassifier``.
 
     Raises:
         ValueError: If a part does not fit those before it; the message names both.

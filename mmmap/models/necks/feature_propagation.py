@@ -1,7 +1,7 @@
 """The neck that carries the features of point groups back to all points."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModule
@@ -59,6 +59,7 @@ class FeaturePropagation(BaseModule):
             raise ValueError(f'FeaturePropagation: num_categories={num_categories} is negative')
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.shapes = dict(width=out_channels)
         self.point_channels = point_channels
         self.num_categories = num_categories
         self.taps = nn.ModuleList(nn.Linear(in_channels, out_channels) for _ in range(num_taps))
@@ -70,11 +71,6 @@ class FeaturePropagation(BaseModule):
             nn.LayerNorm(out_channels), nn.GELU(), nn.Linear(out_channels, out_channels), nn.LayerNorm(out_channels)
         )
         init_linears(self)
-
-    @property
-    def shapes(self) -> dict[str, Any]:
-        """What the head takes from the neck, see :func:`mmmap.models.shapes.build_parts`."""
-        return dict(width=self.out_channels)
 
     def forward(self, inputs: Sequence, points: Tensor, categories: Tensor | None = None) -> Tensor:
         """Carry features to the points of a batch.

@@ -20,12 +20,7 @@ class NextRegionDecoder(TokenDecoder):
     decoder of ARM (arXiv 2406.07537). The first region sees the start token alone.
 
     Args:
-        in_dim (int): See :class:`TokenDecoder`.
-        grid (int | Sequence[int], optional): See :class:`TokenDecoder`. Defaults to 14.
-        embed_dim (int): Decoder width D. Defaults to 192.
-        depth (int): Blocks. Defaults to 4.
-        num_heads (int): Attention heads. Defaults to 16.
-        mlp_ratio (float): MLP width over ``embed_dim``. Defaults to 4.
+        in_dim, grid, embed_dim, depth, num_heads, mlp_ratio: See :class:`TokenDecoder`.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:

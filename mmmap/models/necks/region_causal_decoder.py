@@ -17,12 +17,7 @@ class RegionCausalDecoder(TokenDecoder):
     Nothing is shifted: a region's own visible tokens are seen, and the last region sees everything.
 
     Args:
-        in_dim (int): See :class:`TokenDecoder`.
-        grid (int | Sequence[int], optional): See :class:`TokenDecoder`. Defaults to 14.
-        embed_dim (int): Decoder width D. Defaults to 192, for every size of encoder as released.
-        depth (int): Blocks. Defaults to 4.
-        num_heads (int): Attention heads. Defaults to 16.
-        mlp_ratio (float): MLP width over ``embed_dim``. Defaults to 4.
+        in_dim, grid, embed_dim, depth, num_heads, mlp_ratio: See :class:`TokenDecoder`.
         attention (str): 'region_causal', 'full', 'causal' or 'local', see
             :func:`~mmmap.models.layers.region_attention.attention_mask`. Defaults to
             'region_causal'.

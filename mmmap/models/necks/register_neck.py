@@ -1,6 +1,6 @@
 """The neck that makes one vector of an image's register tokens."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -49,17 +49,13 @@ class RegisterNeck(BaseModule):
         self.in_dim = in_dim
         self.num_registers = num_registers
         self.out_dim = num_registers * (in_dim // reduction)
+        self.shapes = dict(width=self.out_dim)
         if reduction > 1:
             self.proj = nn.Linear(in_dim, in_dim // reduction, bias=False)
             self.norm = nn.RMSNorm(self.out_dim, eps=norm_eps)
             init_linears(self)
         else:
             self.proj, self.norm = nn.Identity(), nn.Identity()
-
-    @property
-    def shapes(self) -> dict[str, Any]:
-        """What the head takes from the neck, see :func:`mmmap.models.shapes.build_parts`."""
-        return dict(width=self.out_dim)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Join the registers of a batch of images.

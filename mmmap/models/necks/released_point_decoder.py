@@ -1,6 +1,6 @@
 """The decoder of the released PointMAP code."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModule
@@ -46,6 +46,7 @@ class ReleasedPointDecoder(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.shapes = dict(width=embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.pos_embed = CoordinatePositionEncoding(embed_dim)
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
@@ -55,11 +56,6 @@ class ReleasedPointDecoder(BaseModule):
         self.norm = nn.LayerNorm(embed_dim, eps=1e-5)
         nn.init.normal_(self.mask_token, std=0.02)
         init_linears(self)
-
-    @property
-    def shapes(self) -> dict[str, Any]:
-        """See :attr:`TokenDecoder.shapes`."""
-        return dict(width=self.mask_token.shape[-1])
 
     def forward(self, latent: Tensor, visible: Tensor | None, tokens: CloudTokens) -> Tensor:
         """Decode all tokens of the sequence, see :meth:`TokenDecoder.forward`."""

@@ -1,6 +1,6 @@
 """What the decoders of tokens share."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModule
@@ -42,6 +42,7 @@ class TokenDecoder(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.shapes = dict(width=embed_dim)
         self.embed = nn.Linear(in_dim, embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.pos_embed = LearnedPositionEmbedding(grid, embed_dim) if grid else CoordinatePositionEncoding(embed_dim)
@@ -49,11 +50,6 @@ class TokenDecoder(BaseModule):
         self.norm = nn.LayerNorm(embed_dim, eps=1e-5)
         nn.init.normal_(self.mask_token, std=0.02)
         init_linears(self)
-
-    @property
-    def shapes(self) -> dict[str, Any]:
-        """What the head takes from the decoder, see :func:`mmmap.models.shapes.build_parts`."""
-        return dict(width=self.norm.normalized_shape[0])
 
     def forward(self, latent: Tensor, visible: Tensor | None, tokens: Tokens) -> Tensor:
         """Decode all tokens.

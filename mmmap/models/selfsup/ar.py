@@ -56,19 +56,7 @@ class AR(TokenPretraining):
         self.register_state_dict_post_hook(copy_forward_direction)
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """Predict every region but the first from those before it.
-
-        Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and
-                (B, N, 3 + F) for clouds of points.
-            mask (Tensor, optional): Not used: nothing is hidden.
-
-        Returns:
-            Reconstruction: Latents of all tokens, predictions, the tokens that count in the loss, and the loss.
-
-        Raises:
-            ValueError: If the batch is of one single region.
-        """
+        """Predict every region but the first from those before it, without a mask. See :class:`TokenPretraining`."""
         tokens = self.backbone.tokenize(inputs)
         if tokens.region_size == tokens.embeddings.shape[1]:
             raise ValueError(f'backbone: all {tokens.region_size} tokens are one region, with none before it')

@@ -35,20 +35,7 @@ class HybridSimMIM(MaskedPretraining):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """Replace tokens, encode all, predict the replaced ones.
-
-        Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and
-                (B, N, 3 + F) for clouds of points.
-            mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. Drawn
-                by the masking strategy if None.
-
-        Returns:
-            Reconstruction: Latents of all tokens, predictions, mask and loss.
-
-        Raises:
-            ValueError: If the mask has another shape or does not hide the same number of tokens in every sample.
-        """
+        """Replace tokens, encode all, predict the replaced ones. See :class:`TokenPretraining`."""
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
         hidden = self.mask_token + self.backbone.positions(tokens)

@@ -33,20 +33,7 @@ class MAP(MaskedPretraining):
     """
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """Hide tokens, encode the rest, rebuild all.
-
-        Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and
-                (B, N, 3 + F) for clouds of points.
-            mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. Drawn
-                by the masking strategy if None.
-
-        Returns:
-            Reconstruction: Latents of the visible tokens, predictions, mask and loss.
-
-        Raises:
-            ValueError: If the mask has another shape or does not hide the same number of tokens in every sample.
-        """
+        """Hide tokens, encode the rest, rebuild all. See :class:`TokenPretraining`."""
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
         visible = tokens.visible(mask, num_masked)

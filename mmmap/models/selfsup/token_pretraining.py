@@ -65,7 +65,16 @@ class TokenPretraining(BaseSelfSupervisor):
             )
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """Predict the tokens of a batch that the method hides, each in its own way."""
+        """Predict the tokens of a batch that the method hides, each in its own way.
+
+        Args:
+            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and (B, N, 3 + F) for clouds.
+            mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. Drawn
+                by the masking strategy if None.
+
+        Raises:
+            ValueError: If the mask has another shape or does not hide the same number of tokens in every sample.
+        """
         raise NotImplementedError
 
     def _result(
@@ -105,12 +114,8 @@ class MaskedPretraining(TokenPretraining):
     """Base of the methods that hide tokens by a masking strategy.
 
     Args:
-        backbone (dict | nn.Module): See :class:`TokenPretraining`.
-        neck (dict | nn.Module, optional): See :class:`TokenPretraining`.
-        head (dict | nn.Module): See :class:`TokenPretraining`.
+        backbone, neck, head, data_preprocessor, init_cfg: See :class:`TokenPretraining`.
         masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``.
-        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
     """
 
     def __init__(
