@@ -114,13 +114,8 @@ def small_config(name: str) -> dict:
     model, arch = cfg.model, cfg.model.backbone.arch
     model.backbone.arch = arch | dict(embed_dim=16, num_heads=2, d_state=4)
     model.backbone.pop('init_cfg', None)
-    for part in (model.get('neck'), model.get('head')):
-        for key in ('in_dim', 'in_channels'):
-            if key in (part or {}) and part[key] % arch['embed_dim'] == 0:
-                part[key] = 16 * part[key] // arch['embed_dim']
     if model.get('neck') and 'embed_dim' in model.neck:
         model.neck.update(embed_dim=16, num_heads=2, depth=1)
-        model.head.in_dim = 16
     for loader in ('train_dataloader', 'val_dataloader'):
         if cfg.get(loader):
             cfg[loader].update(batch_size=2, num_workers=0, persistent_workers=False)

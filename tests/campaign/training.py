@@ -19,8 +19,7 @@ _PRETRAINING = """
 _base_ = '$ROOT/configs/map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py'
 model = dict(
     backbone=dict(arch=dict(embed_dim=32, layout='MT', num_heads=2), drop_path_rate=0.1),
-    neck=dict(in_dim=32, embed_dim=32, depth=1, num_heads=2),
-    head=dict(in_dim=32),
+    neck=dict(embed_dim=32, depth=1, num_heads=2),
 )
 labelled = dict(_base_.bank_dataloader, batch_size=8)
 labelled['dataset'] = dict(labelled['dataset'], data_root='$DATA')
@@ -33,7 +32,6 @@ _CLASSIFICATION = """
 _base_ = '$ROOT/configs/map/benchmarks/map_hybrid-digits_1xb64-finetune-coslr-10e_digits-28px.py'
 model = dict(
     backbone=dict(arch=dict(embed_dim=32, layout='MT', num_heads=2), drop_path_rate=0.1, init_cfg=None),
-    head=dict(in_channels=32),
 )
 val_dataloader = dict(batch_size=8, dataset=dict(data_root='$DATA'))
 test_dataloader = val_dataloader

@@ -10,14 +10,14 @@ SIZE, POINTS = 32, 64
 IMAGE = dict(type='MAPHybrid', arch=ARCH, img_size=SIZE, patch_size=8)
 CLOUD = dict(type='PointMAPHybrid', arch=ARCH, num_groups=8, group_size=4, local_neighbours=2)
 OF_GROUPS = CLOUD | dict(out_type='points', out_indices=(0, 1))
-PIXELS = dict(type='PixelReconstructionHead', in_dim=16, patch_size=8)
+PIXELS = dict(type='PixelReconstructionHead')
 NORMS = dict(type='SelfSupDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3)
 CLASSES = dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3)
 OF_CLOUDS = dict(type='PointDataPreprocessor')
 
 
-def decoder(grid: int | None, **changes) -> dict:
-    return dict(type='RegionCausalDecoder', in_dim=16, grid=grid, embed_dim=16, depth=1, num_heads=2, **changes)
+def decoder(**changes) -> dict:
+    return dict(type='RegionCausalDecoder', embed_dim=16, depth=1, num_heads=2, **changes)
 
 
 def projection(layers: int) -> dict:
@@ -26,27 +26,27 @@ def projection(layers: int) -> dict:
     )
 
 
-MAP = dict(type='MAP', backbone=IMAGE, neck=decoder(4), head=PIXELS, data_preprocessor=NORMS)
+MAP = dict(type='MAP', backbone=IMAGE, neck=decoder(), head=PIXELS, data_preprocessor=NORMS)
 POINT_MAP = dict(
     type='MAP',
     backbone=CLOUD,
-    neck=decoder(None),
-    head=dict(type='PointReconstructionHead', in_dim=16, group_size=4),
+    neck=decoder(),
+    head=dict(type='PointReconstructionHead'),
     data_preprocessor=OF_CLOUDS,
 )
 SEGMENTOR = dict(
     type='PointSegmentor',
     backbone=OF_GROUPS,
-    neck=dict(type='FeaturePropagation', in_channels=16, out_channels=8, num_taps=2),
-    head=dict(type='PointSegHead', in_channels=8, num_classes=3),
+    neck=dict(type='FeaturePropagation', out_channels=8),
+    head=dict(type='PointSegHead', num_classes=3),
 )
 MODELS = {
     'map': MAP,
-    'mae': MAP | dict(neck=decoder(4, attention='full'), masking=dict(type='RandomMasking', ratio=0.75)),
+    'mae': MAP | dict(neck=decoder(attention='full'), masking=dict(type='RandomMasking', ratio=0.75)),
     'ar': dict(
         type='AR',
         backbone=IMAGE,
-        neck=dict(type='NextRegionDecoder', in_dim=16, grid=4, embed_dim=16, depth=1, num_heads=2),
+        neck=dict(type='NextRegionDecoder', embed_dim=16, depth=1, num_heads=2),
         head=PIXELS,
         data_preprocessor=NORMS,
     ),
@@ -59,23 +59,23 @@ MODELS = {
         data_preprocessor=NORMS,
     ),
     'classifier': dict(
-        type='ImageClassifier',
+        type='HybridClassifier',
         backbone=IMAGE | dict(out_type='avg_featmap'),
-        head=dict(type='LinearClsHead', num_classes=2, in_channels=16),
+        head=dict(type='LinearClsHead', num_classes=2),
         data_preprocessor=CLASSES,
     ),
     'probe': dict(
-        type='ImageClassifier',
-        backbone=IMAGE | dict(out_type='avg_featmap', frozen_stages=2),
-        neck=dict(type='ClsBatchNormNeck', input_features=16),
-        head=dict(type='LinearClsHead', num_classes=2, in_channels=16),
+        type='HybridClassifier',
+        backbone=IMAGE | dict(out_type='avg_featmap', frozen_stages='all'),
+        neck=dict(type='ClsBatchNormNeck'),
+        head=dict(type='LinearClsHead', num_classes=2),
         data_preprocessor=CLASSES,
     ),
     'points': POINT_MAP,
     'point classifier': dict(
-        type='ImageClassifier',
+        type='HybridClassifier',
         backbone=CLOUD,
-        head=dict(type='LinearClsHead', num_classes=2, in_channels=32),
+        head=dict(type='LinearClsHead', num_classes=2),
         data_preprocessor=OF_CLOUDS,
     ),
     'parts': SEGMENTOR
