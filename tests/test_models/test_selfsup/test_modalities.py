@@ -131,7 +131,7 @@ def test_hidden_groups_reach_nothing_but_by_their_places():
 
 
 def test_the_hook_of_a_model_leaves_its_siblings_alone():
-    both = nn.ModuleDict(dict(ar=build('AR', IMAGES, NEXT), map=build('MAP', IMAGES, CAUSAL)))
+    both = nn.ModuleDict(dict(map=build('MAP', IMAGES, CAUSAL), ar=build('AR', IMAGES, NEXT)))
     own = {name: p.detach().clone() for name, p in both.named_parameters()}
     state = both.state_dict()
     changed = {name for name, value in own.items() if not torch.equal(value, state[name])}
