@@ -11,6 +11,19 @@ import statistics
 import time
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--restart', action='store_true', help='forget an earlier run')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from mmengine.config import Config
 from PIL import Image
@@ -74,9 +87,7 @@ def report(cfg: Config) -> dict:
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--restart', action='store_true', help='forget an earlier run')
-    args = parser.parse_args()
+    args = parse_args()
     with one_line_errors(show_traceback=True):
         started = time.time()
         os.chdir(ROOT)  # The config names its data relative to the project.

@@ -2,12 +2,7 @@
 
 import argparse
 
-from mmmap.engine.checkpoint import check_checkpoint_file
-from mmmap.engine.data_option import add_data_option, use_test_folder
-from mmmap.engine.device import leave_process_group
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
-from mmmap.engine.testing import DumpPredictions, draw_predictions, enable_tta, write_submission
+from mmmap.command_line import add_common_options, add_data_option
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,6 +21,19 @@ def parse_args() -> argparse.Namespace:
     )
     add_common_options(parser)
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.data_option import use_test_folder
+from mmmap.engine.device import leave_process_group
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.launch import build_runner, load_config, require_fit
+from mmmap.engine.testing import DumpPredictions, draw_predictions, enable_tta, write_submission
 
 
 def main() -> None:

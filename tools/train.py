@@ -34,23 +34,7 @@ if __name__ == '__main__':
         if _signal == signal.SIGUSR1 or signal.getsignal(_signal) is not signal.SIG_IGN:
             signal.signal(_signal, _leave)
 
-from mmmap.engine.data_option import add_data_option, use_folder
-from mmmap.engine.device import leave_process_group
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.hooks import PreemptionHook
-from mmmap.engine.hooks.compile_hook import COMPILE_MODES
-from mmmap.engine.last_batch import check_last_batch
-from mmmap.engine.launch import (
-    add_common_options,
-    build_runner,
-    enable_amp,
-    enable_compile,
-    load_config,
-    require_fit,
-    set_resume,
-)
-from mmmap.engine.preemption import Preempted
-from mmmap.engine.schedules import end_short_schedules
+from mmmap.command_line import COMPILE_MODES, add_common_options, add_data_option
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,6 +67,27 @@ def parse_args() -> argparse.Namespace:
     add_data_option(parser)
     add_common_options(parser)
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+from mmmap.engine.data_option import use_folder
+from mmmap.engine.device import leave_process_group
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.hooks import PreemptionHook
+from mmmap.engine.last_batch import check_last_batch
+from mmmap.engine.launch import (
+    build_runner,
+    enable_amp,
+    enable_compile,
+    load_config,
+    require_fit,
+    set_resume,
+)
+from mmmap.engine.preemption import Preempted
+from mmmap.engine.schedules import end_short_schedules
 
 
 def _set_signals(handler: signal.Handlers) -> None:

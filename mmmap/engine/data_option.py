@@ -1,6 +1,5 @@
 """Points the image configs at a folder of images: ``--data DIR`` of the tools."""
 
-import argparse
 import difflib
 import os
 from pathlib import Path
@@ -19,18 +18,6 @@ from .shard_option import ShardOption, shards_by_split
 from .small_sets import fit_neighbours, fit_training
 
 _LAYOUTS = '{root}/{{train,val}}/CLASS/* or {root}/CLASS/*'
-
-
-def add_data_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data``."""
-    parser.add_argument(
-        '--data',
-        metavar='DIR',
-        # No shell does it in --data=~/DIR.
-        type=os.path.expanduser,
-        help="images of your own in place of the config's: DIR/{train,val,test}/CLASS/*, DIR/CLASS/* (a tenth of each "
-        'class is held out), or, to pretrain, any images in DIR',
-    )
 
 
 class FolderOption:

@@ -20,37 +20,17 @@ from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_gro
 from .errors import UserError
 from .hooks import CheckpointFitHook, ClassNamesHook
 from .hooks.side_product_hook import protect_side_products
-from .options import CfgOptions, apply_options
+from .options import apply_options
 from .strategies import check_strategy
 
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every tool with a Runner has.
-
-    Args:
-        parser (argparse.ArgumentParser): Gets ``--work-dir``, ``--cfg-options``, ``--launcher`` and ``--local_rank``.
-    """
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/NAME_OF_THE_CONFIG)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. train_dataloader.batch_size=64, key="[a,b]" or '
-        'custom_hooks="[dict(type=\'CompileHook\')]"',
-    )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    # Older launchers pass the rank as an option instead of a variable, under either name.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config file and merge the common options into it.
 
     Args:
-        args (argparse.Namespace): ``config`` and the options of :func:`add_common_options`.
+        args (argparse.Namespace): ``config`` and the options of :func:`mmmap.command_line.add_common_options`.
 
     Raises:
         UserError: If there is no such file, or a setting in it or of an option cannot be meant.

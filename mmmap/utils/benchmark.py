@@ -61,12 +61,6 @@ def print_machine(machine: dict[str, str | int | float]) -> None:
     print(', '.join(f'{key} {value}' for key, value in machine.items()))
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json FILE`` and ``--plot FILE``."""
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
-    parser.add_argument('--plot', metavar='FILE', help='also draw them to this PNG')
-
-
 def write_report(args: argparse.Namespace, report: dict, draw: Callable[[Figure], None]) -> None:
     """Write what ``--json`` and ``--plot`` ask for.
 

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from picture_folder import CLASSES, write_picture, write_pictures
 
-from mmmap.engine.data_option import add_data_option, use_folder, use_test_folder
+from mmmap.command_line import add_data_option
+from mmmap.engine.data_option import use_folder, use_test_folder
 from mmmap.engine.data_sets import data_sets
 from mmmap.engine.errors import UserError, explain
 from mmmap.registry import DATASETS

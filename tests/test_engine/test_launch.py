@@ -4,9 +4,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmmap.command_line import add_common_options
 from mmmap.engine import launch
 from mmmap.engine.errors import UserError
-from mmmap.engine.launch import add_common_options, enable_amp, enable_compile, load_config, set_resume
+from mmmap.engine.launch import enable_amp, enable_compile, load_config, set_resume
 
 
 def _load(tmp_path, text, *options):

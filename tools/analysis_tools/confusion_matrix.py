@@ -11,6 +11,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mmmap.command_line import add_common_options, add_data_option
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of the classifier')
+    parser.add_argument('source', help='its checkpoint, or a .pkl of predictions')
+    parser.add_argument('--out', default='confusion_matrix.png', help='picture to write (default: %(default)s)')
+    parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, a list for each true class')
+    add_data_option(parser)
+    add_common_options(parser)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
 
 # isort: split
@@ -22,10 +42,10 @@ from torch import Tensor
 
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.class_labels import dataset_classes
-from mmmap.engine.data_option import add_data_option, use_test_folder
+from mmmap.engine.data_option import use_test_folder
 from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.launch import add_common_options, build_runner, load_config, require_fit
+from mmmap.engine.launch import build_runner, load_config, require_fit
 from mmmap.engine.wrapped_datasets import leaf_datasets
 from mmmap.registry import DATASETS
 from mmmap.utils.class_names import names_of
@@ -96,14 +116,7 @@ def most_confused(matrix: Tensor, names: list[str], count: int = 5) -> list[str]
 
 def main() -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file of the classifier')
-    parser.add_argument('source', help='its checkpoint, or a .pkl of predictions')
-    parser.add_argument('--out', default='confusion_matrix.png', help='picture to write (default: %(default)s)')
-    parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, a list for each true class')
-    add_data_option(parser)
-    add_common_options(parser)
-    args = parser.parse_args()
+    args = parse_args()
     with one_line_errors():
         cfg = load_config(args)
     with one_line_errors(cfg):

@@ -12,6 +12,23 @@ import argparse
 import json
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
+    parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
+    parser.add_argument('--batch', type=int, default=1, help='samples (default: %(default)s); FLOPs are of all of them')
+    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from mmengine.config import Config
 from torch import nn
@@ -49,13 +66,7 @@ def show(title: str, parts: dict[str, Complexity]) -> dict:
 
 def main() -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
-    parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
-    parser.add_argument('--batch', type=int, default=1, help='samples (default: %(default)s); FLOPs are of all of them')
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
-    args = parser.parse_args()
+    args = parse_args()
     with one_line_errors():
         cfg = read_config(args.config)
         try:

@@ -14,6 +14,35 @@ fits the config of a classifier with the same backbone, and the other way round.
 import argparse
 from pathlib import Path
 
+UNTRAINED = 'none'
+LETTERS = {'attention': 'T', 'scan': 'M'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of a model of images')
+    parser.add_argument('checkpoint', help=f'its checkpoint, or {UNTRAINED!r} for initial weights')
+    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument('--kind', choices=['erf', *LETTERS], default='erf', help='default: %(default)s')
+    # One at a time, so that it may stand before the images.
+    parser.add_argument('--compare', action='append', default=[], metavar='CHECKPOINT', help='another one, repeatable')
+    parser.add_argument('--blocks', nargs='+', type=int, help='blocks to draw, 0 first (default: up to four)')
+    parser.add_argument('--token', nargs=2, type=int, metavar=('ROW', 'COLUMN'), help='default: the centre one')
+    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
+    parser.add_argument('--seed', type=int, default=0, help='seed of initial weights (default: %(default)s)')
+    parser.add_argument('--out', default='response_maps.png', help='picture to write (default: %(default)s)')
+    args = parser.parse_args()
+    if args.kind == 'erf' and args.blocks:
+        parser.error('--blocks: --kind erf has none, it is of the whole backbone')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from mmengine.config import Config
 from torch import nn
@@ -29,10 +58,8 @@ from mmmap.utils.checkpoint_fit import shorten_keys
 from mmmap.utils.safe_load import load_checkpoint
 from mmmap.visualization import draw_receptive_fields, draw_token_responses, to_pixels
 
-UNTRAINED = 'none'
 #: Where a checkpoint has the weights of a backbone of images: a joint one has two backbones.
 PREFIXES = ('image.backbone.', 'backbone.')
-LETTERS = {'attention': 'T', 'scan': 'M'}
 
 
 def load_backbone_model(cfg: Config, checkpoint: str, seed: int) -> nn.Module:
@@ -97,25 +124,11 @@ def choose_blocks(layout: str, kind: str, blocks: list[int] | None) -> list[int]
 
 def main() -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file of a model of images')
-    parser.add_argument('checkpoint', help=f'its checkpoint, or {UNTRAINED!r} for initial weights')
-    parser.add_argument('images', nargs='+', help='image files')
-    parser.add_argument('--kind', choices=['erf', *LETTERS], default='erf', help='default: %(default)s')
-    # One at a time, so that it may stand before the images.
-    parser.add_argument('--compare', action='append', default=[], metavar='CHECKPOINT', help='another one, repeatable')
-    parser.add_argument('--blocks', nargs='+', type=int, help='blocks to draw, 0 first (default: up to four)')
-    parser.add_argument('--token', nargs=2, type=int, metavar=('ROW', 'COLUMN'), help='default: the centre one')
-    parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
-    parser.add_argument('--seed', type=int, default=0, help='seed of initial weights (default: %(default)s)')
-    parser.add_argument('--out', default='response_maps.png', help='picture to write (default: %(default)s)')
-    args = parser.parse_args()
+    args = parse_args()
     checkpoints = [args.checkpoint, *args.compare]
     names = ['untrained' if path == UNTRAINED else Path(path).stem for path in checkpoints]
     if len(set(names)) != len(names):  # Runs write files of the same name.
         names = ['untrained' if path == UNTRAINED else path for path in checkpoints]
-    if args.kind == 'erf' and args.blocks:
-        parser.error('--blocks: --kind erf has none, it is of the whole backbone')
     with one_line_errors():
         cfg = read_config(args.config)
         fields, rows = {}, []

@@ -10,6 +10,19 @@ import argparse
 import json
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('files', type=Path, nargs='+', help='JSON files with confusion counts, one a fold')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import numpy as np
 
 from mmmap.engine.errors import UserError, one_line_errors
@@ -43,9 +56,7 @@ def read_counts(path: Path) -> tuple[list[str], np.ndarray]:
 
 def main() -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('files', type=Path, nargs='+', help='JSON files with confusion counts, one a fold')
-    args = parser.parse_args()
+    args = parse_args()
     with one_line_errors():
         folds = [read_counts(path) for path in args.files]
         # Of which the others may lack some.

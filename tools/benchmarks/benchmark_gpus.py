@@ -18,20 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import torch
-from gpu.common import NAMES, format_table
-from matplotlib.figure import Figure
+from gpu import NAMES
 
-from mmmap.engine.errors import one_line_errors
-from mmmap.engine.hooks.compile_hook import COMPILE_MODES
-from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
+from mmmap.command_line import COMPILE_MODES, add_output_arguments
 
-WORKER = Path(__file__).parent / 'gpu/worker.py'
 WRAPPERS = ('ddp', 'fsdp')
-COLUMNS = {
-    'model': '', 'wrapper': '', 'gpus': 'd', 'batch': 'd', 'images/s': '.0f', 'of linear': '.1%', 'ms': '.1f',
-    'GiB a GPU': '.1f', 'loss': '.6f', 'to one GPU': '.1e',
-}  # fmt: skip
 
 
 def parse_model(text: str) -> dict:
@@ -68,6 +59,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)
     args = parser.parse_args()
+    import torch
+
     here = torch.cuda.device_count()
     if args.device == 'cuda' and not here:
         parser.error('no CUDA device is seen by torch: run this on a GPU machine, or try it out with --device cpu')
@@ -83,6 +76,24 @@ def parse_args() -> argparse.Namespace:
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be positive')
     return args
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+import torch
+from gpu.common import format_table
+from matplotlib.figure import Figure
+
+from mmmap.engine.errors import one_line_errors
+from mmmap.utils.benchmark import describe_machine, print_machine, write_report
+
+WORKER = Path(__file__).parent / 'gpu/worker.py'
+COLUMNS = {
+    'model': '', 'wrapper': '', 'gpus': 'd', 'batch': 'd', 'images/s': '.0f', 'of linear': '.1%', 'ms': '.1f',
+    'GiB a GPU': '.1f', 'loss': '.6f', 'to one GPU': '.1e',
+}  # fmt: skip
 
 
 def launch(model: dict, gpus: int, args: argparse.Namespace) -> dict:

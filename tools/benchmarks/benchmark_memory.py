@@ -11,6 +11,29 @@ from __future__ import annotations
 
 import argparse
 
+from mmmap.command_line import add_output_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--arch', default='tiny', help='as of MAPHybrid (default: %(default)s)')
+    parser.add_argument('--pixels', type=int, default=1024, help='height and width (default: %(default)s)')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--window-size', type=int, default=0, help="MAPHybrid's window_size, in patches")
+    parser.add_argument('--amp', action='store_true', help='mixed precision with bfloat16')
+    parser.add_argument('--threads', type=int, help="(default: torch's)")
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--device', default='cpu')
+    add_output_arguments(parser)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -18,14 +41,7 @@ from torch import Tensor
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import one_line_errors
 from mmmap.models.backbones import MAPHybrid
-from mmmap.models.backbones.map_hybrid import ARCHS
-from mmmap.utils.benchmark import (
-    add_output_arguments,
-    describe_machine,
-    peak_memory,
-    print_machine,
-    write_report,
-)
+from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, write_report
 
 NAMES = {False: 'without checkpointing', True: 'with checkpointing', 'selective': 'selective checkpointing'}
 
@@ -60,17 +76,8 @@ def draw(rows: dict[str, dict], title: str, figure: Figure) -> None:
 
 def main() -> None:
     """Measure, print, and write what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--arch', choices=list(ARCHS), default='tiny')
-    parser.add_argument('--pixels', type=int, default=1024, help='height and width (default: %(default)s)')
-    parser.add_argument('--batch-size', type=int, default=1)
-    parser.add_argument('--window-size', type=int, default=0, help="MAPHybrid's window_size, in patches")
-    parser.add_argument('--amp', action='store_true', help='mixed precision with bfloat16')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--device', default='cpu')
-    add_output_arguments(parser)
-    args = parser.parse_args()
+    args = parse_args()
+    args.threads = args.threads or torch.get_num_threads()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     torch.manual_seed(args.seed)

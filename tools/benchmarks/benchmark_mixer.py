@@ -21,6 +21,26 @@ import functools
 import statistics
 from collections.abc import Callable
 
+from mmmap.command_line import add_output_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--threads', type=int, help="(default: torch's)")
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--repeats', type=int, default=9, help='timed calls in each of five turns')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--compile', action='store_true', help='an encoder of four blocks, compiled and eager, too')
+    add_output_arguments(parser)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -30,14 +50,7 @@ from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import one_line_errors
 from mmmap.models.layers import HybridEncoder, MambaMixer
 from mmmap.ops import bidirectional_scan, causal_conv1d, selective_scan
-from mmmap.utils.benchmark import (
-    add_output_arguments,
-    describe_machine,
-    peak_memory,
-    print_machine,
-    time_in_turns,
-    write_report,
-)
+from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report
 
 WIDTH, STATES = 192, 16  # 384 channels in the scans
 LENGTHS = (98, 196)
@@ -221,14 +234,8 @@ def draw(rows: list[dict], figure: Figure) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--repeats', type=int, default=9, help='timed calls in each of five turns')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--compile', action='store_true', help='an encoder of four blocks, compiled and eager, too')
-    add_output_arguments(parser)
-    args = parser.parse_args()
+    args = parse_args()
+    args.threads = args.threads or torch.get_num_threads()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     machine = describe_machine(args.seed, args.threads)

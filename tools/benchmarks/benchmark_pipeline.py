@@ -12,6 +12,26 @@ import tempfile
 import time
 from pathlib import Path
 
+from mmmap.command_line import add_output_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--images', type=int, default=32, help='how many are made (default: %(default)s)')
+    parser.add_argument('--size', type=int, nargs=2, default=(500, 375), metavar=('WIDTH', 'HEIGHT'))
+    parser.add_argument('--quality', type=int, default=98, help='of the JPEGs (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=15, help='passes over the images (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0)
+    add_output_arguments(parser)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import cv2
 import numpy as np
 import torch
@@ -23,7 +43,7 @@ from sklearn.datasets import load_sample_images
 
 import mmmap  # noqa: F401  registers our transforms
 from mmmap.engine.errors import one_line_errors
-from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
+from mmmap.utils.benchmark import describe_machine, print_machine, write_report
 
 CROP = dict(scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')
 END = [dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -132,14 +152,7 @@ def draw(stages: dict[str, dict[str, float]], decode: float, title: str, figure:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--images', type=int, default=32, help='how many are made (default: %(default)s)')
-    parser.add_argument('--size', type=int, nargs=2, default=(500, 375), metavar=('WIDTH', 'HEIGHT'))
-    parser.add_argument('--quality', type=int, default=98, help='of the JPEGs (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=15, help='passes over the images (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0)
-    add_output_arguments(parser)
-    args = parser.parse_args()
+    args = parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:

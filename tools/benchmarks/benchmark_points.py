@@ -14,6 +14,28 @@ import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mmmap.command_line import add_output_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--repeats', type=int, default=5, help='timed calls of each candidate in each of its two turns')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--batch-size', type=int, default=8, help='clouds')
+    parser.add_argument('--points', type=int, default=8192, help='points of a cloud')
+    parser.add_argument('--samples', type=int, default=1024, help='points to pick, queries of the other operators')
+    parser.add_argument('--neighbours', type=int, default=32, help='neighbours of a query')
+    add_output_arguments(parser)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -21,7 +43,7 @@ from torch import Tensor
 from mmmap.engine.errors import one_line_errors
 from mmmap.ops import ball_query, chamfer_distance, farthest_point_sample, gather_points, knn, three_interpolate
 from mmmap.ops.points import available_point_backends
-from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, time_in_turns, write_report
+from mmmap.utils.benchmark import describe_machine, print_machine, time_in_turns, write_report
 
 CHANNELS = 64  # of the interpolated features
 RADIUS = 0.2
@@ -190,20 +212,6 @@ def draw(report: dict, figure: Figure) -> None:
     axes.set(xscale='log', xlabel='ms')
     axes.invert_yaxis()
     axes.legend(loc='upper left', bbox_to_anchor=(1, 1))
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--repeats', type=int, default=5, help='timed calls of each candidate in each of its two turns')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--batch-size', type=int, default=8, help='clouds')
-    parser.add_argument('--points', type=int, default=8192, help='points of a cloud')
-    parser.add_argument('--samples', type=int, default=1024, help='points to pick, queries of the other operators')
-    parser.add_argument('--neighbours', type=int, default=32, help='neighbours of a query')
-    add_output_arguments(parser)
-    return parser.parse_args()
 
 
 def main() -> None:

@@ -15,6 +15,37 @@ import contextlib
 import math
 import time
 
+from mmmap.command_line import add_output_arguments
+
+LENGTHS = [64 * 2**i for i in range(9)]
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--lengths', type=int, nargs='+', default=LENGTHS, help='tokens (default: 64 to 16384)')
+    parser.add_argument('--tokens', type=int, default=4096, help='tokens of a step (default: %(default)s)')
+    parser.add_argument('--depth', type=int, default=4, help="blocks of 'M' and 'MMMT' (default: %(default)s)")
+    parser.add_argument('--repeats', type=int, default=5, help='timed steps at most (default: %(default)s)')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+    add_output_arguments(parser)
+    args = parser.parse_args()
+    if args.depth < 4 or args.depth % 4:
+        parser.error(f"--depth {args.depth}: must be a multiple of the 4 blocks of 'MMMT'")
+    if min(args.lengths) < 1:
+        parser.error(f'--lengths {min(args.lengths)}: must be positive')
+    args.lengths = sorted(set(args.lengths))
+    return args
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
@@ -24,17 +55,9 @@ from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import one_line_errors
 from mmmap.models.backbones.map_hybrid import ARCHS
 from mmmap.models.layers import HybridEncoder
-from mmmap.utils.benchmark import (
-    Step,
-    add_output_arguments,
-    describe_machine,
-    peak_memory,
-    print_machine,
-    write_report,
-)
+from mmmap.utils.benchmark import Step, describe_machine, peak_memory, print_machine, write_report
 
 ARCH = {key: ARCHS['tiny'][key] for key in ('embed_dim', 'num_heads')}
-LENGTHS = [64 * 2**i for i in range(9)]
 BASE_LENGTH = 1024  # Growth is told from here on: below, the fixed cost of a step hides it.
 SECONDS = 5  # Timed passes of an encoder at one length, about.
 
@@ -169,27 +192,6 @@ def draw(rows: list[dict], names: list[str], title: str, figure: Figure) -> None
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title, fontsize=9)
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--lengths', type=int, nargs='+', default=LENGTHS, help='tokens (default: 64 to 16384)')
-    parser.add_argument('--tokens', type=int, default=4096, help='tokens of a step (default: %(default)s)')
-    parser.add_argument('--depth', type=int, default=4, help="blocks of 'M' and 'MMMT' (default: %(default)s)")
-    parser.add_argument('--repeats', type=int, default=5, help='timed steps at most (default: %(default)s)')
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
-    add_output_arguments(parser)
-    args = parser.parse_args()
-    if args.depth < 4 or args.depth % 4:
-        parser.error(f"--depth {args.depth}: must be a multiple of the 4 blocks of 'MMMT'")
-    if min(args.lengths) < 1:
-        parser.error(f'--lengths {min(args.lengths)}: must be positive')
-    args.lengths = sorted(set(args.lengths))
-    return args
 
 
 def main() -> None:

@@ -21,6 +21,30 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mmmap.command_line import add_output_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument(
+        '--repeats', type=int, default=7, help='timed passes of each candidate in each of its two turns'
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--keep-memory', action='store_true', help='let the process keep freed memory, as tools/train.py does'
+    )
+    add_output_arguments(parser)
+    parser.add_argument('--peak-of', nargs=5, metavar=('NAME', 'B', 'D', 'L', 'N'), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -28,7 +52,7 @@ from torch import Tensor
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import one_line_errors
 from mmmap.ops import available_backends, selective_scan
-from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, time_in_turns, write_report
+from mmmap.utils.benchmark import describe_machine, print_machine, time_in_turns, write_report
 
 SHAPES = ((8, 384, 98, 16), (8, 384, 196, 16), (2, 1536, 1024, 16))
 LENGTHS = (98, 196, 392, 784, 1568)
@@ -152,22 +176,6 @@ def measure_memory(name: str, shape: tuple[int, int, int, int], args: argparse.N
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536', 'MALLOC_TRIM_THRESHOLD_': '65536'}
     result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return int(result.stdout.splitlines()[-1])
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument(
-        '--repeats', type=int, default=7, help='timed passes of each candidate in each of its two turns'
-    )
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument(
-        '--keep-memory', action='store_true', help='let the process keep freed memory, as tools/train.py does'
-    )
-    add_output_arguments(parser)
-    parser.add_argument('--peak-of', nargs=5, metavar=('NAME', 'B', 'D', 'L', 'N'), help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
 def time_table(scans: dict[str, Scan], args: argparse.Namespace) -> list[dict]:

@@ -16,6 +16,42 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+from mmmap.command_line import add_output_arguments
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / 'configs/map/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'config',
+        nargs='?',
+        default=DEFAULT_CONFIG,
+        help='of a pretraining model of images or of clouds (default: tiny on ImageNet)',
+    )
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--threads', type=int, help="(default: torch's)")
+    parser.add_argument(
+        '--bfloat16', action='store_true', help='time the step in bfloat16 mixed precision too, in turn with the others'
+    )
+    parser.add_argument(
+        '--guard',
+        action='store_true',
+        help='also time the step with the guard of a run against NaN, in turns with the step as it is',
+    )
+    parser.add_argument('--backend', default='auto', help='backend of the scans (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0)
+    add_output_arguments(parser)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import psutil
 import torch
 from matplotlib.figure import Figure
@@ -33,16 +69,8 @@ from mmmap.engine.launch import read_config
 from mmmap.models.layers import mamba_mixer
 from mmmap.models.selfsup.token_pretraining import TokenPretraining
 from mmmap.ops import use_backend
-from mmmap.utils.benchmark import (
-    add_output_arguments,
-    describe_machine,
-    peak_memory,
-    print_machine,
-    time_in_turns,
-    write_report,
-)
+from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / 'configs/map/map_hybrid-tiny-p16_8xb256-amp-coslr-1600e_in1k.py'
 # Parts of a step, and the operators that belong to them by a piece of their names; the first that fits counts.
 PARTS = {
     'scan': ('scan', 'mmmap_native::bidirectional_forward', 'mmmap_native::bidirectional_backward'),
@@ -165,28 +193,8 @@ def draw(parts: dict[str, dict[str, float]], title: str, figure: Figure) -> None
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'config',
-        nargs='?',
-        default=DEFAULT_CONFIG,
-        help='of a pretraining model of images or of clouds (default: tiny on ImageNet)',
-    )
-    parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--repeats', type=int, default=15)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        '--bfloat16', action='store_true', help='time the step in bfloat16 mixed precision too, in turn with the others'
-    )
-    parser.add_argument(
-        '--guard',
-        action='store_true',
-        help='also time the step with the guard of a run against NaN, in turns with the step as it is',
-    )
-    parser.add_argument('--backend', default='auto', help='backend of the scans (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0)
-    add_output_arguments(parser)
-    args = parser.parse_args()
+    args = parse_args()
+    args.threads = args.threads or torch.get_num_threads()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     torch.manual_seed(args.seed)

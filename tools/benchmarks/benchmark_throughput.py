@@ -16,6 +16,41 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mmmap.command_line import COMPILE_MODES, add_output_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--train', action='store_true', help='time steps of training instead of inference')
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
+    parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
+    parser.add_argument('--amp', action='store_true', help='mixed precision with bfloat16')
+    parser.add_argument(
+        '--compile',
+        nargs='?',
+        const='default',
+        choices=list(COMPILE_MODES),
+        help='with --train: compile encoder and decoder in this mode, as tools/train.py does',
+    )
+    parser.add_argument('--warm-up', type=int, default=3, help='runs that are not counted (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=15, help='runs of which to take the median (default: 15)')
+    parser.add_argument('--threads', type=int, help="(default: torch's)")
+    parser.add_argument('--seed', type=int, default=0)
+    add_output_arguments(parser)
+    args = parser.parse_args()
+    if args.compile and not args.train:
+        parser.error('--compile: needs --train, evaluations are never compiled')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import mmmap  # noqa: F401  (registers everything; first, as it lets mmpretrain load whatever torchvision is there)
 
 # isort: split
@@ -27,16 +62,9 @@ from mmengine.logging import MessageHub
 from mmmap.apis import Example, build_model, example_batches
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.hooks.compile_hook import COMPILE_MODES, compile_parts
+from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.launch import read_config
-from mmmap.utils.benchmark import (
-    add_output_arguments,
-    describe_machine,
-    peak_memory,
-    print_machine,
-    time_in_turns,
-    write_report,
-)
+from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report
 
 
 def make_inference(example: Example) -> Callable[[], object]:
@@ -112,28 +140,8 @@ def draw(figures: dict[str, dict], batch_size: int, title: str, figure: Figure) 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--train', action='store_true', help='time steps of training instead of inference')
-    parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
-    parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
-    parser.add_argument('--amp', action='store_true', help='mixed precision with bfloat16')
-    parser.add_argument(
-        '--compile',
-        nargs='?',
-        const='default',
-        choices=list(COMPILE_MODES),
-        help='with --train: compile encoder and decoder in this mode, as tools/train.py does',
-    )
-    parser.add_argument('--warm-up', type=int, default=3, help='runs that are not counted (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=15, help='runs of which to take the median (default: 15)')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--seed', type=int, default=0)
-    add_output_arguments(parser)
-    args = parser.parse_args()
-    if args.compile and not args.train:
-        parser.error('--compile: needs --train, evaluations are never compiled')
+    args = parse_args()
+    args.threads = args.threads or torch.get_num_threads()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     torch.manual_seed(args.seed)

@@ -28,16 +28,62 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from gpu import NAMES, ROOT
+
+from mmmap.command_line import add_output_arguments
+
+SECTIONS = ('scan-check', 'fixtures', 'sync', 'guard', 'scan-speed', 'step', 'stability', 'vit')
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--sections', nargs='+', choices=SECTIONS, default=list(SECTIONS), metavar='SECTION')
+    parser.add_argument('--archs', nargs='+', default=list(NAMES), help=f'of {", ".join(NAMES)}, or config files')
+    parser.add_argument('--lengths', type=int, nargs='+', help='of scan-check')
+    parser.add_argument('--fixtures', nargs='+', default=[ROOT / 'tests/data'], help='folders of map_*.npz')
+    parser.add_argument('--batch-size', type=int, default=256, help='the fixed batch (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=10, help='steps of a timed run (default: %(default)s)')
+    parser.add_argument('--runs', type=int, default=3, help='timed runs, of which the median counts')
+    parser.add_argument('--milliseconds', type=int, default=60, help='spent on timing a scan (default: %(default)s)')
+    parser.add_argument('--no-compile', dest='compile', action='store_false', help='leave torch.compile out')
+    parser.add_argument('--ways', nargs='+', metavar='WAY', help='of the table of step')
+    parser.add_argument('--no-largest', dest='largest', action='store_false', help='leave the largest batch out')
+    parser.add_argument('--stability-steps', type=int, default=2000)
+    parser.add_argument('--stability-batch', type=int, default=64)
+    parser.add_argument('--images', metavar='DIR', help='images of stability (default: generated ones)')
+    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
+    parser.add_argument('--seed', type=int, default=0)
+    add_output_arguments(parser)
+    args = parser.parse_args()
+    import torch
+    from gpu import scan, step
+
+    args.lengths = args.lengths or scan.LENGTHS
+    if unknown := set(args.ways or ()) - set(step.ALL_WAYS):
+        parser.error(f'--ways {", ".join(sorted(unknown))}: choose from {", ".join(step.ALL_WAYS)}')
+    for name in ('batch_size', 'steps', 'runs', 'milliseconds', 'stability_steps', 'stability_batch'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be positive')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('no CUDA device is seen by torch: run this on a GPU machine, or try it out with --device cpu')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
 import torch
 from gpu import checks, fixtures, guard, scan, step, vit
-from gpu.common import NAMES, ROOT, free_memory, measure_rates, one_line
+from gpu.common import free_memory, measure_rates, one_line
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 
 from mmmap.engine.errors import one_line_errors
-from mmmap.utils.benchmark import add_output_arguments, describe_machine, print_machine, write_report
+from mmmap.utils.benchmark import describe_machine, print_machine, write_report
 
-SECTIONS = {
+CALLS = {
     'scan-check': scan.scan_check,
     'fixtures': fixtures.fixtures,
     'sync': checks.sync,
@@ -47,35 +93,6 @@ SECTIONS = {
     'stability': checks.stability,
     'vit': vit.vit,
 }
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--sections', nargs='+', choices=SECTIONS, default=list(SECTIONS), metavar='SECTION')
-    parser.add_argument('--archs', nargs='+', default=list(NAMES), help=f'of {", ".join(NAMES)}, or config files')
-    parser.add_argument('--lengths', type=int, nargs='+', default=scan.LENGTHS, help='of scan-check')
-    parser.add_argument('--fixtures', nargs='+', default=[ROOT / 'tests/data'], help='folders of map_*.npz')
-    parser.add_argument('--batch-size', type=int, default=256, help='the fixed batch (default: %(default)s)')
-    parser.add_argument('--steps', type=int, default=10, help='steps of a timed run (default: %(default)s)')
-    parser.add_argument('--runs', type=int, default=3, help='timed runs, of which the median counts')
-    parser.add_argument('--milliseconds', type=int, default=60, help='spent on timing a scan (default: %(default)s)')
-    parser.add_argument('--no-compile', dest='compile', action='store_false', help='leave torch.compile out')
-    parser.add_argument('--ways', nargs='+', choices=step.ALL_WAYS, metavar='WAY', help='of the table of step')
-    parser.add_argument('--no-largest', dest='largest', action='store_false', help='leave the largest batch out')
-    parser.add_argument('--stability-steps', type=int, default=2000)
-    parser.add_argument('--stability-batch', type=int, default=64)
-    parser.add_argument('--images', metavar='DIR', help='images of stability (default: generated ones)')
-    parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
-    parser.add_argument('--seed', type=int, default=0)
-    add_output_arguments(parser)
-    args = parser.parse_args()
-    for name in ('batch_size', 'steps', 'runs', 'milliseconds', 'stability_steps', 'stability_batch'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} {getattr(args, name)}: must be positive')
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('no CUDA device is seen by torch: run this on a GPU machine, or try it out with --device cpu')
-    return args
 
 
 def describe(args: argparse.Namespace) -> dict:
@@ -106,7 +123,7 @@ def run_sections(args: argparse.Namespace, report: dict, device: torch.device) -
         torch.manual_seed(args.seed)
         start = time.perf_counter()
         try:
-            SECTIONS[name](args, report, device)
+            CALLS[name](args, report, device)
         except Exception as error:
             if not isinstance(error, AssertionError):
                 traceback.print_exc()

@@ -17,19 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from table.compose import EVALUATIONS, ROOT, Request, compose
-from table.data import ConfigData, FolderData
-from table.progress import Progress
-from table.report import write_report
-from table.rows import TABLES, TRACKS, Row
-from table.run import Launcher, Run, Runner, refuse_other_settings
+from table.rows import EVALUATIONS, TABLES, TRACKS
 
-from mmmap.engine.errors import INTERRUPTED, UserError, one_line_errors
-from mmmap.engine.hooks.compile_hook import COMPILE_MODES
-from mmmap.engine.options import CfgOptions
-from mmmap.engine.preemption import PREEMPTED_STATUS, STOP_SIGNALS, Preempted
-from mmmap.utils.benchmark import describe_machine
+from mmmap.command_line import COMPILE_MODES, CfgOptions
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +56,24 @@ def parse_args() -> argparse.Namespace:
     add('--out', type=Path, help='folder of the runs and reports (default: work_dirs/tables/TRACK)')
     add('--restart', action='store_true', help='throw runs with other settings away instead of stopping')
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+import torch
+from table.compose import ROOT, Request, compose
+from table.data import ConfigData, FolderData
+from table.progress import Progress
+from table.report import write_report
+from table.rows import Row
+from table.run import Launcher, Run, Runner, refuse_other_settings
+
+from mmmap.engine.errors import INTERRUPTED, UserError, one_line_errors
+from mmmap.engine.preemption import PREEMPTED_STATUS, STOP_SIGNALS, Preempted
+from mmmap.utils.benchmark import describe_machine
 
 
 def choose_rows(table: str, track: str, names: list[str] | None) -> list[Row]:

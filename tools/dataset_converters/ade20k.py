@@ -7,15 +7,6 @@ Started again after an interruption, it goes on where it ended. The archive is A
 import argparse
 from pathlib import Path
 
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.utils.archives import unpack_zip
-
-#: Folder of the archive, and where mmseg's configs look for it under the root.
-NAME = 'ADEChallengeData2016'
-#: Images of each split, and as many annotations.
-IMAGES = {'training': 20_210, 'validation': 2_000}
-SUFFIXES = {'images': '.jpg', 'annotations': '.png'}
-
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -25,6 +16,21 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, default=Path('data/ade'), metavar='DIR', help='where it goes (default: %(default)s)'
     )
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.utils.archives import unpack_zip
+
+#: Folder of the archive, and where mmseg's configs look for it under the root.
+NAME = 'ADEChallengeData2016'
+#: Images of each split, and as many annotations.
+IMAGES = {'training': 20_210, 'validation': 2_000}
+SUFFIXES = {'images': '.jpg', 'annotations': '.png'}
 
 
 def part_of_the_benchmark(name: str) -> str | None:

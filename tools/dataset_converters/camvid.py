@@ -10,6 +10,22 @@ import os
 import shutil
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, help="SegNet's folder")
+    parser.add_argument(
+        '--out', type=Path, default=Path('data/camvid'), metavar='DIR', help='where it goes (default: %(default)s)'
+    )
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
@@ -20,16 +36,6 @@ from mmmap.engine.errors import UserError, one_line_errors
 IMAGES = {'train': 367, 'val': 101, 'test': 233}
 #: Greatest label: no class.
 IGNORED = 11
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('source', type=Path, help="SegNet's folder")
-    parser.add_argument(
-        '--out', type=Path, default=Path('data/camvid'), metavar='DIR', help='where it goes (default: %(default)s)'
-    )
-    return parser.parse_args()
 
 
 def list_pairs(source: Path, split: str, expected: int) -> list[tuple[Path, Path]]:

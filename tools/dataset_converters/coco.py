@@ -8,14 +8,6 @@ import argparse
 import json
 from pathlib import Path
 
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.utils.archives import unpack_zip
-
-#: Images of each split.
-IMAGES = {'train2017': 118_287, 'val2017': 5_000}
-ANNOTATIONS = 'annotations_trainval2017'
-KEYS = ('images', 'annotations', 'categories')
-
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -25,6 +17,20 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, default=Path('data/coco'), metavar='DIR', help='where it goes (default: %(default)s)'
     )
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.utils.archives import unpack_zip
+
+#: Images of each split.
+IMAGES = {'train2017': 118_287, 'val2017': 5_000}
+ANNOTATIONS = 'annotations_trainval2017'
+KEYS = ('images', 'annotations', 'categories')
 
 
 def unpack(archives: Path, name: str, out: Path, needed: bool) -> None:

@@ -15,13 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.progress import track
-
-from mmmap.datasets.folder_listing import list_images
-from mmmap.datasets.shard_index import index_of
-from mmmap.datasets.shard_scan import PassedOver
-from mmmap.engine.errors import UserError, one_line_errors
-
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -33,6 +26,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='of the order (default: %(default)s)')
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+from rich.progress import track
+
+from mmmap.datasets.folder_listing import list_images
+from mmmap.datasets.shard_index import index_of
+from mmmap.datasets.shard_scan import PassedOver
+from mmmap.engine.errors import UserError, one_line_errors
 
 
 @contextmanager

@@ -16,12 +16,6 @@ one number of points, and where an array of the whole text lies beside it.
 import argparse
 from pathlib import Path
 
-from rich.progress import track
-
-from mmmap.datasets import PackPointInputs
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.registry import DATASETS
-
 #: The parts of each release: what they are called, arguments of the data set, and how many shapes they have.
 PARTS = {
     'modelnet40': [
@@ -62,6 +56,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('release', choices=sorted(PARTS), help='which data set')
     parser.add_argument('folder', type=Path, help='where it is')
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+from rich.progress import track
+
+from mmmap.datasets import PackPointInputs
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.registry import DATASETS
 
 
 def check(name: str, dataset: dict, folder: Path) -> int:

@@ -10,12 +10,28 @@ import io
 import re
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', type=Path, help='the folder Stanford3dDataset_v1.2_Aligned_Version')
+    parser.add_argument(
+        '--out', type=Path, default=Path('data/s3dis'), metavar='DIR', help='where it goes (default: %(default)s)'
+    )
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import numpy as np
 from rich.progress import track
 
+from mmmap.datasets.missing_files import tell_missing
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.releases import tell_missing
 from mmmap.structures.points import to_floats
 from mmmap.structures.scene_files import is_scene, write_scene
 from mmmap.utils.made_from import Origin
@@ -27,16 +43,6 @@ ROOMS = {'Area_1': 44, 'Area_2': 40, 'Area_3': 23, 'Area_4': 49, 'Area_5': 68, '
 HOW = f'1 {CLASSES}'
 #: The release has one in Area_5/hallway_6/Annotations/ceiling_1.txt, between two numbers.
 CONTROL_CHARACTER = re.compile(rb'[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('source', type=Path, help='the folder Stanford3dDataset_v1.2_Aligned_Version')
-    parser.add_argument(
-        '--out', type=Path, default=Path('data/s3dis'), metavar='DIR', help='where it goes (default: %(default)s)'
-    )
-    return parser.parse_args()
 
 
 def list_rooms(source: Path, area: str) -> tuple[list[Path], list[Path]]:

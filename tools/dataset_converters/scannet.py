@@ -10,23 +10,6 @@ scan whose files have changed since is made anew.
 import argparse
 from pathlib import Path
 
-import numpy as np
-from rich.progress import track
-
-from mmmap.datasets.scenes import ScanNetScenes
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.releases import tell_missing
-from mmmap.structures.ply import read_ply
-from mmmap.structures.points import check_points, to_colours
-from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
-from mmmap.utils.made_from import Origin
-
-#: Scans of each split, and the folder they are in.
-SCANS = {'train': 1201, 'val': 312, 'test': 100}
-#: Beside its files, what a scan depends on; the number counts up where they give another one.
-HOW = f'1 {ScanNetScenes.NYU40_IDS}'
-FOLDERS = {'train': 'scans', 'val': 'scans', 'test': 'scans_test'}
-
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -39,6 +22,29 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, default=Path('data/scannet'), metavar='DIR', help='where it goes (default: %(default)s)'
     )
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
+import numpy as np
+from rich.progress import track
+
+from mmmap.datasets.missing_files import tell_missing
+from mmmap.datasets.scenes import ScanNetScenes
+from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.structures.ply import read_ply
+from mmmap.structures.points import check_points, to_colours
+from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
+from mmmap.utils.made_from import Origin
+
+#: Scans of each split, and the folder they are in.
+SCANS = {'train': 1201, 'val': 312, 'test': 100}
+#: Beside its files, what a scan depends on; the number counts up where they give another one.
+HOW = f'1 {ScanNetScenes.NYU40_IDS}'
+FOLDERS = {'train': 'scans', 'val': 'scans', 'test': 'scans_test'}
 
 
 def list_scans(source: Path, lists: Path, split: str) -> tuple[set[str], list[Path], list[Path]]:

@@ -10,18 +10,47 @@ import copy
 import os
 import sys
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('src', help='checkpoint of the released code')
+    parser.add_argument('dst', help='checkpoint to write')
+    parser.add_argument('--ema', action='store_true', help='take the moving average of the parameters')
+    parser.add_argument(
+        '--num-heads', type=int, help="heads of the encoder's Transformer blocks (default: as released)"
+    )
+    parser.add_argument('--decoder-num-heads', type=int, help='heads of the decoder (default: as released)')
+    parser.add_argument(
+        '--task',
+        choices=('pretraining', 'classification'),
+        help='what to take of a checkpoint that holds both (default: pretraining)',
+    )
+    points = parser.add_argument_group('point clouds', 'what shapes do not tell; for PointMAP checkpoints only')
+    points.add_argument('--num-groups', type=int, help='the released num_group (default: 64)')
+    points.add_argument('--group-size', type=int, help='points of a group, for a classifier (default: 32)')
+    points.add_argument('--local-neighbours', type=int, help='the released center_local_k (default: 4)')
+    points.add_argument('--bimamba-type', choices=('v4', 'v2'), help='of the released config (default: v4)')
+    points.add_argument('--loss', choices=('cdl2', 'cdl1'), help='of the released config (default: cdl2)')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from torch import Tensor
 
 from mmmap import __version__
 from mmmap.engine.errors import one_line_errors
-from mmmap.models.layers.released_point_encoder import RELEASED_TYPES
 from mmmap.registry import MODELS
+from mmmap.released.image_checkpoint import infer_model_cfg
+from mmmap.released.image_keys import TASKS, convert_state_dict, find_task
+from mmmap.released.point_checkpoint import infer_point_model_cfg
+from mmmap.released.point_keys import convert_point_state_dict, find_point_task
 from mmmap.utils.errors import UserError
-from mmmap.utils.released_checkpoint import infer_model_cfg
-from mmmap.utils.released_keys import TASKS, convert_state_dict, find_task
-from mmmap.utils.released_point_checkpoint import infer_point_model_cfg
-from mmmap.utils.released_point_keys import convert_point_state_dict, find_point_task
 from mmmap.utils.safe_load import load
 
 
@@ -78,7 +107,7 @@ def convert(
         task (str, optional): 'pretraining' or 'classification', for a checkpoint that holds both. Defaults to
             pretraining if there is a decoder, else classification.
         point_options (int | str): For a model of point clouds what shapes do not tell, see
-            :func:`mmmap.utils.released_point_checkpoint.infer_point_model_cfg`.
+            :func:`mmmap.released.point_checkpoint.infer_point_model_cfg`.
 
     Returns:
         dict[str, str]: Our name for each released name.
@@ -140,24 +169,7 @@ def _check_same(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('src', help='checkpoint of the released code')
-    parser.add_argument('dst', help='checkpoint to write')
-    parser.add_argument('--ema', action='store_true', help='take the moving average of the parameters')
-    parser.add_argument(
-        '--num-heads', type=int, help="heads of the encoder's Transformer blocks (default: as released)"
-    )
-    parser.add_argument('--decoder-num-heads', type=int, help='heads of the decoder (default: as released)')
-    parser.add_argument(
-        '--task', choices=TASKS, help='what to take of a checkpoint that holds both (default: pretraining)'
-    )
-    points = parser.add_argument_group('point clouds', 'what shapes do not tell; for PointMAP checkpoints only')
-    points.add_argument('--num-groups', type=int, help='the released num_group (default: 64)')
-    points.add_argument('--group-size', type=int, help='points of a group, for a classifier (default: 32)')
-    points.add_argument('--local-neighbours', type=int, help='the released center_local_k (default: 4)')
-    points.add_argument('--bimamba-type', choices=RELEASED_TYPES, help='of the released config (default: v4)')
-    points.add_argument('--loss', choices=('cdl2', 'cdl1'), help='of the released config (default: cdl2)')
-    args = parser.parse_args()
+    args = parse_args()
     options = {key: value for key, value in vars(args).items() if value is not None}
     try:
         convert(**options)

@@ -9,6 +9,36 @@ from collections import defaultdict
 from copy import deepcopy
 from pathlib import Path
 
+#: Points of a cloud where neither the command nor the config tells.
+POINTS = 1024
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='checkpoint of a pretraining model: MAP, MAE, AR, SimMIM or JointMAP')
+    parser.add_argument(
+        'files',
+        nargs='*',
+        help='images, or clouds: .npy, .npz, .ply, .las, .laz, .pcd, .off, text (default: of the training set)',
+    )
+    parser.add_argument('--config', help='config file (default: the one that a converted checkpoint stores)')
+    parser.add_argument('--count', type=int, default=4, help='samples of the training set (default: %(default)s)')
+    parser.add_argument(
+        '--points', type=int, help=f"points to draw of a file's cloud (default: as many as the config's, or {POINTS})"
+    )
+    parser.add_argument('--out', default='reconstruction.png', help='picture to write (default: %(default)s)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the masks and of the points (default: %(default)s)'
+    )
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import torch
 from mmengine.config import Config
 from mmengine.runner import set_random_seed
@@ -32,9 +62,6 @@ from mmmap.engine.launch import read_config
 from mmmap.models.selfsup.joint_map import part_of
 from mmmap.models.selfsup.token_pretraining import TokenPretraining
 from mmmap.visualization import draw_reconstruction, save_point_reconstruction
-
-#: Points of a cloud where neither the command nor the config tells.
-POINTS = 1024
 
 
 def is_image(path: str) -> bool:
@@ -95,23 +122,7 @@ def draw(model: nn.Module, inputs: Tensor, out: Path, files: list[str]) -> None:
 
 def main() -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of a pretraining model: MAP, MAE, AR, SimMIM or JointMAP')
-    parser.add_argument(
-        'files',
-        nargs='*',
-        help='images, or clouds: .npy, .npz, .ply, .las, .laz, .pcd, .off, text (default: of the training set)',
-    )
-    parser.add_argument('--config', help='config file (default: the one that a converted checkpoint stores)')
-    parser.add_argument('--count', type=int, default=4, help='samples of the training set (default: %(default)s)')
-    parser.add_argument(
-        '--points', type=int, help=f"points to draw of a file's cloud (default: as many as the config's, or {POINTS})"
-    )
-    parser.add_argument('--out', default='reconstruction.png', help='picture to write (default: %(default)s)')
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed of the masks and of the points (default: %(default)s)'
-    )
-    args = parser.parse_args()
+    args = parse_args()
     with one_line_errors():
         cfg = None if args.config is None else read_config(args.config)
         if cfg is None and not args.files:

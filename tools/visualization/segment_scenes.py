@@ -10,6 +10,23 @@ written is called FOLDER_SCENE.
 import argparse
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of a SceneSegmentor')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('scenes', nargs='+', type=Path, help='files of scenes')
+    parser.add_argument('--out', type=Path, default=Path('scenes'), metavar='DIR', help='(default: %(default)s)')
+    parser.add_argument('--device', default='cpu', help='such as cuda (default: %(default)s)')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the imports, which take seconds.
+    parse_args()
+
+
 import mmmap  # noqa: F401  (registers everything)
 
 # isort: split
@@ -78,13 +95,7 @@ def label(model: SceneSegmentor, sample: dict, name: str) -> tuple[np.ndarray, n
 
 def main() -> None:
     """Run the tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file of a SceneSegmentor')
-    parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('scenes', nargs='+', type=Path, help='files of scenes')
-    parser.add_argument('--out', type=Path, default=Path('scenes'), metavar='DIR', help='(default: %(default)s)')
-    parser.add_argument('--device', default='cpu', help='such as cuda (default: %(default)s)')
-    args = parser.parse_args()
+    args = parse_args()
     with one_line_errors():
         cfg = read_config(args.config)
         if cfg.get('test_dataloader') is None:

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmmap.command_line import COMPILE_MODES
 from mmmap.models.layers import HybridEncoder, ReleasedPointEncoder
 from mmmap.models.necks import ReleasedPointDecoder
 from mmmap.models.necks.token_decoder import TokenDecoder
@@ -14,8 +15,6 @@ from mmmap.registry import HOOKS
 
 from ..errors import UserError
 
-#: Modes of ``torch.compile``, and whether they replay CUDA graphs.
-COMPILE_MODES = {'default': False, 'reduce-overhead': True, 'max-autotune-no-cudagraphs': False, 'max-autotune': True}
 #: What takes the time of a step and is a graph as a whole.
 COMPILED = (HybridEncoder, ReleasedPointEncoder, TokenDecoder, ReleasedPointDecoder)
 

@@ -11,7 +11,7 @@ from released_files import converter, part, released_weights
 
 from mmmap.models import MAP
 from mmmap.registry import MODELS
-from mmmap.utils.released_point_checkpoint import infer_point_model_cfg
+from mmmap.released.point_checkpoint import infer_point_model_cfg
 
 CLASS_TOKEN = {'MAE_encoder.cls_token', 'MAE_encoder.cls_pos'}
 STATE = dict(weight=(256,), bias=(256,), running_mean=(256,), running_var=(256,), num_batches_tracked=())

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-ROOT = Path(__file__).resolve().parents[3]
-NAMES = ('tiny', 'small', 'base')
+from . import NAMES, ROOT
 
 
 def config_path(arch: str) -> Path:

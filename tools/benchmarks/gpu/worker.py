@@ -16,7 +16,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from gpu.common import NAMES, ROOT, load_config, peak_bytes, random_images, seconds_of_steps
+from gpu import NAMES, ROOT
+from gpu.common import load_config, peak_bytes, random_images, seconds_of_steps
 from mmmap.engine.errors import one_line_errors
 from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.strategies import wrap_blocks

@@ -14,8 +14,6 @@ from .rows import Recipe, Row
 from .stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
-#: What can be measured after the pretraining.
-EVALUATIONS = ('finetune', 'linear', 'knn')
 # What a classifier's backbone decides by itself; all else it takes from the pretraining.
 _OWN_SETTINGS = {
     'type', 'out_type', 'out_indices', 'drop_path_rate', 'init_cfg', 'with_cp', 'frozen_stages', 'num_registers',

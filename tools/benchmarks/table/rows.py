@@ -6,6 +6,9 @@ second-hand.
 
 from dataclasses import dataclass, field
 
+#: What can be measured after the pretraining.
+EVALUATIONS = ('finetune', 'linear', 'knn')
+
 #: What the tracks of the tables train on.
 TRACKS = {
     'mini': 'a backbone of 8 blocks and width 128 on images of CIFAR-10 size (32 px, patches of 4)',
