@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor
 
-from .released_keys import count_blocks, join_directions, released_layout
+from .image_keys import count_blocks, join_directions, released_layout
 
 _STATE = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 #: Released names (as patterns), without ``MAE_encoder.``, and ours. ``<list i>`` is the place of a block of a

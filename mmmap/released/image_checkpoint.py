@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
-from .released_keys import count_blocks, find_task, grid_side, released_layout
+from mmmap.models.backbones.map_hybrid import ARCHS
+
+from .image_keys import count_blocks, find_task, grid_side, released_layout
 
 #: What the architecture is inferred from, and how many dimensions each has.
 _NEEDED = {
@@ -109,8 +111,6 @@ def _arch(state_dict: dict[str, Tensor], layout: str, num_heads: int | None) -> 
 
 def _named_arch(arch: dict, num_registers: int | None = None) -> str | dict:
     """The name of an architecture if it is one of ours, with as many registers if it is to have any, else itself."""
-    from mmmap.models.backbones.map_hybrid import ARCHS
-
     defaults = dict(mlp_ratio=2.0, d_state=16, d_conv=4, expand=2)
     for name, settings in ARCHS.items():
         registers = settings['num_registers'] if num_registers is None else num_registers

@@ -4,9 +4,11 @@ import math
 
 from torch import Tensor
 
-from .released_checkpoint import check_needed
-from .released_keys import count_blocks
-from .released_point_keys import find_point_task, point_layout
+from mmmap.models.backbones.point_map_hybrid import POINT_ARCHS
+
+from .image_checkpoint import check_needed
+from .image_keys import count_blocks
+from .point_keys import find_point_task, point_layout
 
 #: What the architecture is inferred from, and how many dimensions each has; without ``MAE_encoder.``.
 _NEEDED_OF_ENCODER = {
@@ -99,8 +101,6 @@ def infer_point_model_cfg(
 
 def _arch(shapes: dict[str, tuple], embed_dim: int, layout: str, num_heads: int) -> str | dict:
     """The name of an architecture if it is one of ours, else its settings."""
-    from mmmap.models.backbones.point_map_hybrid import POINT_ARCHS
-
     inner_dim, d_state = shapes['blocks.blocks.0.mixer.A_log']
     arch = dict(
         embed_dim=embed_dim,
