@@ -33,8 +33,6 @@ class PointSegVisualizationHook(SideProductHook):
     Args:
         draw (bool): Whether it does anything. Defaults to False.
         interval (int): Every so many batches one cloud, the first; with ``out_dir`` all clouds. Defaults to 50.
-        rgb_columns (tuple[int, int], optional): First column and last + 1 of the inputs that are colours from 0 to 1,
-            for the picture of the input; by default that tells the height.
         out_dir (str, optional): Where the PLY files and, in place of the visualizer's folder, the pictures go.
 
     Raises:
@@ -45,14 +43,12 @@ class PointSegVisualizationHook(SideProductHook):
         self,
         draw: bool = False,
         interval: int = 50,
-        rgb_columns: tuple[int, int] | None = None,
         out_dir: str | None = None,
     ) -> None:
         if interval < 1:
             raise ValueError(f'interval={interval} must be positive')
         self.draw = draw
         self.interval = interval
-        self.rgb_columns = rgb_columns
         self.out_dir = out_dir
         self._named = None
 
@@ -104,14 +100,11 @@ class PointSegVisualizationHook(SideProductHook):
         meta = dataset.metainfo
         prediction = _labels(sample.pred_pts_seg)
         truth = _labels(sample.gt_pts_seg) if 'gt_pts_seg' in sample else None
-        rgb = None
-        if self.rgb_columns is not None:
-            rgb = (255 * points[:, slice(*self.rgb_columns)]).clip(0, 255)
         classes = meta.get('classes')
         palette = meta.get('palette')
         if palette is None:
             palette = make_palette(len(classes) if classes else int(prediction.max()) + 1)
-        picture = draw_segmentation(points[:, :3], prediction, truth, rgb, classes, palette)
+        picture = draw_segmentation(points[:, :3], prediction, truth, None, classes, palette)
         if self.out_dir is None:
             folder = Path(runner.log_dir) / 'vis_data' / 'points'
             runner.visualizer.add_image(name, picture, step=step)

@@ -274,7 +274,7 @@ def test_from_the_raw_release_to_scores(tmp_path, monkeypatch, name):
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type='SceneSegMetric'),
         default_hooks=dict(checkpoint=None),
-        custom_hooks=[dict(type='PointSegVisualizationHook', draw=True, interval=1, rgb_columns=(3, 6))],
+        custom_hooks=[dict(type='PointSegVisualizationHook', draw=True, interval=1)],
         visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')], name=f'scenes_{name}'),
         default_scope='mmengine',
         randomness=dict(seed=0),
