@@ -5,11 +5,12 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import fsspec
 from filelock import FileLock
+
+from mmmap.utils.whole_files import written_whole
 
 # Bytes at the start and at the end of a shard that tell whether it is the same.
 _HEAD, _TAIL = 4096, 16384
@@ -167,30 +168,12 @@ def fetch(shard: str, cache_dir: str) -> str:
 
 def _fetch(shard: str, copy: str) -> None:
     system, path = open_filesystem(shard)
-    part = f'{copy}.part'
     try:
-        system.get_file(path, part)
-        got, size = os.path.getsize(part), system.size(path)
-        if got != size:
-            raise OSError(f'got {got} of {size} bytes')
-        os.replace(part, copy)
+        with written_whole(copy) as part:
+            system.get_file(path, str(part))
+            got, size = os.path.getsize(part), system.size(path)
+            if got != size:
+                raise OSError(f'got {got} of {size} bytes')
     # Clients of object storage raise errors of their own.
     except Exception as error:
-        Path(part).unlink(missing_ok=True)
         raise OSError(f'{shard} could not be fetched to {copy}: {" ".join(str(error).split())}') from error
-
-
-def write_whole(path: str | Path, content: str) -> None:
-    """Write a text that several processes may write at once: the file is whole at any moment.
-
-    Args:
-        path (str | Path): Where it goes; its folder is made.
-        content (str): The text.
-    """
-    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    part = f'{path}.{os.urandom(4).hex()}.part'
-    try:
-        Path(part).write_text(content)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)

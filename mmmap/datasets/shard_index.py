@@ -10,8 +10,10 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from mmmap.utils.whole_files import written_whole
+
 from .image_reader import IMAGE_SUFFIXES
-from .shard_files import copy_of, fetch, is_remote, local_stamp, open_filesystem, stamp, write_whole
+from .shard_files import copy_of, fetch, is_remote, local_stamp, open_filesystem, stamp
 from .shard_scan import scan
 
 # Of what index files hold, which depends on the suffixes of images too: another one makes all of them anew.
@@ -87,7 +89,8 @@ def index_of(shard: str, label: str | None, cache_dir: str | None = None) -> dic
     if stamp(shard) != now:
         raise ValueError(f'{shard} changed while it was indexed: start again when it is complete')
     try:
-        write_whole(path, json.dumps(index))
+        with written_whole(path) as part:
+            part.write_text(json.dumps(index))
     except OSError as error:
         say_once(f'{folder}: no index of shards can be kept ({error.strerror}), each start makes it: set cache_dir')
     return index

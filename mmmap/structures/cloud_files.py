@@ -1,12 +1,12 @@
 """Files of clouds: tables in text, read once and kept as arrays."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ..utils.made_from import Origin
+from ..utils.whole_files import written_whole
 from .point_formats import READERS, TEXT_SUFFIXES, read_columns
 from .points import check_points, to_floats
 from .scene_files import read_scene
@@ -94,15 +94,9 @@ def _read_copy(path: Path) -> tuple[np.ndarray | None, bytes]:
 def _keep(table: np.ndarray, path: Path, mark: bytes) -> None:
     """Write a copy, if the folder can be written."""
     # Several workers may read the same text.
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    try:
-        with open(part, 'wb') as file:
-            np.save(file, table)
-            file.write(mark)
-        os.replace(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), written_whole(path) as part, open(part, 'wb') as file:
+        np.save(file, table)
+        file.write(mark)
 
 
 def read_array(path: str | Path) -> np.ndarray:

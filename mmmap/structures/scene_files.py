@@ -1,6 +1,5 @@
 """Scenes as files: reading and writing them, and the labels in them."""
 
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.made_from import Origin
+from ..utils.whole_files import written_whole
 from .point_formats import read_columns
 from .points import check_points, to_colours
 
@@ -25,15 +25,12 @@ def write_scene(path: str | Path, made_from: bytes = b'', **arrays: np.ndarray) 
         made_from (bytes): The mark of what it was made from, which :func:`is_scene` looks at. Defaults to none.
         **arrays (np.ndarray): ``xyz`` (N, 3), and ``label`` (N,), ``rgb`` (N, 3) or other features, with a row a point.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part')
-    with open(part, 'wb') as file:
-        np.savez(file, **arrays)
-    if made_from:
-        with zipfile.ZipFile(part, 'a') as archive:
-            archive.comment = made_from
-    os.replace(part, path)
+    with written_whole(path) as part:
+        with open(part, 'wb') as file:
+            np.savez(file, **arrays)
+        if made_from:
+            with zipfile.ZipFile(part, 'a') as archive:
+                archive.comment = made_from
 
 
 def read_scene(path: str | Path, colours: bool = True, rgb_max: float | None = None) -> dict[str, np.ndarray]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.progress import track
 
+from .whole_files import written_whole
+
 
 def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], str | None] = str) -> int:
     """Unpack the files of a zip archive, without those that are there already.
@@ -41,12 +43,9 @@ def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], st
                     raise ValueError(f'{archive}: {info.filename} would be written outside of {dest}')
                 if not _is_there(target, info):
                     missing.append((info, target))
-            for folder in {target.parent for _, target in missing}:
-                folder.mkdir(parents=True, exist_ok=True)
             for info, target in track(missing, f'{archive.name}:', disable=not missing):
-                part = target.with_name(f'{target.name}.part')
-                part.write_bytes(content.read(info))
-                os.replace(part, target)
+                with written_whole(target) as part:
+                    part.write_bytes(content.read(info))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f'{archive} is cut off or damaged ({error}): download it again') from error
     return len(missing)

@@ -3,8 +3,6 @@
 import importlib
 import importlib.util
 
-from packaging.version import Version
-
 # Import name -> (lowest version, first version not allowed, what to install). Original packages and maintained forks
 # share import names, so both satisfy these.
 REQUIREMENTS: dict[str, tuple[str, str | None, str]] = {
@@ -38,6 +36,9 @@ def check_version(module: str) -> None:
     Raises:
         ImportError: If the version is outside the supported range; one line with the range and a command.
     """
+    # Not there with torch alone.
+    from packaging.version import Version
+
     lowest, limit, distribution = REQUIREMENTS[module]
     found = importlib.import_module(module).__version__
     wanted = f'>={lowest}' + (f',<{limit}' if limit else '')

@@ -24,7 +24,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError('read-only')
 
-    monkeypatch.setattr('mmmap.structures.cloud_files.os.replace', refuse)
+    monkeypatch.setattr('mmmap.utils.whole_files.os.replace', refuse)
     assert np.array_equal(read_table(path, 3), TABLE)
     assert list(tmp_path.iterdir()) == [path]
 

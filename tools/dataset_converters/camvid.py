@@ -6,7 +6,6 @@ the same names, with labels 0 to 10 and 11 for no class. Started again after an 
 
 import argparse
 import filecmp
-import os
 import shutil
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.utils.whole_files import written_whole
 
 #: Images of each split.
 IMAGES = {'train': 367, 'val': 101, 'test': 233}
@@ -99,9 +99,8 @@ def copy(source: Path, target: Path) -> bool:
     """
     if target.is_file() and filecmp.cmp(source, target, shallow=False):
         return False
-    part = target.with_name(f'{target.name}.part')
-    shutil.copyfile(source, part)
-    os.replace(part, target)
+    with written_whole(target) as part:
+        shutil.copyfile(source, part)
     return True
 
 

@@ -52,6 +52,7 @@ from mmmap.released.point_checkpoint import infer_point_model_cfg
 from mmmap.released.point_keys import convert_point_state_dict, find_point_task
 from mmmap.utils.errors import UserError
 from mmmap.utils.safe_load import load
+from mmmap.utils.whole_files import written_whole
 
 
 def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
@@ -135,14 +136,8 @@ def convert(
     except ValueError as e:
         raise ValueError(f'{src}: {e}') from None
     meta = dict(model_cfg=model_cfg, mmmap_version=__version__, converted_from=os.path.basename(src), ema=ema)
-    part = f'{dst}.{os.getpid()}.part'
-    os.makedirs(os.path.dirname(os.path.abspath(dst)), exist_ok=True)
-    try:
+    with written_whole(dst) as part:
         torch.save(dict(meta=meta, state_dict=state_dict), part)
-        os.replace(part, dst)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
     for old, new in names.items():
         print(f'{old} -> {new} {tuple(released[old].shape)}')
     (other,) = set(TASKS) - {task}

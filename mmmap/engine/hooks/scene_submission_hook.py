@@ -1,7 +1,6 @@
 """Writes the predicted labels of scenes in the form that a benchmark takes."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ from mmmap.registry import HOOKS
 from mmmap.structures.output_names import dataset_names
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import count_points, read_scene
+from mmmap.utils.whole_files import written_whole
 
-from ..atomic_files import replace
 from ..errors import UserError
 from ..wrapped_datasets import leaf_datasets
 
@@ -95,15 +94,14 @@ class SceneSubmissionHook(Hook):
 
     def _write(self, target: Path, path: str, labels: np.ndarray) -> None:
         # Where scenes do not divide evenly, two processes have the same one.
-        part = target.with_name(f'{target.name}.{os.getpid()}.tmp')
         if self._format == 'txt':
-            part.write_text('\n'.join(map(str, labels.tolist())) + '\n')
+            with written_whole(target) as part:
+                part.write_text('\n'.join(map(str, labels.tolist())) + '\n')
         else:
             kinds = (np.uint8, np.int32)
             fits = (k for k in kinds if np.iinfo(k).min <= labels.min() and labels.max() <= np.iinfo(k).max)
             labels = labels.astype(next(fits, np.float64))
-            write_ply(part, read_scene(path, colours=False)['xyz'], label=labels)
-        replace(part, target)
+            write_ply(target, read_scene(path, colours=False)['xyz'], label=labels)
 
     def after_test(self, runner: Runner) -> None:
         """Tell where the files are."""
