@@ -74,7 +74,6 @@ if __name__ == '__main__':
     parse_args()
 
 from mmmap.engine.data_option import use_folder
-from mmmap.engine.device import leave_process_group
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.hooks import PreemptionHook
 from mmmap.engine.last_batch import check_last_batch
@@ -87,6 +86,7 @@ from mmmap.engine.launch import (
     set_resume,
 )
 from mmmap.engine.preemption import Preempted
+from mmmap.engine.process_group import leave_process_group
 from mmmap.engine.schedules import end_short_schedules
 
 

@@ -3,7 +3,6 @@
 libjpeg-turbo decodes JPEG through simplejpeg, which tells what was missing; Pillow decodes all else.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -123,15 +122,3 @@ def read_image(content: bytes, color_type: str = 'color', max_pixels: int = MAX_
         RefusedImageError: An OSError too, if it is too large or has no faithful 8-bit RGB.
     """
     return EncodedImage(content, max_pixels).pixels(color_type)
-
-
-def image_shape(content: bytes) -> tuple[int, int]:
-    """(H, W) of an image once turned as EXIF says, from its header.
-
-    Args:
-        content (bytes): The file.
-
-    Raises:
-        OSError: If the header is broken or of a format that is not read; one line without the path.
-    """
-    return EncodedImage(content, sys.maxsize).shape

@@ -17,6 +17,11 @@ TOP_LEVEL_KEYS = (
 )
 
 
+def type_name(cfg_type: str | type) -> str:
+    """Return the class name of a config's ``type``, given as a name, a scoped name or the class itself."""
+    return cfg_type.split('.')[-1] if isinstance(cfg_type, str) else cfg_type.__name__
+
+
 class Rule(NamedTuple):
     """What the value at some places of a config must be."""
 

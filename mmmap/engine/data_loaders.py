@@ -7,7 +7,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from .device import type_name
+from .config_rules import type_name
 from .wrapped_datasets import inner_datasets
 
 

@@ -11,8 +11,8 @@ from mmmap.datasets.folder_listing import first_names, hold_out, list_images
 from mmmap.utils.safe_load import load
 
 from .checkpoint import check_checkpoint_file
+from .config_rules import type_name
 from .data_sets import TRAIN_ROLES, data_sets, is_classifier, reads_images, replace_data_sets, set_num_classes
-from .device import type_name
 from .errors import UserError
 from .shard_option import ShardOption, shards_by_split
 from .small_sets import fit_neighbours, fit_training

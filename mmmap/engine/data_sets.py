@@ -10,7 +10,7 @@ from mmmap.datasets.decoded_images import square_transforms
 from mmmap.registry import DATASETS
 
 from .config_check import dotted, walk
-from .device import type_name
+from .config_rules import type_name
 
 # Files are loaded as BGR; data sets that give arrays, as CIFAR's, give RGB, and what follows in them expects it.
 _TO_RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]

@@ -14,13 +14,14 @@ from mmengine.runner import Runner
 from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_agreement
 from .config_check import check_config
 from .config_file import drop_options_of_workers, read_config
-from .config_rules import OWN_HOOKS
+from .config_rules import OWN_HOOKS, type_name
 from .data_loaders import leave_classes_to_us, set_loader_defaults
-from .device import adapt_to_device, cpu_has_fast_bfloat16, init_cpu_process_group, type_name
+from .device import adapt_to_device, cpu_has_fast_bfloat16
 from .errors import UserError
 from .hooks import CheckpointFitHook, ClassNamesHook
 from .hooks.side_product_hook import protect_side_products
 from .options import apply_options
+from .process_group import init_cpu_process_group
 from .strategies import check_strategy
 
 _DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 
 from .config_check import walk
-from .device import type_name
+from .config_rules import type_name
 
 
 def fit_training(cfg: Config, images: int) -> Iterator[str]:

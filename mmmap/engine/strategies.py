@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from mmengine.config import Config
 from torch import nn
 
-from .device import type_name
+from .config_rules import type_name
 from .errors import UserError
 
 

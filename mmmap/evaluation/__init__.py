@@ -1,6 +1,6 @@
 from .confusion import confusion_counts, score_table, segmentation_scores
 from .features import extract_features, extract_share, gather_shares, pooled_feature
-from .functional import knn_accuracy, knn_scores
+from .knn import knn_accuracy, knn_scores
 from .metrics import PartIoUMetric, SceneSegMetric
 from .parts import part_iou, part_scores
 from .response import area_of_half, effective_receptive_field, token_responses

@@ -14,8 +14,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import mmmap  # noqa: F401
-from mmmap.engine.device import leave_process_group
 from mmmap.engine.launch import build_runner, require_fit, set_resume
+from mmmap.engine.process_group import leave_process_group
 
 
 @MODELS.register_module()

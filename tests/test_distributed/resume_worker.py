@@ -12,7 +12,8 @@ sys.path.insert(0, str(TESTS))
 from mmengine.config import Config  # noqa: E402
 from tiny_run import config, run, weights  # noqa: E402
 
-from mmmap.engine.device import adapt_to_device, init_cpu_process_group  # noqa: E402
+from mmmap.engine.device import adapt_to_device  # noqa: E402
+from mmmap.engine.process_group import init_cpu_process_group  # noqa: E402
 
 
 def on_this_machine(cfg: Config) -> Config:

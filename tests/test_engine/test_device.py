@@ -6,9 +6,10 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 
-from mmmap.engine import device
-from mmmap.engine.device import adapt_to_device, init_cpu_process_group
+from mmmap.engine import device, process_group
+from mmmap.engine.device import adapt_to_device
 from mmmap.engine.errors import UserError
+from mmmap.engine.process_group import init_cpu_process_group
 
 
 def _config(launcher='none', **more):
@@ -30,6 +31,7 @@ def _config(launcher='none', **more):
 @pytest.fixture
 def no_accelerator(monkeypatch):
     monkeypatch.setattr(device, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(process_group, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: False)
 
 
@@ -136,20 +138,3 @@ def test_missing_launcher_variable_is_named(no_accelerator, monkeypatch):
     adapt_to_device(cfg)
     with pytest.raises(UserError, match='--launcher mpi: the variable OMPI_COMM_WORLD_RANK is not set'):
         init_cpu_process_group(cfg)
-
-
-def test_leaving_a_group(monkeypatch):
-    done = []
-    device.leave_process_group()  # No group, nothing to leave.
-    monkeypatch.setattr(torch_dist, 'is_initialized', lambda: True)
-    monkeypatch.setattr(torch_dist, 'barrier', lambda: done.append('barrier'))
-    monkeypatch.setattr(torch_dist, 'destroy_process_group', lambda: done.append('destroy'))
-    monkeypatch.setattr(device.logging, 'shutdown', lambda: done.append('flush'))
-    monkeypatch.setattr(device.os, '_exit', lambda status: done.append(status))
-    monkeypatch.setattr(torch_dist, 'get_backend', lambda: 'nccl')
-    device.leave_process_group()
-    assert done == ['barrier', 'destroy']
-    done.clear()
-    monkeypatch.setattr(torch_dist, 'get_backend', lambda: 'gloo')
-    device.leave_process_group()
-    assert done == ['barrier', 'flush', 0]

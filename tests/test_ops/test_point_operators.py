@@ -124,13 +124,13 @@ def test_ball_query(shape, radius, kind, backend):
 def test_gather_points(backend):
     features = cloud(2, 9, 5)
     indices = torch.tensor([[[0, 3], [3, 8]], [[1, 1], [1, 2]]])
-    found = gather_points(features, indices, backend=backend)
+    found = gather_points(features, indices)
     assert found.shape == (2, 2, 2, 5)
     assert all((found[b, i, j] == features[b, indices[b, i, j]]).all() for b in (0, 1) for i in (0, 1) for j in (0, 1))
     labels = torch.arange(18).view(2, 9, 1)
-    assert gather_points(labels, indices[:, :, 0], backend=backend)[..., 0].tolist() == [[0, 3], [10, 10]]
+    assert gather_points(labels, indices[:, :, 0])[..., 0].tolist() == [[0, 3], [10, 10]]
     leaf = features.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: gather_points(x, indices, backend=backend), leaf)
+    assert torch.autograd.gradcheck(lambda x: gather_points(x, indices), leaf)
 
 
 @pytest.mark.parametrize('k', [1, 3, 20])
@@ -205,7 +205,7 @@ def test_short_types(dtype, backend):
     assert out.dtype == features.grad.dtype == dtype
     exact = three_interpolate(query.double(), points.double(), features.double(), backend=backend)
     torch.testing.assert_close(out.double(), exact, rtol=1e-2, atol=1e-2)
-    gathered = gather_points(features, indices, backend=backend)
+    gathered = gather_points(features, indices)
     assert gathered.dtype == dtype and (gathered[1, 2, 3] == features[1, indices[1, 2, 3]]).all()
     dist_a, dist_b = chamfer_distance(query.requires_grad_(), points, backend=backend)
     assert dist_a.dtype == dist_b.dtype == torch.float32
@@ -229,7 +229,7 @@ def test_strides_do_not_matter(backend):
     pairs = [
         (farthest_point_sample(x, 30, backend=backend), knn(q, x, 5, backend=backend)[1],
          ball_query(q, x, 0.5, 6, backend=backend), chamfer_distance(q, x, backend=backend)[1],
-         three_interpolate(q, x, f, backend=backend), gather_points(f, i, backend=backend))
+         three_interpolate(q, x, f, backend=backend), gather_points(f, i))
         for q, x, f, i in (
             (query, points, wide.transpose(1, 2), torch.arange(60).view(20, 3).T),
             (plain, dense, wide.transpose(1, 2).contiguous(), torch.arange(60).view(20, 3).T.contiguous()),
@@ -241,9 +241,9 @@ def test_strides_do_not_matter(backend):
 def test_under_the_compiler(backend):
     def everything(a, b):
         picks = farthest_point_sample(a, 8, backend=backend)
-        centres = gather_points(a, picks, backend=backend)
+        centres = gather_points(a, picks)
         _, near = knn(centres, a, 4, backend=backend)
-        groups = gather_points(a, near, backend=backend) - centres[:, :, None]
+        groups = gather_points(a, near) - centres[:, :, None]
         up = three_interpolate(a, centres, groups.mean(2), backend=backend)
         return sum(x.sum() for x in chamfer_distance(up, b, backend=backend))
 
@@ -262,7 +262,7 @@ def test_operators_are_sound(backend):
         (ops.farthest_point_sample, (a.detach(), 4, start, False, backend)),
         (ops.knn, (a.detach(), b.detach(), 4, backend)),
         (ops.ball_query, (a.detach(), b.detach(), 0.5, 4, backend)),
-        (ops.interpolate, (a, indices, weights, backend)),
+        (ops.interpolate, (a, indices, weights)),
         (ops.chamfer, (a, b, backend)),
     ):
         torch.library.opcheck(operator.default, arguments)

@@ -11,7 +11,7 @@ from mmmap.ops.points.common import check_clouds, common_type, resolve
 
 LIBRARY.define('chamfer(Tensor a, Tensor b, str backend) -> (Tensor, Tensor, Tensor, Tensor)')
 LIBRARY.define(
-    'chamfer_backward(Tensor grad_a, Tensor grad_b, Tensor a, Tensor b, Tensor index_a, Tensor index_b, str backend) '
+    'chamfer_backward(Tensor grad_a, Tensor grad_b, Tensor a, Tensor b, Tensor index_a, Tensor index_b) '
     '-> (Tensor, Tensor)'
 )
 
@@ -52,24 +52,23 @@ def _forward_fake(a, b, backend):
     return a.new_empty(shape_a), index[0], a.new_empty(shape_b), index[1]
 
 
-def _backward(grad_a, grad_b, a, b, index_a, index_b, backend):
+def _backward(grad_a, grad_b, a, b, index_a, index_b):
     return fallback.chamfer_backward(grad_a, grad_b, a, b, index_a, index_b)
 
 
-def _backward_fake(grad_a, grad_b, a, b, index_a, index_b, backend):
+def _backward_fake(grad_a, grad_b, a, b, index_a, index_b):
     return a.new_empty(a.shape), b.new_empty(b.shape)
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    a, b, backend = inputs
+    a, b, _ = inputs
     _, index_a, _, index_b = output
     ctx.mark_non_differentiable(index_a, index_b)
     ctx.save_for_backward(a, b, index_a, index_b)
-    ctx.backend = backend
 
 
 def _autograd(ctx, grad_a, _index_a, grad_b, _index_b):
-    grads = torch.ops.mmmap.chamfer_backward.default(grad_a, grad_b, *ctx.saved_tensors, ctx.backend)
+    grads = torch.ops.mmmap.chamfer_backward.default(grad_a, grad_b, *ctx.saved_tensors)
     return (*grads, None)
 
 

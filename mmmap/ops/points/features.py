@@ -15,29 +15,26 @@ from mmmap.ops.library import (
     register_autograd,
 )
 from mmmap.ops.points import fallback
-from mmmap.ops.points.common import check_clouds, resolve
+from mmmap.ops.points.common import check_clouds
 from mmmap.ops.points.neighbours import knn
 
-LIBRARY.define('interpolate(Tensor features, Tensor indices, Tensor? weights, str backend) -> Tensor')
-LIBRARY.define(
-    'interpolate_backward(Tensor dout, Tensor indices, Tensor? weights, SymInt count, str backend) -> Tensor'
-)
+LIBRARY.define('interpolate(Tensor features, Tensor indices, Tensor? weights) -> Tensor')
+LIBRARY.define('interpolate_backward(Tensor dout, Tensor indices, Tensor? weights, SymInt count) -> Tensor')
 
 
-def gather_points(features: Tensor, indices: Tensor, backend: str = 'auto') -> Tensor:
+def gather_points(features: Tensor, indices: Tensor) -> Tensor:
     """Rows of each cloud by index; differentiable.
 
     Args:
         features: ``(B, N, C)``, of any type.
         indices: ``(B, ...)``, int64, from 0 to N - 1.
-        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``; what is not floating point is always left to torch.
 
     Returns:
         ``(B, ..., C)``, type of ``features``.
 
     Raises:
         TypeError: ``indices`` are not int64.
-        ValueError: A shape, device or backend does not fit.
+        ValueError: A shape or device does not fit.
         IndexError: An index is out of range (on a CPU).
     """
     operator = 'gather_points'
@@ -52,10 +49,9 @@ def gather_points(features: Tensor, indices: Tensor, backend: str = 'auto') -> T
         )
     if indices.dim() < 2 or indices.shape[0] != features.shape[0]:
         raise ValueError(f'{operator}: indices must be (batch={features.shape[0]}, ...), got {tuple(indices.shape)}')
-    name = resolve(operator, backend, features.device.type)
     flat = indices.reshape(indices.shape[0], -1, 1)
     if features.is_floating_point():
-        rows = torch.ops.mmmap.interpolate.default(features, flat, None, name)
+        rows = torch.ops.mmmap.interpolate.default(features, flat, None)
     else:
         rows = fallback.interpolate(features, flat, None)
     return rows.view(*indices.shape, features.shape[-1])
@@ -72,7 +68,7 @@ def three_interpolate(query: Tensor, points: Tensor, features: Tensor, k: int = 
         points: ``(B, N, D)``.
         features: ``(B, N, C)``, one row for each of ``points``.
         k: Neighbours; all points if there are fewer.
-        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
+        backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``, of the search for neighbours.
 
     Returns:
         ``(B, M, C)``, type of ``features``, differentiable in ``features`` only.
@@ -96,37 +92,36 @@ def three_interpolate(query: Tensor, points: Tensor, features: Tensor, k: int = 
     # Relative to the nearest, which may be at 0.
     weights = torch.where(distances > 0, distances[..., :1] / distances, 1)
     weights = (weights / weights.sum(-1, keepdim=True)).to(compute_dtype(features.dtype))
-    name = resolve(operator, backend, features.device.type)
-    return torch.ops.mmmap.interpolate.default(features, indices, weights, name)
+    return torch.ops.mmmap.interpolate.default(features, indices, weights)
 
 
-def _forward(features, indices, weights, backend):
+def _forward(features, indices, weights):
     dtype = compute_dtype(features.dtype)
     return fallback.interpolate(features.to(dtype), indices, weights).to(features.dtype)
 
 
-def _forward_fake(features, indices, weights, backend):
+def _forward_fake(features, indices, weights):
     return features.new_empty((*indices.shape[:2], features.shape[2]))
 
 
-def _backward(dout, indices, weights, count, backend):
+def _backward(dout, indices, weights, count):
     dtype = compute_dtype(dout.dtype)
     return fallback.interpolate_backward(dout.to(dtype), indices, weights, count).to(dout.dtype)
 
 
-def _backward_fake(dout, indices, weights, count, backend):
+def _backward_fake(dout, indices, weights, count):
     return dout.new_empty((dout.shape[0], count, dout.shape[2]))
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    features, indices, weights, backend = inputs
+    features, indices, weights = inputs
     ctx.save_for_backward(indices, weights)
-    ctx.options = features.shape[1], backend
+    ctx.count = features.shape[1]
 
 
 def _autograd(ctx, dout):
-    grad = torch.ops.mmmap.interpolate_backward.default(dout, *ctx.saved_tensors, *ctx.options)
-    return grad, None, None, None
+    grad = torch.ops.mmmap.interpolate_backward.default(dout, *ctx.saved_tensors, ctx.count)
+    return grad, None, None
 
 
 register('interpolate', _forward, _forward_fake)

@@ -2,7 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from mmmap.engine.errors import UserError
-from mmmap.engine.testing import draw_predictions, enable_tta
+from mmmap.engine.test_options import draw_predictions, enable_tta
 
 
 def _config(**more):

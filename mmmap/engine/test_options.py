@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from .device import type_name
+from .config_rules import type_name
 from .errors import UserError
 from .wrapped_datasets import leaf_datasets
 

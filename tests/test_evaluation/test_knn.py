@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
-from mmmap.evaluation import functional, knn_accuracy, knn_scores
+from mmmap.evaluation import knn, knn_accuracy, knn_scores
 
 
 def test_votes_are_weighted_by_similarity():
@@ -48,7 +48,7 @@ def test_scores_are_those_of_scikit_learn_chunk_by_chunk(monkeypatch):
     theirs = KNeighborsClassifier(7, algorithm='brute', weights=lambda d: np.exp((1 - d**2 / 2) / 0.07))
     expected = theirs.fit(normalize(bank), labels).predict_proba(normalize(query))
     for similarities in (2**26, 60 * 7, 1):
-        monkeypatch.setattr(functional, '_MAX_SIMILARITIES', similarities)
+        monkeypatch.setattr(knn, '_MAX_SIMILARITIES', similarities)
         scores = knn_scores(bank, labels, query, k=7)
         assert np.allclose(scores, expected, atol=1e-5)
 
