@@ -37,6 +37,7 @@ def no_accelerator(monkeypatch):
 
 def test_nothing_changes_with_an_accelerator(monkeypatch):
     monkeypatch.setattr(device, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(process_group, 'get_device', lambda: 'cuda')
     cfg = _config('pytorch')
     before = cfg.to_dict()
     assert adapt_to_device(cfg) == []
