@@ -212,7 +212,7 @@ def _differentiate(operator: Callable, arguments: dict[str, Any], backend: str, 
         if isinstance(value, Tensor) and value.is_floating_point() and value.device.type == 'cpu':
             arguments[name] = value.detach().requires_grad_()
             leaves.append(arguments[name])
-    out = operator(**arguments, backend=backend)
+    out = operator(**arguments) if operator is points.gather_points else operator(**arguments, backend=backend)
     outputs = list(out) if isinstance(out, tuple) else [out]
     smooth = [output for output in outputs if output.requires_grad]
     if not smooth:

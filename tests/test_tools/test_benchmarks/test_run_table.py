@@ -65,7 +65,7 @@ def test_every_row_composes_to_what_can_be_built_and_is_found_again(table, tmp_p
     data = table.data.ConfigData(None, 'test')
     rows = {row.name: row for rows in table.rows.TABLES.values() for row in rows if track in row.recipes}
     for index, row in enumerate(rows.values()):
-        evaluate = table.compose.EVALUATIONS if row.recipes[track].pretrain else ('finetune',)
+        evaluate = table.rows.EVALUATIONS if row.recipes[track].pretrain else ('finetune',)
         stages = table.compose.compose(row, 1, tmp_path / row.name, table.compose.Request(track, data, evaluate))
         assert [stage.name for stage in stages][-len(evaluate) :] == list(evaluate)
         for stage in stages:
@@ -151,7 +151,7 @@ def test_every_stage_takes_images_of_any_size_at_the_size_of_its_backbone(table,
     data, seen = table.data.FolderData(tmp_path, None, 'test', tmp_path / 'lists'), []
     rows = ['map'] + (['mocov3'] if track == 'mini' else [])
     for name in rows:
-        request = table.compose.Request(track, data, table.compose.EVALUATIONS)
+        request = table.compose.Request(track, data, table.rows.EVALUATIONS)
         for stage in table.compose.compose(_row(table, name), 0, tmp_path, request):
             init_default_scope('mmpretrain')
             size = stage.cfg.model.backbone.img_size
