@@ -1,7 +1,7 @@
 """Hybrid Mamba-Transformer vision backbones and their Masked Autoregressive Pretraining (MAP).
 
-All components register as soon as both mmmap and mmengine are imported, or any part of mmmap that needs mmengine.
-Until then ``import mmmap`` and ``import mmmap.ops`` load nothing else.
+All components register as soon as mmmap and one of mmengine, mmcv and mmpretrain are imported, or any part of mmmap
+that needs mmengine. Until then ``import mmmap`` and ``import mmmap.ops`` load nothing else.
 """
 
 import importlib
@@ -24,11 +24,14 @@ _ALONE = (
     'mmmap.version',
 )
 
+# The packages that components stand on, whose import is the sign to register.
+_BASES = ('mmengine', 'mmcv', 'mmpretrain')
+
 __all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'structures', 'version_info', 'visualization']
 
 
-def _prepare() -> None:
-    """Check the versions of the required packages, and mend what would keep them from being imported."""
+def _prepare(with_mmpretrain: bool = True) -> None:
+    """Check the versions of required packages, and mend what would keep them from being imported."""
     from .utils import versions
 
     versions.check_installed()
@@ -38,7 +41,8 @@ def _prepare() -> None:
 
     # Before mmpretrain (and with it torchvision) is imported for the first time.
     compat.apply()
-    versions.check_version('mmpretrain')
+    if with_mmpretrain:
+        versions.check_version('mmpretrain')
 
 
 def _register() -> None:
@@ -52,7 +56,7 @@ class _RegisterOnImport(MetaPathFinder):
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         own = name.startswith('mmmap.') and name not in _ALONE and not name.startswith('mmmap.ops.')
-        if not own and name != 'mmengine':
+        if not own and name not in _BASES:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -67,6 +71,8 @@ class _RegisterOnImport(MetaPathFinder):
                 # Those of utils import nothing that has to be mended, and do the mending.
                 if own and not name.startswith('mmmap.utils.'):
                     _prepare()
+                elif name == 'mmpretrain':
+                    _prepare(with_mmpretrain=False)
                 execute(module)
                 _register()
             except BaseException:
