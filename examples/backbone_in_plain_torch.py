@@ -1,7 +1,7 @@
 """The backbone in plain torch, without a config and without a Runner: build, load, use, fine-tune, save.
 
-python examples/map_in_one_file.py              # writes the checkpoint
-python examples/backbone_in_plain_torch.py
+Run ``python examples/map_in_one_file.py`` first, which writes the checkpoint, then
+``python examples/backbone_in_plain_torch.py``.
 """
 
 import argparse
