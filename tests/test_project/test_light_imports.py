@@ -73,7 +73,7 @@ def test_operators_import_nothing_else_where_it_is_there():
         'import mmmap.utils.safe_load',
         'import mmmap, mmpretrain',
         'import mmmap; from mmcv.transforms import BaseTransform',
-        'import mmmap.ops, torchvision; from mmpretrain.apis import get_model',
+        'import mmmap.ops; from mmpretrain.apis import get_model',
         'import mmpretrain, mmmap',
         "from mmengine.registry import Registry; Registry('x', scope='mmmap', locations=['mmmap.models']).get('MAP')",
     ],
