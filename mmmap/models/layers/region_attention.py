@@ -27,9 +27,9 @@ FLEX_TOKENS = 2048
 # On a CPU the backward pass of torch's attention in bfloat16 takes several times what it takes in float32 below so many
 # keys, and somewhat less above.
 SHORT_KEYS = 512
-# The kernels for attention with a mask on a GPU. cuDNN's is left out: its gradient is NaN at 64 keys, or 64 past a
-# multiple of 128, where all scores of a query are low (pytorch/pytorch#196678).
-_MASKED_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+# The kernels for attention on a GPU. cuDNN's is left out: its gradient is NaN at 64 keys, or 64 past a multiple of 128,
+# where all scores of a query are low (pytorch/pytorch#196678; seen with a mask, and without one).
+_GPU_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 HAS_TRITON = importlib.util.find_spec('triton') is not None  # Here, as the look-up cannot be compiled.
 
 
@@ -66,9 +66,9 @@ def _kernel_width(head_dim: int, dtype: torch.dtype, device: torch.device) -> in
     return -(-head_dim // multiple) * multiple
 
 
-def _kernels(mask: Tensor | None, device: torch.device) -> AbstractContextManager:
+def _kernels(device: torch.device) -> AbstractContextManager:
     """Within it torch takes only kernels of attention whose gradients are right."""
-    return sdpa_kernel(_MASKED_KERNELS) if device.type == 'cuda' and mask is not None else nullcontext()
+    return sdpa_kernel(_GPU_KERNELS) if device.type == 'cuda' else nullcontext()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
@@ -90,7 +90,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causa
             return attend(q.float(), k.float(), v.float(), mask, is_causal).to(q.dtype)
     head_dim = q.shape[-1]
     q, k, v = pad_heads(q, k, v, _kernel_width(head_dim, q.dtype, q.device))
-    with _kernels(mask, q.device):
+    with _kernels(q.device):
         out = F.scaled_dot_product_attention(
             *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, is_causal=is_causal, scale=head_dim**-0.5
         )

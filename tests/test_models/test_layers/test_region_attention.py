@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmmap.models.layers import region_attention as ra
 
@@ -155,12 +156,18 @@ def test_short_bfloat16_attention_computes_in_float32_on_a_cpu(monkeypatch, leng
     assert q.grad.dtype == torch.bfloat16 and v.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(
-    ('device', 'masked', 'cudnn'), [('cuda', True, False), ('cuda', False, True), ('cpu', True, True)]
-)
-def test_masked_attention_on_a_gpu_leaves_out_the_kernel_with_wrong_gradients(device, masked, cudnn):
-    mask = torch.ones(4, 4, dtype=torch.bool) if masked else None
-    with ra._kernels(mask, torch.device(device)):
-        assert torch.backends.cuda.cudnn_sdp_enabled() is cudnn
-        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+@pytest.mark.parametrize('masked', [True, False])
+@pytest.mark.parametrize(('device', 'cudnn'), [('cuda', False), ('cpu', True)])
+def test_attention_on_a_gpu_leaves_out_the_kernel_with_wrong_gradients(device, cudnn, masked, monkeypatch):
+    seen = []
+
+    def spy(q, k, v, **kwargs):
+        seen.append((torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()))
+        return v
+
+    monkeypatch.setattr(ra.F, 'scaled_dot_product_attention', spy)
+    with FakeTensorMode():  # Tensors of a GPU where there is none.
+        q = torch.empty(2, 64, 3, 16, device=device)
+        ra.attend(q, q, q, torch.ones(64, 64, dtype=torch.bool, device=device) if masked else None)
+    assert seen == [(cudnn, True)]
     assert torch.backends.cuda.cudnn_sdp_enabled()
