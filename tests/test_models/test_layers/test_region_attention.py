@@ -1,10 +1,11 @@
 """Every way to compute region attention gives what plain masked attention gives."""
 
 import re
+from contextlib import contextmanager
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+import torch.nn.functional as F
 
 from mmmap.models.layers import region_attention as ra
 
@@ -156,18 +157,28 @@ def test_short_bfloat16_attention_computes_in_float32_on_a_cpu(monkeypatch, leng
     assert q.grad.dtype == torch.bfloat16 and v.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize('masked', [True, False])
 @pytest.mark.parametrize(('device', 'cudnn'), [('cuda', False), ('cpu', True)])
-def test_attention_on_a_gpu_leaves_out_the_kernel_with_wrong_gradients(device, cudnn, masked, monkeypatch):
-    seen = []
-
-    def spy(q, k, v, **kwargs):
-        seen.append((torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()))
-        return v
-
-    monkeypatch.setattr(ra.F, 'scaled_dot_product_attention', spy)
-    with FakeTensorMode():  # Tensors of a GPU where there is none.
-        q = torch.empty(2, 64, 3, 16, device=device)
-        ra.attend(q, q, q, torch.ones(64, 64, dtype=torch.bool, device=device) if masked else None)
-    assert seen == [(cudnn, True)]
+def test_a_gpu_leaves_out_the_kernel_with_wrong_gradients(device, cudnn):
+    with ra._kernels(torch.device(device)):
+        assert torch.backends.cuda.cudnn_sdp_enabled() == cudnn
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
     assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.parametrize('masked', [True, False])
+def test_attention_chooses_its_kernels_with_and_without_a_mask(masked, monkeypatch):
+    inside, chosen = [], []
+
+    @contextmanager
+    def kernels(device):
+        chosen.append(device)
+        inside.append(True)
+        yield
+        inside.clear()
+
+    plain = F.scaled_dot_product_attention
+    monkeypatch.setattr(ra, '_kernels', kernels)
+    monkeypatch.setattr(ra.F, 'scaled_dot_product_attention', lambda *args, **kw: inside and plain(*args, **kw))
+    q = torch.randn(2, 64, 3, 16)
+    ra.attend(q, q, q, torch.ones(64, 64, dtype=torch.bool) if masked else None)
+    assert chosen == [q.device]
