@@ -81,8 +81,12 @@ class GridSerialization:
         return row // height * -(-columns // width) + column // width
 
     def region_size(self, grid: tuple[int, int]) -> int | None:
-        """Patches of a region where the regions are equal runs in raster order, None where they are not."""
-        return {'row': grid[1], 'token': 1}.get(self.type)
+        """Patches of a region where the regions are equal runs in raster order or there is one, None elsewhere."""
+        rows, columns = grid
+        height, width = {'column': (rows, 1), 'token': (1, 1)}.get(self.type, self.size or (1, columns))
+        if height >= rows and width >= columns:
+            return rows * columns
+        return {'row': columns, 'token': 1}.get(self.type)
 
     def order(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor | None:
         """The patches region by region, shape (rows * columns,), as raster indices; None where that is raster order."""

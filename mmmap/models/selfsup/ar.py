@@ -59,7 +59,10 @@ class AR(TokenPretraining):
         """Predict every region but the first from those before it, without a mask. See :class:`TokenPretraining`."""
         tokens = self.backbone.tokenize(inputs)
         if tokens.region_size == tokens.embeddings.shape[1]:
-            raise ValueError(f'backbone: all {tokens.region_size} tokens are one region, with none before it')
+            raise ValueError(
+                f'AR predicts the next region, but all {tokens.region_size} tokens of inputs of shape '
+                f'{tuple(inputs.shape)} are one region: give it larger inputs, or the backbone smaller regions'
+            )
         latent = self.backbone.encode(tokens, causal=True)
         decoded = self.neck(latent, None, tokens)
         predicted = (tokens.region_ids > 0).expand(len(latent), -1)

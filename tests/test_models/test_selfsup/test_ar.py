@@ -93,6 +93,36 @@ def test_regions_must_follow_the_serialization():
         build(regions='column')
 
 
+@pytest.mark.parametrize(
+    ('serialization', 'shape'),
+    [
+        ('row', (4, 32)),
+        ('column', (32, 4)),
+        ('token', (4, 4)),
+        ('hilbert', (4, 32)),
+        (dict(type='block', size=3), (12, 12)),
+        (dict(type='block', size=3), (12, 8)),
+    ],
+    ids=str,
+)
+def test_an_image_of_one_region_is_refused(serialization, shape):
+    model = build(serialization=serialization)
+    with pytest.raises(ValueError, match=r'^AR predicts the next region, but all .* are one region') as error:
+        model.loss(torch.randn(2, 3, *shape))
+    assert '\n' not in str(error.value)
+    # One patch more each way is another region.
+    assert model.loss(torch.randn(2, 3, *(side + 4 for side in shape)))['loss'].isfinite()
+
+
+def test_a_cloud_of_one_region_is_refused():
+    backbone = dict(type='PointMAPHybrid', arch=ARCH, num_groups=8, group_size=4, region_size=4, local_neighbours=0)
+    parts = dict(neck=dict(type='NextRegionDecoder', embed_dim=16), head=dict(type='PointReconstructionHead'))
+    model = MODELS.build(dict(type='AR', backbone=backbone, **parts))
+    model.backbone.tokenizer.num_groups = 4
+    with pytest.raises(ValueError, match=r'^AR predicts the next region, but all 4 tokens .* are one region'):
+        model.loss(torch.rand(2, 20, 3))
+
+
 def test_it_learns():
     torch.manual_seed(0)
     model = build()
