@@ -5,7 +5,7 @@ from torch import nn
 
 from mmmap.registry import MODELS
 
-from .shapes import build_parts
+from .build_parts import build_parts
 
 
 @MODELS.register_module()

@@ -72,7 +72,7 @@ class HybridBackbone(PretrainedBackbone):
 
     @property
     def shapes(self) -> dict[str, Any]:
-        """What the parts behind the backbone take from it, see :func:`mmmap.models.shapes.build_parts`."""
+        """What the parts behind the backbone take from it, see :func:`mmmap.models.build_parts.build_parts`."""
         raise NotImplementedError
 
     def encode(self, tokens: Tokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:

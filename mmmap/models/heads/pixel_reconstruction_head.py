@@ -9,7 +9,7 @@ from torch import Tensor
 from mmmap.registry import MODELS
 
 from ..layers import GridTokens
-from .reconstruction import ImageReconstruction
+from ..reconstruction_results import ImageReconstruction
 from .reconstruction_head import ReconstructionHead, check_scales
 
 #: Added to a patch's variance before its root, as in MAE and the released MAP code.

@@ -9,8 +9,8 @@ from mmmap.ops import farthest_point_sample, gather_points
 from mmmap.registry import MODELS
 
 from ..layers import CloudTokens
-from ..losses.chamfer import CHAMFER_TYPES, chamfer_loss
-from .reconstruction import CloudReconstruction
+from ..losses.chamfer_loss import CHAMFER_TYPES, chamfer_loss
+from ..reconstruction_results import CloudReconstruction
 from .reconstruction_head import ReconstructionHead, check_scales
 
 
@@ -22,7 +22,7 @@ class PointReconstructionHead(ReconstructionHead):
         in_dim (int): Width D of the decoded tokens. In a model this and ``group_size`` default to what the parts before
             have. Defaults to 192.
         group_size (int): Points M of a group. Defaults to 32.
-        loss_type (str): 'l2' or 'l1', see :func:`~mmmap.models.losses.chamfer.chamfer_loss`. Defaults to 'l2'.
+        loss_type (str): 'l2' or 'l1', see :func:`~mmmap.models.losses.chamfer_loss.chamfer_loss`. Defaults to 'l2'.
         scales (Sequence[tuple[int, float]]): Densities of the target, (factor, weight) each: of its points M / factor
             that are far from each other are kept, and a layer of its own predicts so many; the loss is the mean of all
             by their weights. Factor 1, all points, must be among them. Defaults to ((1, 1.0),).

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers import Tokens, init_linears
-from .reconstruction import Reconstruction
+from ..reconstruction_results import Reconstruction
 
 
 def check_scales(scales: Sequence[Sequence], name: str, size: int) -> dict[int, float]:

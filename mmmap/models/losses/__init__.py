@@ -1,3 +1,3 @@
-from .chamfer import chamfer_loss
+from .chamfer_loss import chamfer_loss
 
 __all__ = ['chamfer_loss']

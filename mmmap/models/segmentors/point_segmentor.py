@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 from mmmap.structures import PointDataSample
 
-from ..shapes import build_parts
+from ..build_parts import build_parts
 
 
 @MODELS.register_module()

@@ -1,4 +1,4 @@
-from ..heads.reconstruction import Reconstruction
+from ..reconstruction_results import Reconstruction
 from .ar import AR
 from .hybrid_simmim import HybridSimMIM
 from .joint_map import JointMAP

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmmap.registry import MODELS
 
-from ..heads.reconstruction import Reconstruction
+from ..reconstruction_results import Reconstruction
 from .token_pretraining import TokenPretraining
 
 #: Parameters of a mixer that hold one set for each direction of its scans.

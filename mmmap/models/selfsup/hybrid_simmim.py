@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..heads.reconstruction import Reconstruction
+from ..reconstruction_results import Reconstruction
 from .token_pretraining import MaskedPretraining
 
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..heads.reconstruction import Reconstruction
 from ..layers import CloudTokens, CoordinatePositionEncoding, GridTokens, HybridEncoder
+from ..reconstruction_results import Reconstruction
 from .token_pretraining import TokenPretraining
 
 #: Part for samples of so many dimensions: images (c, H, W) and clouds (N, 3 + F).

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from mmmap.registry import MODELS
 
-from ..heads.reconstruction import Reconstruction
+from ..reconstruction_results import Reconstruction
 from .token_pretraining import MaskedPretraining
 
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..heads.reconstruction import Reconstruction
+from ..build_parts import build_parts
 from ..layers import Tokens
-from ..shapes import build_parts
+from ..reconstruction_results import Reconstruction
 
 
 class TokenPretraining(BaseSelfSupervisor):

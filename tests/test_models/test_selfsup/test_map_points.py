@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmmap.models.heads.reconstruction import CloudReconstruction
+from mmmap.models.reconstruction_results import CloudReconstruction
 from mmmap.registry import MODELS
 
 BACKBONE = dict(

@@ -8,7 +8,7 @@ from mmpretrain.models import SelfSupDataPreprocessor
 from torch import nn
 
 from mmmap.models.data_preprocessor import PointDataPreprocessor
-from mmmap.models.heads.reconstruction import CloudReconstruction, ImageReconstruction
+from mmmap.models.reconstruction_results import CloudReconstruction, ImageReconstruction
 from mmmap.registry import MODELS
 
 ARCH = dict(embed_dim=32, layout='MMMT', num_heads=4, d_state=4)

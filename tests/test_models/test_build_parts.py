@@ -5,7 +5,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
-from mmmap.models.shapes import build_parts
+from mmmap.models.build_parts import build_parts
 from mmmap.registry import MODELS
 
 ARCH = dict(embed_dim=32, layout='MMMT', num_heads=4, num_registers=3, d_state=4)
