@@ -1,4 +1,4 @@
-"""Builds the parts of a model one after the other: a part takes its widths from those before it."""
+"""Builds the parts of a model one after the other: each takes its widths from those before it."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from torch import nn
 from mmmap.registry import MODELS
 
 
-def _takes(part: dict, foreign: Mapping[str, str]) -> dict[str, str]:
-    """Which shape each argument of a part is by default."""
+def _shapes_taken(part: dict, foreign: Mapping[str, str]) -> Mapping[str, str]:
+    """The shape that each argument of a part takes."""
     kind = part.get('type')
     if isinstance(kind, str):
         # As ``build`` looks a name up; it also says which name is unknown.
@@ -34,20 +34,20 @@ def build_parts(
     *,
     foreign: Mapping[str, str] = MappingProxyType({}),
     **parts: dict | nn.Module | None,
-) -> list[nn.Module | None]:
+) -> list[Any]:
     """Build a backbone and, in the order given, the parts behind it.
 
-    A part names in its class attribute ``takes`` which arguments it takes from which shape; it gives shapes to the
-    parts behind it by its attribute ``shapes``. So does a backbone. Arguments that a config gives must be the same.
+    The ``shapes`` of a part, see :class:`~mmmap.models.protocols.Part`, are the defaults of the arguments that parts
+    behind it name in ``takes``. A config may give such an argument only the same value.
 
     Args:
         backbone (dict | nn.Module): The backbone or its config.
-        foreign (Mapping[str, str]): What parts without ``takes``, of other libraries, take: shapes by the names of
-            their arguments. Defaults to nothing.
+        foreign (Mapping[str, str]): ``takes`` of the parts that have none, those of other libraries. Only the arguments
+            that a part has count. Defaults to nothing.
         **parts (dict | nn.Module | None): The parts or their configs by their names in the model.
 
     Returns:
-        list[nn.Module | None]: The backbone and the parts.
+        list[Any]: The backbone and the parts, None for those that are None.
 
     Raises:
         ValueError: If an argument differs from what the parts before give; the message names both.
@@ -57,7 +57,7 @@ def build_parts(
     for name, part in dict(backbone=backbone, **parts).items():
         if part is not None and not isinstance(part, nn.Module):
             part = dict(part)
-            for argument, shape in _takes(part, foreign).items():
+            for argument, shape in _shapes_taken(part, foreign).items():
                 if shape not in known:
                     continue
                 value, owner = known[shape]

@@ -1,21 +1,23 @@
-"""What a pretraining method makes of a batch of images or of clouds."""
+"""The result of a pretraining method on a batch: its predictions, and all that their loss needs."""
 
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .protocols import CloudHead, Head, ImageHead
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """What a pretraining method makes of a batch.
+    """The result of a pretraining method on a batch.
 
     Attributes:
         latent (Tensor): Encoded tokens in the order of the scans, shape (B, L_encoded, C).
-        mask (Tensor): True where the method predicts what it was not shown, shape (B, L).
-        predicted (Tensor): What the head gives for all tokens, at all its scales.
-        targets (Tensor): What the head compares it with.
-        head (nn.Module): The head.
+        mask (Tensor): True where the input of a token was hidden from its prediction, shape (B, L).
+        predicted (Tensor): The head's predictions for all tokens, at all its scales.
+        targets (Tensor): What the head compares them with.
+        head (Head): The head.
         nothing_hidden (bool): Whether the method hides no token, and predicts all. Defaults to False.
     """
 
@@ -23,7 +25,7 @@ class Reconstruction:
     mask: Tensor
     predicted: Tensor = field(repr=False)
     targets: Tensor = field(repr=False)
-    head: nn.Module = field(repr=False)
+    head: Head = field(repr=False)
     nothing_hidden: bool = False
 
     @property
@@ -53,7 +55,7 @@ class Reconstruction:
         raise TypeError(f'images(): a {type(self).__name__} has none, as the inputs were no images')
 
     def clouds(self) -> tuple[list[Tensor], list[Tensor]]:
-        """What the method was shown and what it rebuilt, in the frame of the inputs.
+        """The visible points and the predicted points, in the frame of the inputs.
 
         Returns:
             tuple[list[Tensor], list[Tensor]]: For each cloud the points of the visible groups, shape (V, 3), and the
@@ -67,31 +69,33 @@ class Reconstruction:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReconstruction(Reconstruction):
-    """Of images.
+    """The result on images.
 
     Attributes:
         grid (tuple[int, int]): Rows and columns of the tokens.
     """
 
+    head: ImageHead = field(repr=False)
     grid: tuple[int, int]
 
     def images(self) -> Tensor:
-        """The predictions as images in the scale of the inputs, shape (B, c, H, W)."""
+        """See :meth:`Reconstruction.images`."""
         return self.head.to_images(self.pred.detach().float(), self.targets, self.grid)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloudReconstruction(Reconstruction):
-    """Of clouds of points.
+    """The result on clouds of points.
 
     Attributes:
         coords (Tensor): Centres of the tokens, shape (B, L, 3).
     """
 
+    head: CloudHead = field(repr=False)
     coords: Tensor = field(repr=False)
 
     def clouds(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Points of the visible groups and predicted points of the hidden ones, see :class:`Reconstruction`."""
+        """See :meth:`Reconstruction.clouds`."""
         predicted = self.head.to_points(self.pred.detach().float(), self.coords)
         shown = self.targets[..., :3] + self.coords[:, :, None]
         visible = [points[~mask].flatten(0, 1) for points, mask in zip(shown, self.mask, strict=True)]

@@ -39,7 +39,7 @@ class PixelReconstructionHead(ReconstructionHead):
 
     takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'patch_size': 'patch_size', 'in_channels': 'in_channels'}
     token_type = GridTokens
-    kind = ImageReconstruction
+    result_type = ImageReconstruction
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class PointReconstructionHead(ReconstructionHead):
 
     takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'group_size': 'group_size'}
     token_type = CloudTokens
-    kind = CloudReconstruction
+    result_type = CloudReconstruction
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class ReconstructionHead(BaseModule):
 
     #: The tokens whose inputs it predicts, and what it makes of a batch of them.
     token_type: ClassVar[type[Tokens]]
-    kind: ClassVar[type[Reconstruction]]
+    result_type: ClassVar[type[Reconstruction]]
 
     def __init__(
         self, in_dim: int, scales: dict[int, float], widths: Sequence[int], init_cfg: dict | None = None

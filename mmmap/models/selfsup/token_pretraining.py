@@ -1,4 +1,4 @@
-"""What the pretraining methods of the toolbox share: tokens in, predicted tokens and a loss out."""
+"""Base classes of the pretraining methods."""
 
 from typing import ClassVar
 
@@ -9,28 +9,36 @@ from mmmap.registry import MODELS
 
 from ..build_parts import build_parts
 from ..layers import Tokens
+from ..protocols import Backbone, Decoder, Head, check_part
 from ..reconstruction_results import Reconstruction
 
 
 class TokenPretraining(BaseSelfSupervisor):
-    """Base of the methods: a backbone with ``tokenize`` and ``encode``, maybe a decoder, and a head.
+    """Base of the pretraining methods: a backbone, a decoder in most methods, and a head.
+
+    :mod:`mmmap.models.protocols` tells what each of them must offer.
 
     Args:
-        backbone (dict | nn.Module): Such as :class:`MAPHybrid`. A dict without ``out_type`` gets 'raw', since register
-            tokens take no part in pretraining.
-        neck (dict | nn.Module, optional): The decoder, for methods that have one.
+        backbone (dict | nn.Module): Such as :class:`MAPHybrid` or :class:`PointMAPHybrid`. A dict without ``out_type``
+            gets 'raw', since register tokens take no part in pretraining.
+        neck (dict | nn.Module, optional): The decoder, such as :class:`RegionCausalDecoder`.
         head (dict | nn.Module): Makes the predictions, the target and the loss, such as
-            :class:`PixelReconstructionHead`.
-        data_preprocessor (dict | nn.Module, optional): The data preprocessor; by default, and for a dict without
-            ``type``, mmpretrain's ``SelfSupDataPreprocessor`` for images and :class:`PointDataPreprocessor` for clouds.
+            :class:`PixelReconstructionHead` or :class:`PointReconstructionHead`.
+        data_preprocessor (dict | nn.Module, optional): The data preprocessor. The default, also for a dict without
+            ``type``, is mmpretrain's ``SelfSupDataPreprocessor`` for images and :class:`PointDataPreprocessor` for
+            clouds.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
+        TypeError: If the backbone or the head lacks an attribute that pretraining uses.
         ValueError: If the backbone has register tokens or weights that need no gradient, or a part does not fit it.
     """
 
     #: Whether the encoder is trained in one direction alone.
     causal: ClassVar[bool] = False
+    backbone: Backbone
+    neck: Decoder
+    head: Head
 
     def __init__(
         self,
@@ -42,22 +50,26 @@ class TokenPretraining(BaseSelfSupervisor):
     ) -> None:
         if not isinstance(backbone, nn.Module):
             backbone = {'out_type': 'raw', **backbone}
-        backbone, neck, head = build_parts(backbone, neck=neck, head=head)
-        for name, part in dict(neck=neck, head=head).items():
-            if not issubclass(backbone.token_type, getattr(part, 'token_type', Tokens)):
+        built = dict(zip(('backbone', 'neck', 'head'), build_parts(backbone, neck=neck, head=head), strict=True))
+        check_part('backbone', built['backbone'], Backbone)
+        check_part('head', built['head'], Head)
+        token_type = built['backbone'].token_type
+        for name, part in built.items():
+            wanted = getattr(part, 'token_type', Tokens)
+            if not issubclass(token_type, wanted):
                 raise ValueError(
-                    f'{name}: a {type(part).__name__} is for {part.token_type.__name__}, but the backbone, a '
-                    f'{type(backbone).__name__}, makes {backbone.token_type.__name__}'
+                    f'{name}: a {type(part).__name__} is for {wanted.__name__}, but the backbone, a '
+                    f'{type(built["backbone"]).__name__}, makes {token_type.__name__}'
                 )
         if not isinstance(data_preprocessor, nn.Module):
-            data_preprocessor = {'type': backbone.token_type.data_preprocessor, **(data_preprocessor or {})}
-        super().__init__(backbone, neck, head, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if getattr(self.backbone, 'num_registers', 0):
+            data_preprocessor = {'type': token_type.data_preprocessor, **(data_preprocessor or {})}
+        super().__init__(**built, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if registers := getattr(self.backbone, 'num_registers', 0):
             raise ValueError(
-                f'backbone.num_registers={self.backbone.num_registers}: register tokens take no part in pretraining '
-                "and would get no gradient; use out_type='raw'"
+                f'backbone.num_registers={registers}: register tokens take no part in pretraining and would get no '
+                "gradient; use out_type='raw'"
             )
-        frozen = [name for name, p in self.backbone.named_parameters() if not p.requires_grad]
+        frozen = [name for name, p in built['backbone'].named_parameters() if not p.requires_grad]
         if frozen:
             raise ValueError(
                 f'backbone: {len(frozen)} weights would not be trained ({frozen[0]}, ...): leave out_indices and '
@@ -65,12 +77,12 @@ class TokenPretraining(BaseSelfSupervisor):
             )
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """Predict the tokens of a batch that the method hides, each in its own way.
+        """Predict the tokens of a batch that the method hides.
 
         Args:
             inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images and (B, N, 3 + F) for clouds.
-            mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. Drawn
-                by the masking strategy if None.
+            mask (Tensor, optional): Tokens to hide, shape (B, L), bool or 0 / 1, the same number in every sample. None
+                draws it by the masking strategy.
 
         Raises:
             ValueError: If the mask has another shape or does not hide the same number of tokens in every sample.
@@ -86,8 +98,8 @@ class TokenPretraining(BaseSelfSupervisor):
         mask: Tensor,
         nothing_hidden: bool = False,
     ) -> Reconstruction:
-        """What the head makes of the decoded tokens (B, L, D)."""
-        return self.head.kind(
+        """The head's predictions for decoded tokens (B, L, D), with what their loss needs."""
+        return self.head.result_type(
             latent=latent,
             mask=mask,
             predicted=self.head(decoded),
@@ -98,14 +110,11 @@ class TokenPretraining(BaseSelfSupervisor):
         )
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """The pretraining loss of a batch.
+        """The pretraining loss of a batch, see :meth:`Reconstruction.losses`.
 
         Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) for images.
+            inputs (Tensor): Inputs after the data preprocessor, see :meth:`reconstruct`.
             data_samples (list, optional): Not used.
-
-        Returns:
-            dict[str, Tensor]: What :meth:`Reconstruction.losses` gives.
         """
         return self.reconstruct(inputs).losses()
 
@@ -115,7 +124,8 @@ class MaskedPretraining(TokenPretraining):
 
     Args:
         backbone, neck, head, data_preprocessor, init_cfg: See :class:`TokenPretraining`.
-        masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``.
+        masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``. A ratio
+            of 0 hides nothing, and all tokens are predicted.
     """
 
     def __init__(
@@ -136,7 +146,7 @@ class MaskedPretraining(TokenPretraining):
         """The mask (B, L), drawn if not given, and how many tokens of each sample it hides.
 
         Raises:
-            ValueError: If the given mask has another shape or does not hide the same number of tokens in every sample.
+            ValueError: See :meth:`reconstruct`.
         """
         batch, length = tokens.embeddings.shape[:2]
         if mask is None:
