@@ -1,4 +1,4 @@
-"""What makes a batch of clouds, or of small images, for a model."""
+"""Data preprocessors of clouds, and of small images that are cropped batch by batch."""
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ class PointDataPreprocessor(BaseDataPreprocessor):
     """Stacks clouds of one size and moves them to the device.
 
     Args:
-        batch_augments (dict, optional): Must be None. mmpretrain's ``ImageClassifier`` passes its ``train_cfg``, the
-            mixing of images, which clouds do not have.
+        batch_augments (dict, optional): Must be None. mmpretrain's ``ImageClassifier`` passes its ``train_cfg`` here,
+            which mixes images; clouds are not mixed.
         non_blocking (bool): Move to the device without waiting. Defaults to False.
 
     Raises:
@@ -54,7 +54,7 @@ class PointDataPreprocessor(BaseDataPreprocessor):
                     f'{tuple(points.shape)}; PointsSample gives them one number of points, or use batch_size=1'
                 )
         if not isinstance(inputs, torch.Tensor):
-            # Before they are moved: one copy to the device in place of one a cloud.
+            # One copy to the device for the batch, not one for each cloud.
             inputs = torch.stack(list(inputs))
         far = inputs.dtype == torch.float64 and _far_from_origin(inputs)
         if training and far:
@@ -67,12 +67,12 @@ class PointDataPreprocessor(BaseDataPreprocessor):
 
 
 def _far_from_origin(clouds: torch.Tensor) -> list[int]:
-    """Which clouds in float64 float32 would move."""
+    """Indices of the clouds whose points float32 would move."""
     return [i for i, points in enumerate(clouds) if to_floats(points.numpy(force=True)).dtype == np.float64]
 
 
 def _name(samples: list | None, index: int) -> str:
-    """What to call a cloud of a batch in an error."""
+    """The name of a cloud in an error."""
     sample = samples[index] if samples else None
     return str(getattr(sample, 'lidar_path', None) or f'cloud {index}')
 
@@ -84,15 +84,13 @@ def _samples(labels: torch.Tensor | None) -> list[DataSample] | None:
 
 @MODELS.register_module()
 class SelfSupCropDataPreprocessor(SelfSupDataPreprocessor):
-    """mmpretrain's ``SelfSupDataPreprocessor``, which also crops and flips the images of a training, all at once.
+    """mmpretrain's ``SelfSupDataPreprocessor``, which also crops and flips the training images of a batch at once.
 
     Takes the batches of ``PackSmallImage``.
 
     Args:
-        crop (dict): Arguments of :class:`BatchRandomResizedCrop`. Images that are not trained on are left whole.
-        mean (Sequence[float], optional): See ``SelfSupDataPreprocessor``.
-        std (Sequence[float], optional): See ``SelfSupDataPreprocessor``.
-        to_rgb (bool): See ``SelfSupDataPreprocessor``. Defaults to False.
+        crop (dict): Arguments of :class:`BatchRandomResizedCrop`. Other images than those of training stay whole.
+        mean, std, to_rgb: See ``SelfSupDataPreprocessor``.
     """
 
     def __init__(self, crop: dict, mean=None, std=None, to_rgb: bool = False) -> None:
@@ -100,15 +98,7 @@ class SelfSupCropDataPreprocessor(SelfSupDataPreprocessor):
         self.crop = BatchRandomResizedCrop(**crop)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make a batch.
-
-        Args:
-            data (dict): ``inputs`` (B, c, H, W) and perhaps ``gt_label`` (B,).
-            training (bool): Whether to crop. Labels are then left out. Defaults to False.
-
-        Returns:
-            dict: ``inputs`` in float32, and ``data_samples``, None if there are none.
-        """
+        """Make a batch of ``inputs`` (B, c, H, W) and maybe ``gt_label`` (B,), which training does not keep."""
         inputs = self.cast_data(data['inputs'])
         if training:
             inputs = self.crop(inputs)
@@ -118,17 +108,13 @@ class SelfSupCropDataPreprocessor(SelfSupDataPreprocessor):
 
 @MODELS.register_module()
 class ClsCropDataPreprocessor(ClsDataPreprocessor):
-    """mmpretrain's ``ClsDataPreprocessor``, which also crops and flips the images of a training, all at once.
+    """mmpretrain's ``ClsDataPreprocessor``, which also crops and flips the training images of a batch at once.
 
     Takes the batches of ``PackSmallImage``.
 
     Args:
-        crop (dict): Arguments of :class:`BatchRandomResizedCrop`. Images that are not trained on are left whole.
-        num_classes (int): See ``ClsDataPreprocessor``.
-        mean (Sequence[float], optional): See ``ClsDataPreprocessor``.
-        std (Sequence[float], optional): See ``ClsDataPreprocessor``.
-        to_rgb (bool): See ``ClsDataPreprocessor``. Defaults to False.
-        batch_augments (dict, optional): See ``ClsDataPreprocessor``.
+        crop (dict): Arguments of :class:`BatchRandomResizedCrop`. Other images than those of training stay whole.
+        num_classes, mean, std, to_rgb, batch_augments: See ``ClsDataPreprocessor``.
     """
 
     def __init__(
@@ -138,15 +124,7 @@ class ClsCropDataPreprocessor(ClsDataPreprocessor):
         self.crop = BatchRandomResizedCrop(**crop)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make a batch.
-
-        Args:
-            data (dict): ``inputs`` (B, c, H, W) and perhaps ``gt_label`` (B,).
-            training (bool): Whether to crop, and to mix as ``batch_augments`` says. Defaults to False.
-
-        Returns:
-            dict: ``inputs`` in float32, and ``data_samples``, None if there are none.
-        """
+        """Make a batch of ``inputs`` (B, c, H, W) and maybe ``gt_label`` (B,), cropped and mixed in training."""
         inputs = data['inputs'].to(self.device, non_blocking=True)
         if training:
             inputs = self.crop(inputs)

@@ -55,6 +55,13 @@ class SharedBackbone(Backbone, Protocol):
     pos_embed: nn.Module
 
 
+class PositionEncoding(Protocol):
+    """Positions that a decoder adds to its tokens."""
+
+    def of(self, tokens: Any) -> Tensor:
+        """A vector of each token of one kind, shape (1, L, C), (L, C) or (B, L, C)."""
+
+
 class Decoder(Protocol):
     """A decoder, such as ``RegionCausalDecoder``.
 

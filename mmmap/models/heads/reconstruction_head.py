@@ -101,13 +101,13 @@ class ReconstructionHead(BaseModule):
             names, by which mmengine would add them to it.
         """
         means = {}
-        for (factor, weight), part in zip(self.scales.items(), pred.split(self.widths, dim=-1), strict=True):
-            mean = (self.errors(part, targets, factor) * mask).sum() / mask.sum()
-            means[factor] = (weight, mean)
+        for factor, part in zip(self.scales, pred.split(self.widths, dim=-1), strict=True):
+            means[factor] = (self.errors(part, targets, factor) * mask).sum() / mask.sum()
         if len(means) == 1:
-            return dict(loss=mean)
-        total = sum(weight * mean for weight, mean in means.values()) / sum(self.scales.values())
-        return dict(loss=total) | {f'scale_{factor}': mean.detach() for factor, (_, mean) in means.items()}
+            return dict(loss=means[1])
+        first, *others = (weight * means[factor] for factor, weight in self.scales.items())
+        total = sum(others, first) / sum(self.scales.values())
+        return dict(loss=total) | {f'scale_{factor}': mean.detach() for factor, mean in means.items()}
 
     def loss(self, pred: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """Mean error over the hidden tokens of the batch, that of each scale by its share of the weights.

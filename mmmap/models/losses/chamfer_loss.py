@@ -23,7 +23,8 @@ def chamfer_loss(pred: Tensor, target: Tensor, loss_type: str = 'l2') -> Tensor:
     Returns:
         Tensor: Shape (B,), in at least float32.
     """
-    ways = chamfer_distance(pred, target)
+    there, back = chamfer_distance(pred, target)
     if loss_type == 'l2':
-        return sum(way.mean(dim=1) for way in ways)
-    return torch.stack([way.clamp(min=MIN_SQUARED).sqrt().mean(dim=1) for way in ways]).mean(dim=0)
+        return there.mean(dim=1) + back.mean(dim=1)
+    there, back = (way.clamp(min=MIN_SQUARED).sqrt().mean(dim=1) for way in (there, back))
+    return torch.stack([there, back]).mean(dim=0)

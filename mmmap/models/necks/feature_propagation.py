@@ -95,15 +95,17 @@ class FeaturePropagation(BaseModule):
                 'point_channels'
             )
         # Interpolation is linear: what shares its centres is summed before it.
-        shared = {}
+        shared: dict[int, tuple[Tensor, Tensor]] = {}
         for project, (coords, features) in zip(self.taps, inputs, strict=True):
             if features.shape[-1] != self.in_channels:
                 raise ValueError(
                     f'features have the width {features.shape[-1]}, FeaturePropagation expects {self.in_channels}: set '
                     'in_channels'
                 )
-            _, before = shared.get(id(coords), (coords, 0))
-            shared[id(coords)] = coords, before + project(features)
+            projected = project(features)
+            if id(coords) in shared:
+                projected = shared[id(coords)][1] + projected
+            shared[id(coords)] = coords, projected
         xyz = points[..., :3].contiguous()
         x = self.points(points)
         for coords, features in shared.values():

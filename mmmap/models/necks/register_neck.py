@@ -50,12 +50,12 @@ class RegisterNeck(BaseModule):
         self.num_registers = num_registers
         self.out_dim = num_registers * (in_dim // reduction)
         self.shapes = dict(width=self.out_dim)
+        self.proj: nn.Module = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
         if reduction > 1:
             self.proj = nn.Linear(in_dim, in_dim // reduction, bias=False)
             self.norm = nn.RMSNorm(self.out_dim, eps=norm_eps)
             init_linears(self)
-        else:
-            self.proj, self.norm = nn.Identity(), nn.Identity()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Join the registers of a batch of images.

@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers import CoordinatePositionEncoding, DecoderBlock, LearnedPositionEmbedding, Tokens, init_linears
+from ..protocols import PositionEncoding
 
 
 class TokenDecoder(BaseModule):
@@ -30,6 +31,7 @@ class TokenDecoder(BaseModule):
     takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'grid': 'grid'}
     #: Whether no token reaches the prediction of its own region, as autoregressive pretraining needs.
     predicts_ahead: ClassVar[bool] = False
+    pos_embed: PositionEncoding
 
     def __init__(
         self,

@@ -1,18 +1,14 @@
 """Segmentation of whole scenes by a segmentor of crops."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmmap.registry import MODELS
 from mmmap.structures.islands import find_islands, split_islands
@@ -25,6 +21,8 @@ from mmmap.structures.scene_crops import (
     voxel_ids,
     warn_if_tiny,
 )
+
+from .batched_scoring import one_ahead, split_over_cores
 
 
 @dataclass(frozen=True)
@@ -156,16 +154,16 @@ class SceneSegmentor(BaseModel):
         rngs = [np.random.default_rng((cfg.seed, i) if i else cfg.seed) for i in range(islands.max() + 1)]
         ids = None if cfg.voxel_size is None else voxel_ids(xyz, cfg.voxel_size, islands)
         del xyz
-        votes, done = None, 0
-        with _on_all_cores(self._score, cfg.batch_size, points.device) as score:
+        votes, done = torch.empty(0), 0
+        with split_over_cores(self._score, cfg.batch_size, points.device) as score:
             for vote in range(cfg.num_votes):
                 # Of voxel i the point chosen[i].
                 chosen = np.arange(count) if ids is None else _draw(ids, islands, rngs)
                 xyz = points[torch.from_numpy(chosen).to(points.device), :3].double().cpu().numpy()
                 crops = self._crops(xyz, islands[chosen], rngs, shifted=vote > 0)
                 left = np.ones(len(chosen), bool)
-                for parts, scores in _one_ahead(self._batches(points, chosen, crops), score):
-                    if votes is None:
+                for parts, scores in one_ahead(self._batches(points, chosen, crops), score):
+                    if not len(votes):
                         votes = scores.new_zeros(len(chosen), scores.shape[-1])
                     votes.index_add_(0, torch.from_numpy(parts), scores.flatten(0, 1))
                     if progress is not None:
@@ -206,73 +204,5 @@ class SceneSegmentor(BaseModel):
 
 def _draw(ids: np.ndarray, islands: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
     """Indices of a point of each voxel, by voxel; those of an island follow each other."""
-    islands = split_islands(islands)
-    return np.concatenate(
-        [part[draw_of_voxels(ids[part] - ids[part].min(), rng)] for part, rng in zip(islands, rngs, strict=True)]
-    )
-
-
-def _one_ahead(
-    batches: Iterator[tuple[np.ndarray, Tensor]], score: Callable[[Tensor], Callable[[], Tensor]]
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """The indices of each batch and its scores, while the next one is made ready and under way."""
-    last = None
-    for parts, crops in batches:
-        following = parts, score(crops)
-        if last:
-            yield last[0], last[1]()
-        last = following
-    if last:
-        yield last[0], last[1]()
-
-
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if input.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled('cpu'):
-        return torch.ops.mkldnn._linear_pointwise(input, weight, bias, 'none', [], '')
-    return F.linear(input, weight, bias)
-
-
-class _FastLinear(TorchFunctionMode):
-    """Linear layers by oneDNN where torch takes MKL, which on AMD's processors is half as fast."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        return (_linear if func is F.linear else func)(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _on_all_cores(
-    function: Callable[[Tensor], Tensor], batch_size: int, device: torch.device
-) -> Iterator[Callable[[Tensor], Callable[[], Tensor]]]:
-    """A function that starts a batch and gives what waits for its result.
-
-    On a CPU it splits the batch among the cores, which is faster than to split each of its operations.
-    """
-    if device.type != 'cpu':
-
-        def at_once(crops: Tensor) -> Callable[[], Tensor]:
-            result = function(crops)
-            return lambda: result
-
-        yield at_once
-        return
-    cores = torch.get_num_threads()
-    threads = min(cores, batch_size)
-    # A thread has its own modes.
-    dtype, enabled = torch.get_autocast_dtype('cpu'), torch.is_autocast_enabled('cpu')
-
-    def of_a_thread(crops: Tensor) -> Tensor:
-        fast = _FastLinear() if torch.backends.mkldnn.is_available() else nullcontext()
-        with torch.no_grad(), torch.autocast('cpu', dtype, enabled), fast:
-            return function(crops)
-
-    def start(crops: Tensor) -> Callable[[], Tensor]:
-        # Few crops at a time stay in the caches.
-        futures = [pool.submit(of_a_thread, part) for part in crops.split(min(4, -(-len(crops) // threads)))]
-        return lambda: torch.cat([future.result() for future in futures])
-
-    torch.set_num_threads(cores // threads)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            yield start
-    finally:
-        torch.set_num_threads(cores)
+    parts = zip(split_islands(islands), rngs, strict=True)
+    return np.concatenate([part[draw_of_voxels(ids[part] - ids[part].min(), rng)] for part, rng in parts])

@@ -13,7 +13,7 @@ DIRECTION_PARAMETERS = ('conv_weight', 'conv_bias', 'x_proj_weight', 'dt_proj_we
 
 
 def copy_forward_direction(module: 'AR', state_dict: dict[str, Tensor], prefix: str, _metadata: dict) -> None:
-    """Replace the backward scans' weights in a state dict, which AR does not train, by the forward scans'."""
+    """Replace the untrained weights of the backward scans in a state dict by those of the forward scans."""
     for name, value in state_dict.items():
         if name.startswith(prefix) and '.mixer.' in name and name.rpartition('.')[2] in DIRECTION_PARAMETERS:
             state_dict[name] = torch.stack([value[0], value[0]])
@@ -24,23 +24,22 @@ class AR(TokenPretraining):
     """Autoregressive pretraining: predict the next region from all regions before it (ARM, arXiv 2406.07537).
 
     Nothing is hidden. The encoder is causal (:meth:`HybridEncoder.forward`): M blocks scan forward only and T blocks
-    see no later region. The regions are the backbone's: ``dict(type='block', size=4)`` gives ARM's clusters of patches,
-    'row' rows of them, 'token' single patches. The first region has nothing before it and does not count in the loss.
+    attend to no later region. The backbone's serialization sets the regions: ``dict(type='block', size=4)`` gives ARM's
+    clusters of patches, 'row' rows of patches, 'token' single patches. The first region has none before it and does not
+    count in the loss.
 
-    The backward scans take no part. A checkpoint stores the forward scans' weights for both directions, so that a
-    bidirectional encoder starts from trained ones.
+    The backward scans are not trained. A checkpoint stores the forward scans' weights for both directions, so that a
+    bidirectional encoder starts from trained weights.
 
     Args:
         backbone (dict | nn.Module): Such as :class:`MAPHybrid`, whose regions must follow its serialization, or
             :class:`PointMAPHybrid` with ``local_neighbours=0``.
         neck (dict | nn.Module): A decoder that does not show a region to its own prediction, such as
             :class:`NextRegionDecoder`.
-        head (dict | nn.Module): Such as :class:`PixelReconstructionHead` or :class:`PointReconstructionHead`.
-        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+        head, data_preprocessor, init_cfg: See :class:`TokenPretraining`.
 
     Raises:
-        ValueError: If a part does not fit the method; the message names it.
+        ValueError: If a part does not fit the method, or, at a step, all tokens are one region.
     """
 
     causal = True

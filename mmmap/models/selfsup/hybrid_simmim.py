@@ -13,20 +13,13 @@ from .token_pretraining import MaskedPretraining
 
 @MODELS.register_module()
 class HybridSimMIM(MaskedPretraining):
-    """SimMIM (arXiv 2111.09886): the encoder reads all tokens, a learned one in place of each hidden one.
+    """SimMIM (arXiv 2111.09886): the encoder reads all tokens, and a learned token replaces each hidden one.
 
-    There is no decoder: the head predicts from the encoded tokens. SimMIM's own choice is 60 % hidden and an L1 loss on
-    raw pixels, ``PixelReconstructionHead(loss_type='l1', norm_pix=False)``.
+    There is no decoder: the head predicts from the encoded tokens. SimMIM itself hides 60 % and takes an L1 loss on raw
+    pixels, ``PixelReconstructionHead(loss_type='l1', norm_pix=False)``.
 
     Args:
-        backbone (dict | nn.Module): See :class:`TokenPretraining`.
-        head (dict | nn.Module): Such as :class:`PixelReconstructionHead` or :class:`PointReconstructionHead`.
-        masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``.
-        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
-
-    Raises:
-        ValueError: If the backbone has register tokens.
+        backbone, head, masking, data_preprocessor, init_cfg: See :class:`MaskedPretraining`.
     """
 
     def __init__(self, backbone, head, masking=None, data_preprocessor=None, init_cfg=None) -> None:

@@ -1,6 +1,7 @@
 """JointMAP: one encoder learns from images and from clouds of points in turn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 from ..layers import CloudTokens, CoordinatePositionEncoding, GridTokens, HybridEncoder
+from ..protocols import SharedBackbone
 from ..reconstruction_results import Reconstruction
 from .token_pretraining import TokenPretraining
 
@@ -17,13 +19,10 @@ TOKENS = {'image': GridTokens, 'points': CloudTokens}
 
 
 def part_of(inputs: Tensor | Sequence[Tensor]) -> str:
-    """Which part of a :class:`JointMAP` a batch is for.
+    """The part of a :class:`JointMAP` that a batch is for: 'image' or 'points'.
 
     Args:
         inputs (Tensor | Sequence[Tensor]): The samples, stacked or not.
-
-    Returns:
-        str: 'image' or 'points'.
 
     Raises:
         ValueError: If they are neither images nor clouds.
@@ -52,12 +51,11 @@ class PartPreprocessor(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class JointMAP(BaseModel):
-    """Two pretraining models, one of images and one of clouds of points, whose backbones have one and the same encoder.
+    """Two pretraining models, one of images and one of clouds of points, whose backbones share one encoder.
 
-    A batch holds samples of one kind, whose number of dimensions tells the part that it trains;
-    :class:`~mmmap.datasets.InTurnBatchSampler` deals them out in turn. With ``pos_embed='coordinates'`` of the images'
-    backbone, both have the same position encoding too, a plane and space by one set of weights. All else, the
-    embeddings, the decoders and the heads, is each part's own.
+    A batch holds samples of one kind. Their number of dimensions tells which part it trains, and
+    :class:`~mmmap.datasets.InTurnBatchSampler` alternates the kinds. If the images' backbone has
+    ``pos_embed='coordinates'``, the position encoding is shared too. Each part has its own embedding, decoder and head.
 
     A checkpoint holds the shared weights under the names of both parts: it starts a :class:`MAPHybrid` with the prefix
     'image.backbone.' and a :class:`PointMAPHybrid` with 'points.backbone.'. Under DistributedDataParallel the config
@@ -67,14 +65,13 @@ class JointMAP(BaseModel):
         image (dict | nn.Module): Such as :class:`MAP` with :class:`MAPHybrid`, and its data preprocessor.
         points (dict | nn.Module): Such as :class:`MAP` with :class:`PointMAPHybrid`, and its data preprocessor. The
             encoder must have the settings of the images', with ``local_neighbours=0``.
-        points_weight (float): Factor of the loss of clouds. Adam scales the steps of the encoder by all gradients, so
-            that those of a part with a much smaller loss hardly count. Defaults to 1.
+        points_weight (float): Factor of the loss of clouds. Adam scales the encoder's steps by the gradients of both
+            parts, so a part with a much smaller loss hardly trains it. Defaults to 1.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        TypeError: If a part is no such model or of the other kind, or its encoder no :class:`HybridEncoder`.
-        ValueError: If the encoders differ, one part alone is causal, or the weight is not positive; the
-            message names the settings.
+        TypeError: If a part is no such model or of the other kind, or its encoder is no :class:`HybridEncoder`.
+        ValueError: If the encoders differ, only one part is causal, or the weight is not positive.
     """
 
     def __init__(
@@ -84,14 +81,15 @@ class JointMAP(BaseModel):
         points_weight: float = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
-        parts = dict(image=image, points=points)
+        parts: dict[str, Any] = dict(image=image, points=points)
         for name, part in parts.items():
             parts[name] = part = MODELS.build(part) if isinstance(part, dict) else part
             if not isinstance(part, TokenPretraining):
                 raise TypeError(f'{name}: {type(part).__name__} is no pretraining model such as MAP')
-            if not isinstance(part.backbone.encoder, HybridEncoder):
-                encoder = type(part.backbone.encoder).__name__
-                raise TypeError(f'{name}.backbone: its encoder is a {encoder}, which images and points cannot share')
+            encoder = getattr(part.backbone, 'encoder', None)
+            if not isinstance(encoder, HybridEncoder):
+                kind = type(encoder).__name__
+                raise TypeError(f'{name}.backbone: its encoder is a {kind}, which images and points cannot share')
             if part.backbone.token_type is not (wanted := TOKENS[name]):
                 raise TypeError(f'{name}.backbone: a {type(part.backbone).__name__} does not make {wanted.__name__}')
         if parts['image'].causal != parts['points'].causal:
@@ -106,7 +104,7 @@ class JointMAP(BaseModel):
         self._share(self.image.backbone, self.points.backbone)
 
     @staticmethod
-    def _share(image: nn.Module, points: nn.Module) -> None:
+    def _share(image: SharedBackbone, points: SharedBackbone) -> None:
         own, theirs = image.encoder.settings, points.encoder.settings
         differing = [f'{name} ({own[name]!r}, {theirs[name]!r})' for name in own if own[name] != theirs[name]]
         if differing:
@@ -120,12 +118,7 @@ class JointMAP(BaseModel):
         return getattr(self, part_of(inputs))
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
-        """What the part that a batch is for makes of it.
-
-        Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) or (B, N, 3 + F).
-            mask (Tensor, optional): Tokens to hide, see :meth:`MAP.reconstruct`.
-        """
+        """Predict by the part that a batch is for, see :meth:`TokenPretraining.reconstruct`."""
         return self.part(inputs).reconstruct(inputs, mask)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -133,15 +126,7 @@ class JointMAP(BaseModel):
         return self.part(inputs).extract_feat(inputs)
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """The loss of the part that a batch is for.
-
-        Args:
-            inputs (Tensor): Inputs after the data preprocessor, (B, c, H, W) or (B, N, 3 + F).
-            data_samples (list, optional): Passed on to the part.
-
-        Returns:
-            dict[str, Tensor]: What the part gives, under ``image_NAME`` or ``points_NAME``.
-        """
+        """The losses of the part that a batch is for, under ``image_NAME`` or ``points_NAME``."""
         name = part_of(inputs)
         losses = getattr(self, name).loss(inputs, data_samples)
         if name == 'points':

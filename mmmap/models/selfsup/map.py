@@ -13,23 +13,11 @@ class MAP(MaskedPretraining):
     """Masked Autoregressive Pretraining (CVPR 2025, arXiv 2410.00871).
 
     Tokens are hidden, the backbone encodes the visible ones, a decoder rebuilds the sequence region by region and a
-    head compares the hidden tokens with their targets. With other parts in its place it is another method: the decoder
-    rule 'full' makes it MAE.
+    head compares the hidden tokens with their targets. Other parts make other methods of it: with the decoder rule
+    'full' it is MAE.
 
     Args:
-        backbone (dict | nn.Module): A backbone with ``tokenize`` and ``encode``, such as :class:`MAPHybrid` or
-            :class:`PointMAPHybrid`. A dict without ``out_type`` gets 'raw', since register tokens take no part in
-            pretraining.
-        neck (dict | nn.Module): The decoder, such as :class:`RegionCausalDecoder`.
-        head (dict | nn.Module): The head, such as :class:`PixelReconstructionHead` or
-            :class:`PointReconstructionHead`.
-        masking (dict | MaskingStrategy, optional): The masking strategy. None is ``RandomMasking(ratio=0.5)``. A ratio
-            of 0 hides nothing and rebuilds everything.
-        data_preprocessor (dict | nn.Module, optional): See :class:`TokenPretraining`.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
-
-    Raises:
-        ValueError: If the backbone has register tokens.
+        backbone, neck, head, masking, data_preprocessor, init_cfg: See :class:`MaskedPretraining`.
     """
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:

@@ -1,7 +1,7 @@
-"""Which tokens a step hides."""
+"""Masking strategies: which tokens a pretraining step hides."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,28 +16,28 @@ from ..layers import Tokens
 
 
 class _StepGenerators:
-    """Torch generators seeded by the run's seed, the iteration and, for what ranks must not share, the rank.
+    """Torch generators that are seeded by the run's seed, the iteration and the rank.
 
-    Drawing from them instead of the default generator gives each rank masks of its own although mmengine seeds all
-    ranks alike, gives all ranks the same ratio without talking to each other, and makes a resumed run go on with new
-    masks instead of repeating the first ones. They are on the CPU, so that a run has the same masks on every kind of
-    device. Outside a Runner the CPU's default generator is used.
+    mmengine seeds the default generators of all ranks alike, but each rank needs its own masks. The ratio must be the
+    same on all ranks, so its seed leaves out the rank. A resumed run draws new masks, as its iteration goes on. The
+    generators are on the CPU, so that the masks are the same on every kind of device. Outside a Runner the CPU's
+    default generator is used.
     """
 
     def __init__(self) -> None:
         self._iteration, self._call = None, 0
 
     def next(self, device: torch.device) -> tuple[torch.Generator | None, torch.Generator | None]:
-        """The generator all ranks share and this rank's own, None for the default and for what draws nothing."""
+        """The generator that all ranks share, and the rank's own. None is the default generator."""
         hub = MessageHub.get_current_instance()
         iteration = hub.get_info('iter')
         if iteration is None:
             return None, None
-        # Several draws within one iteration (accumulation, a visualisation) must differ too.
+        # Draws of one iteration must differ, too: gradient accumulation, pictures.
         self._call = self._call + 1 if iteration == self._iteration else 0
         self._iteration = iteration
         key = (hub.get_info('seed') or 0, iteration, self._call)
-        # What only counts shapes and work draws nothing, and has no generators.
+        # Nothing is drawn on the meta device.
         own = None if device.type == 'meta' else self._seeded(*key, 1 + get_rank())
         return self._seeded(*key), own
 
@@ -47,16 +47,8 @@ class _StepGenerators:
         return torch.Generator().manual_seed(seed)
 
 
-def _draw(how: Callable[..., Tensor], tokens: Tokens, *args: object, generator: torch.Generator | None) -> Tensor:
-    """Random numbers where the tokens are, drawn on the CPU."""
-    device = tokens.embeddings.device
-    if device.type == 'meta':
-        return how(*args, device=device)
-    return send(how(*args, generator=generator), device)
-
-
 class MaskingStrategy:
-    """Base of the masking strategies: hide the tokens that a strategy's order puts first.
+    """Base of the masking strategies: hide the tokens with the lowest scores.
 
     Args:
         ratio (float | Sequence[float]): Share of the tokens to hide, in [0, 1); 0 hides none. A pair (low, high) draws
@@ -99,8 +91,8 @@ class MaskingStrategy:
             tokens (Tokens): The batch's tokens.
 
         Returns:
-            tuple[Tensor, int]: The mask (B, L), bool, True where hidden, and the number of hidden tokens, the same
-            in every sample: ``ceil(L * ratio)``, at least 1 and at most L - 1, or 0 where the ratio is 0.
+            tuple[Tensor, int]: The mask (B, L), bool, True where hidden, and the number of hidden tokens of each
+            sample: ``ceil(L * ratio)``, at least 1 and at most L - 1, or 0 where the ratio is 0.
 
         Raises:
             ValueError: If there are fewer than two tokens.
@@ -125,8 +117,10 @@ class RandomMasking(MaskingStrategy):
 
     def order(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
         """Uniform noise."""
-        batch, length = tokens.embeddings.shape[:2]
-        return _draw(torch.rand, tokens, batch, length, generator=generator)
+        shape, device = tokens.embeddings.shape[:2], tokens.embeddings.device
+        if device.type == 'meta':
+            return torch.rand(shape, device=device)
+        return send(torch.rand(shape, generator=generator), device)
 
 
 @MODELS.register_module()

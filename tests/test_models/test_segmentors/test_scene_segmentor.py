@@ -27,7 +27,7 @@ from mmmap.models import PointDataPreprocessor
 from mmmap.models.heads import PointSegHead
 from mmmap.models.necks import FeaturePropagation
 from mmmap.models.segmentors import PointSegmentor, SceneSegmentor
-from mmmap.models.segmentors.scene_segmentor import _one_ahead
+from mmmap.models.segmentors.batched_scoring import one_ahead
 from mmmap.structures.ply import read_ply
 
 TOOLS = Path(__file__).parents[3] / 'tools/dataset_converters'
@@ -188,7 +188,7 @@ def test_the_next_batch_is_under_way_before_the_scores_of_one_are_needed():
         events.append(f'start {crops}')
         return lambda: events.append(f'wait {crops}') or crops.upper()
 
-    assert list(_one_ahead(batches, score)) == [('a', 'A'), ('b', 'B'), ('c', 'C')]
+    assert list(one_ahead(batches, score)) == [('a', 'A'), ('b', 'B'), ('c', 'C')]
     assert events == ['start a', 'start b', 'wait a', 'start c', 'wait b', 'wait c']
 
 

@@ -86,6 +86,16 @@ def test_it_is_refused_in_one_line(method, backbone, neck, named):
     assert '\n' not in str(error.value)
 
 
+def test_a_part_that_cannot_be_pretrained_is_refused_by_what_it_lacks():
+    named = '^backbone: a Identity cannot be pretrained, as it has no check_causal, embed_dim, encode, '
+    with pytest.raises(TypeError, match=named):
+        MODELS.build(dict(type='MAP', backbone=nn.Identity(), neck=CAUSAL | dict(in_dim=32), head=nn.Identity()))
+    with pytest.raises(
+        TypeError, match=r'^head: a Identity cannot be pretrained, as it has no full_resolution, losses, r'
+    ):
+        build('MAP', IMAGES, CAUSAL, head=nn.Identity())
+
+
 @pytest.mark.parametrize('kind', ['images', 'clouds'])
 def test_a_region_is_predicted_from_the_regions_before_it_alone(kind):
     backbone, inputs, *_ = KINDS[kind]
