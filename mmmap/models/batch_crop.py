@@ -7,9 +7,9 @@ from torch import Tensor
 
 from mmmap.utils.transfer import send
 
-# Draws that do not fit into the image before the centre is taken, as in mmpretrain's RandomResizedCrop.
+# So many crops are drawn; if none fits into the image, its centre is taken (as mmpretrain's RandomResizedCrop).
 _ATTEMPTS = 10
-# Of the bicubic filter, as Pillow and torch's antialiased resizing have it.
+# Parameter of the bicubic filter, as in Pillow and in torch's antialiased resizing.
 _A = -0.5
 
 
@@ -21,10 +21,10 @@ def _bicubic(x: Tensor) -> Tensor:
 
 
 def resize_weights(start: Tensor, length: Tensor, size: int, out: int, reverse: Tensor | None = None) -> Tensor:
-    """What each pixel of a row is worth in each pixel of a resized part of the row, bicubic with antialiasing.
+    """Weights of a row's pixels in the pixels of a resized part of the row: bicubic, with antialiasing.
 
     Args:
-        start (Tensor): First pixel of the part, one for each image, shape (B,).
+        start (Tensor): First pixel of the part in each image, shape (B,).
         length (Tensor): Pixels of the part, shape (B,).
         size (int): Pixels of the row.
         out (int): Pixels of the result.
@@ -47,10 +47,9 @@ def resize_weights(start: Tensor, length: Tensor, size: int, out: int, reverse: 
 class BatchRandomResizedCrop:
     """A random resized crop of each image of a batch, half of them mirrored.
 
-    For small images, which a batch of is cropped on a GPU in less time than a CPU needs to crop one of them. Crops are
-    drawn as by mmpretrain's ``RandomResizedCrop`` and ``RandomFlip``, and resized by Pillow's bicubic filter, as two
-    matrix products. The random numbers come from torch's generator of the CPU: the same seed gives the same crops on
-    every kind of device.
+    For small images: a GPU crops a batch of them faster than a CPU crops one. Crops are drawn as by mmpretrain's
+    ``RandomResizedCrop`` and ``RandomFlip``, and resized by Pillow's bicubic filter as two matrix products. The random
+    numbers come from torch's CPU generator, so a seed gives the same crops on every kind of device.
 
     Args:
         scale (int): Height and width of the result, in pixels.
@@ -80,12 +79,7 @@ class BatchRandomResizedCrop:
         self.flip_prob = flip_prob
 
     def draw(self, batch: int, height: int, width: int) -> Tensor:
-        """Draw crops of images of one size.
-
-        Args:
-            batch (int): How many, B.
-            height (int): Of the images.
-            width (int): Of the images.
+        """Draw crops of a batch of images of one size in pixels.
 
         Returns:
             Tensor: y, x, height and width in pixels and 1 where mirrored, shape (B, 5), int64, on the CPU.
@@ -98,7 +92,7 @@ class BatchRandomResizedCrop:
         w, h = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
         fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
         first = (fits * torch.arange(_ATTEMPTS, 0, -1)).argmax(dim=1, keepdim=True)
-        # None fits: as much of the centre as these shapes allow.
+        # If none fits: the largest centre crop that the aspect ratios allow.
         centre_w = min(width, max(1, round(height * wide)))
         centre_h = min(height, max(1, round(width / narrow)))
         some = fits.any(dim=1)
@@ -106,7 +100,7 @@ class BatchRandomResizedCrop:
         h = torch.where(some, h.gather(1, first)[:, 0], centre_h)
         y = torch.where(some, (place[:, 0] * (height - h + 1)).long(), (height - h) // 2)
         x = torch.where(some, (place[:, 1] * (width - w + 1)).long(), (width - w) // 2)
-        # A number just below 1 may round up to it.
+        # A random number just below 1 may round up to 1.
         return torch.stack([y.minimum(height - h), x.minimum(width - w), h, w, mirrored.long()], dim=1)
 
     @torch.no_grad()
@@ -123,7 +117,7 @@ class BatchRandomResizedCrop:
         y, x, h, w, mirrored = send(self.draw(batch, height, width), images.device).unbind(dim=1)
         rows = resize_weights(y, h, height, self.scale)
         columns = resize_weights(x, w, width, self.scale, mirrored.bool())
-        # A step in mixed precision would round the pixels to eight bits of mantissa.
+        # Mixed precision would round the pixels to eight bits of mantissa.
         with torch.autocast(images.device.type, enabled=False):
             out = rows[:, None] @ images.float() @ columns[:, None].mT
         return out.clamp_(0, 255)

@@ -32,7 +32,7 @@ class HybridClassifier(ImageClassifier):
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        # Those of mmpretrain have no ``takes``.
+        # mmpretrain's parts have no ``takes``.
         backbone, neck, head = build_parts(
             backbone, neck=neck, head=head, foreign={'in_channels': 'width', 'input_features': 'width'}
         )

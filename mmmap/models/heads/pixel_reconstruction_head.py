@@ -21,8 +21,8 @@ class PixelReconstructionHead(ReconstructionHead):
     """Predicts the pixels of each patch; the loss is their mean squared or absolute error on the hidden patches.
 
     Args:
-        in_dim (int): Width D of the decoded tokens. In a model this, ``patch_size`` and ``in_channels`` default to what
-            the parts before have. Defaults to 192.
+        in_dim (int): Width D of the decoded tokens. In a model this, ``patch_size`` and ``in_channels`` default to
+            those of the parts before. Defaults to 192.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         in_channels (int): Image channels. Defaults to 3.
         norm_pix (bool): Normalise each target patch by its mean and unbiased standard deviation over its pixels and
@@ -34,7 +34,7 @@ class PixelReconstructionHead(ReconstructionHead):
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If ``loss_type`` is unknown, or the scales are not as above; the message names what is wrong.
+        ValueError: If ``loss_type`` is unknown, or the scales are not as above.
     """
 
     takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'patch_size': 'patch_size', 'in_channels': 'in_channels'}
@@ -79,7 +79,7 @@ class PixelReconstructionHead(ReconstructionHead):
         return mean, (variance + NORM_EPS).sqrt()
 
     def target(self, images: Tensor, factor: int = 1) -> Tensor:
-        """What the prediction at a scale is compared with.
+        """The target of the prediction at a scale.
 
         Args:
             images (Tensor): Preprocessed images, shape (B, c, H, W).
@@ -111,13 +111,7 @@ class PixelReconstructionHead(ReconstructionHead):
         return self.unpatchify(pred, grid)
 
     def errors(self, pred: Tensor, targets: Tensor, factor: int) -> Tensor:
-        """Mean error of each patch at one scale, shape (B, L).
-
-        Args:
-            pred (Tensor): Predicted patches, shape (B, L, P / factor ** 2).
-            targets (Tensor): Preprocessed images, shape (B, c, H, W).
-            factor (int): The scale.
-        """
+        """Mean error (B, L) of predicted patches (B, L, P / factor ** 2) of images (B, c, H, W)."""
         target = self.target(targets, factor)
         error = pred.to(target.dtype) - target
         return (error.square() if self.loss_type == 'l2' else error.abs()).mean(dim=-1)

@@ -19,17 +19,17 @@ class PointReconstructionHead(ReconstructionHead):
     """Predicts the points of each group around its centre; the loss is their Chamfer distance on the hidden groups.
 
     Args:
-        in_dim (int): Width D of the decoded tokens. In a model this and ``group_size`` default to what the parts before
-            have. Defaults to 192.
+        in_dim (int): Width D of the decoded tokens. In a model this and ``group_size`` default to those of the parts
+            before. Defaults to 192.
         group_size (int): Points M of a group. Defaults to 32.
         loss_type (str): 'l2' or 'l1', see :func:`~mmmap.models.losses.chamfer_loss.chamfer_loss`. Defaults to 'l2'.
-        scales (Sequence[tuple[int, float]]): Densities of the target, (factor, weight) each: of its points M / factor
-            that are far from each other are kept, and a layer of its own predicts so many; the loss is the mean of all
-            by their weights. Factor 1, all points, must be among them. Defaults to ((1, 1.0),).
+        scales (Sequence[tuple[int, float]]): Densities of the target, (factor, weight) each. M / factor points of a
+            group are kept, by farthest point sampling, and a layer of its own predicts them. The loss is the mean over
+            the scales by their weights. Factor 1, all points, must be among them. Defaults to ((1, 1.0),).
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
     Raises:
-        ValueError: If ``loss_type`` is unknown, or the scales are not as above; the message names what is wrong.
+        ValueError: If ``loss_type`` is unknown, or the scales are not as above.
     """
 
     takes: ClassVar[dict[str, str]] = {'in_dim': 'width', 'group_size': 'group_size'}
@@ -52,7 +52,7 @@ class PointReconstructionHead(ReconstructionHead):
         self.group_size = group_size
 
     def target(self, groups: Tensor, factor: int = 1) -> Tensor:
-        """What the prediction at a scale is compared with.
+        """The target of the prediction at a scale.
 
         Args:
             groups (Tensor): Points of the groups relative to their centres, then features, shape (B, L, M, 3 + F).
@@ -78,16 +78,7 @@ class PointReconstructionHead(ReconstructionHead):
         return pred.unflatten(-1, (-1, 3)) + centres[:, :, None]
 
     def errors(self, pred: Tensor, targets: Tensor, factor: int) -> Tensor:
-        """Chamfer distance of each group at one scale, shape (B, L).
-
-        Args:
-            pred (Tensor): Predicted points, shape (B, L, 3M / factor).
-            targets (Tensor): The groups, see :meth:`target`.
-            factor (int): The scale.
-
-        Raises:
-            ValueError: If the groups are not of ``group_size`` points.
-        """
+        """Chamfer distance (B, L) of predicted points (B, L, 3M / factor) to the groups, see :meth:`target`."""
         target = self.target(targets, factor)
         points = pred.unflatten(-1, (-1, 3)).flatten(0, 1)
         return chamfer_loss(points, target.flatten(0, 1), self.loss_type).view(pred.shape[:2])

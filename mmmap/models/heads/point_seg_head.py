@@ -57,7 +57,7 @@ class PointSegHead(BaseModule):
                         f'{num_classes - 1}'
                     )
                 allowed[category, list(parts)] = True
-        # Of the config, not of the weights.
+        # It is set by the config, so it is no part of a checkpoint.
         self.register_buffer('allowed', allowed, persistent=False)
         init_linears(self)
 
@@ -66,14 +66,11 @@ class PointSegHead(BaseModule):
         return self.classifier(self.dropout(features))
 
     def loss(self, features: Tensor, data_samples: list[PointDataSample]) -> dict[str, Tensor]:
-        """Mean cross entropy of a batch.
+        """Mean cross entropy ``loss`` of features (B, N, C), 0 for a batch without a labelled point.
 
         Args:
             features (Tensor): Features of the points, shape (B, N, C).
             data_samples (list[PointDataSample]): With ``gt_pts_seg.pts_semantic_mask``.
-
-        Returns:
-            dict[str, Tensor]: The scalar ``loss``, 0 for a batch without a labelled point.
 
         Raises:
             ValueError: If a cloud has no labels.

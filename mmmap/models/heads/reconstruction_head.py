@@ -1,4 +1,4 @@
-"""What the heads of pretraining share: a prediction for each scale of the target, and their weighted loss."""
+"""Base of the heads of pretraining: a prediction for each scale of the target, and their weighted loss."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -39,7 +39,7 @@ def check_scales(scales: Sequence[Sequence], name: str, size: int) -> dict[int, 
             raise ValueError(f'scales: weight {weight!r} of factor {factor} must be positive')
         weights[factor] = weight
     if 1 not in weights:
-        raise ValueError(f'scales={scales!r}: factor 1, the full resolution, must be one of them: pictures show it')
+        raise ValueError(f'scales={scales!r}: factor 1, the full resolution, must be one of them')
     return dict(sorted(weights.items()))
 
 
@@ -53,7 +53,7 @@ class ReconstructionHead(BaseModule):
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
     """
 
-    #: The tokens whose inputs it predicts, and what it makes of a batch of them.
+    #: See :class:`mmmap.models.protocols.Head`.
     token_type: ClassVar[type[Tokens]]
     result_type: ClassVar[type[Reconstruction]]
 
@@ -79,26 +79,14 @@ class ReconstructionHead(BaseModule):
         return pred[..., : self.widths[0]]
 
     def errors(self, pred: Tensor, targets: Tensor, factor: int) -> Tensor:
-        """Error of each token at one scale, shape (B, L), in at least float32.
-
-        Args:
-            pred (Tensor): The predictions at this scale.
-            targets (Tensor): What :meth:`loss` takes.
-            factor (int): The scale.
-        """
+        """Error of each token, shape (B, L), in at least float32, of the predictions at the scale ``factor``."""
         raise NotImplementedError
 
     def losses(self, pred: Tensor, targets: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """The loss, and, where there are several scales, what it is made of.
+        """The loss, and the mean error of each scale if there are several.
 
-        Args:
-            pred (Tensor): Predictions at all scales, see :meth:`forward`.
-            targets (Tensor): See :meth:`loss`.
-            mask (Tensor): True where hidden, shape (B, L).
-
-        Returns:
-            dict[str, Tensor]: ``loss``, and each scale's mean error ``scale_FACTOR``. These do not have 'loss' in their
-            names, by which mmengine would add them to it.
+        They are ``loss`` and ``scale_FACTOR``: mmengine adds only values with 'loss' in their names. For the arguments
+        see :meth:`loss`.
         """
         means = {}
         for factor, part in zip(self.scales, pred.split(self.widths, dim=-1), strict=True):
@@ -110,11 +98,11 @@ class ReconstructionHead(BaseModule):
         return dict(loss=total) | {f'scale_{factor}': mean.detach() for factor, mean in means.items()}
 
     def loss(self, pred: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """Mean error over the hidden tokens of the batch, that of each scale by its share of the weights.
+        """Mean error over the hidden tokens of the batch, averaged over the scales by their weights.
 
         Args:
             pred (Tensor): Predictions at all scales, see :meth:`forward`.
-            targets (Tensor): What the targets are made of.
+            targets (Tensor): The ``targets`` of the tokens: images, or groups of points.
             mask (Tensor): True where hidden, shape (B, L).
 
         Returns:

@@ -16,8 +16,8 @@ from .token_decoder import TokenDecoder
 class NextRegionDecoder(TokenDecoder):
     """Queries of a region attend to the latents of all earlier regions, and to a learned start token.
 
-    A query is a mask token with its position; it sees no other query, so all regions are predicted at once, as by the
-    decoder of ARM (arXiv 2406.07537). The first region sees the start token alone.
+    A query is a mask token with its position. It attends to no other query, so all regions are predicted at once, as in
+    the decoder of ARM (arXiv 2406.07537). The first region attends to the start token alone.
 
     Args:
         in_dim, grid, embed_dim, depth, num_heads, mlp_ratio: See :class:`TokenDecoder`.

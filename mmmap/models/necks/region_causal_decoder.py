@@ -12,9 +12,9 @@ from .token_decoder import TokenDecoder
 
 @MODELS.register_module()
 class RegionCausalDecoder(TokenDecoder):
-    """MAP's decoder: mask tokens are put back among the latents and region r sees regions up to r.
+    """MAP's decoder: mask tokens are put back among the latents, and region r attends to the regions up to r.
 
-    Nothing is shifted: a region's own visible tokens are seen, and the last region sees everything.
+    Nothing is shifted: a region attends to its own visible tokens too, and the last region to all tokens.
 
     Args:
         in_dim, grid, embed_dim, depth, num_heads, mlp_ratio: See :class:`TokenDecoder`.

@@ -1,4 +1,4 @@
-"""The neck that makes one vector of an image's register tokens."""
+"""The neck that joins an image's register tokens into one vector."""
 
 from typing import ClassVar
 
@@ -58,14 +58,7 @@ class RegisterNeck(BaseModule):
             init_linears(self)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Join the registers of a batch of images.
-
-        Args:
-            inputs (tuple[Tensor, ...]): Registers, each of shape (B, n, C), as ``MAPHybrid`` gives them with
-                ``out_type='registers'``.
-
-        Returns:
-            tuple[Tensor, ...]: For each of them one vector an image, shape (B, ``out_dim``).
+        """Join registers, a tensor (B, n, C) for each tapped block, into vectors (B, ``out_dim``) of the images.
 
         Raises:
             TypeError: If the inputs are not a tuple.

@@ -1,4 +1,4 @@
-"""The neck that makes a pyramid of the maps of a plain backbone."""
+"""The neck that makes a feature pyramid from the maps of a plain backbone."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +14,7 @@ SCALES = (4, 2, 1, 0.5)
 
 
 def _rescale(channels: int, scale: float) -> tuple[nn.Module, int]:
-    """What changes the size of a map by a factor, and the channels that come out."""
+    """The layers that resize a map by a factor, and the channels of their output."""
     if scale == 4:
         layers = (
             nn.ConvTranspose2d(channels, channels // 2, kernel_size=2, stride=2),
@@ -36,9 +36,8 @@ class SimpleFeaturePyramid(BaseModule):
     """Maps of several sizes from the one size that a plain backbone has (ViTDet, arXiv 2203.16527).
 
     For each scale the map is enlarged by transposed convolutions (by 4: two, with LayerNorm and GELU between), kept, or
-    halved by max-pooling; then come a 1x1 and a 3x3 convolution, each with a LayerNorm over the channels behind it. A
-    neck for mmseg's and mmdet's heads alike; nothing in it depends on the batch, so that any number of GPUs, or none,
-    and any batch size will do.
+    halved by max-pooling. A 1x1 and a 3x3 convolution follow, each with a LayerNorm over the channels. The neck serves
+    mmseg's and mmdet's heads. No layer depends on the batch, so any number of GPUs and any batch size work.
 
     Args:
         in_channels (int): Channels C of the backbone's maps.

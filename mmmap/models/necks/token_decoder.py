@@ -1,4 +1,4 @@
-"""What the decoders of tokens share."""
+"""Base of the decoders of tokens."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ class TokenDecoder(BaseModule):
     Args:
         in_dim (int): Width C of the encoder's latents. In a model it defaults to the backbone's.
         grid (int | Sequence[int], optional): Rows and columns of tokens that the position embedding is stored for.
-            Other grids are served by resizing it. None makes positions of the tokens' places, as for clouds. In a
+            It is resized for other grids. None encodes the coordinates of the tokens instead, as for clouds. In a
             model it defaults to the backbone's. Defaults to 14.
         embed_dim (int): Decoder width D. Defaults to 192, for every size of encoder as released.
         depth (int): Blocks. Defaults to 4.

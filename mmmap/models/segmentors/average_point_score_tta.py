@@ -1,4 +1,4 @@
-"""Votes of a segmentor for the points of a cloud."""
+"""Test-time augmentation of clouds: averaged scores of the points."""
 
 from mmengine.model import BaseTTAModel
 
@@ -23,7 +23,7 @@ class AveragePointScoreTTA(BaseTTAModel):
             list[PointDataSample]: A sample for each cloud.
 
         Raises:
-            ValueError: If versions of a cloud have other labels, so that their points are others or in another order.
+            ValueError: If the labels of two versions differ: their points are others, or in another order.
         """
         merged = []
         for versions in data_samples_list:

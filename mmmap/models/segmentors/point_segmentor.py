@@ -12,7 +12,7 @@ from ..build_parts import build_parts
 
 @MODELS.register_module()
 class PointSegmentor(BaseModel):
-    """Gives each point of a cloud a class: parts of objects, or what is in the crops of :class:`SceneSegmentor`.
+    """Gives each point of a cloud a class: parts of objects, or objects in the crops of :class:`SceneSegmentor`.
 
     Args:
         backbone (dict | nn.Module): Such as ``PointMAPHybrid`` with ``out_type='points'``: from clouds (B, N, 3 + F) to
@@ -60,15 +60,7 @@ class PointSegmentor(BaseModel):
         return getattr(self.head, mode)(features, data_samples)
 
     def extract_feat(self, inputs: Tensor, data_samples: list[PointDataSample] | None = None) -> Tensor:
-        """Features of the points.
-
-        Args:
-            inputs (Tensor): Clouds, shape (B, N, 3 + F).
-            data_samples (list[PointDataSample], optional): Their samples. Defaults to None.
-
-        Returns:
-            Tensor: Shape (B, N, C).
-        """
+        """Features (B, N, C) of the points of clouds (B, N, 3 + F)."""
         return self.neck(self.backbone(inputs), inputs, self._categories(inputs, data_samples))
 
     def _categories(self, inputs: Tensor, data_samples: list[PointDataSample] | None) -> Tensor | None:

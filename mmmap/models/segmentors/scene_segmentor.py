@@ -27,19 +27,19 @@ from .batched_scoring import one_ahead, split_over_cores
 
 @dataclass(frozen=True)
 class SceneTestCfg:
-    """How a scene is cut into what the model sees.
+    """How a scene is cut into crops for the model.
 
     Attributes:
         crop (str): ``'block'``, a column from floor to ceiling with a square plan, or ``'sphere'``.
         size (float): Side of the blocks or radius of the spheres, in metres, as in training.
         stride (float): Distance of the blocks; every point is within this distance of the centre of a sphere.
-        num_points (int): Points that the model gets at once. A crop with more is split at random.
-        voxel_size (float, optional): The model gets one point of each voxel, whose labels go to all of its points. None
-            gives it every point. As in training.
-        num_votes (int): Rounds over the scene, with other points of the voxels and other crops, whose votes are
+        num_points (int): Points of a crop. A crop with more is split at random.
+        voxel_size (float, optional): The model gets one point of each voxel, and its label goes to all points of the
+            voxel. None gives the model every point. As in training.
+        num_votes (int): Rounds over the scene, each with other crops and other points of the voxels. Their votes are
             averaged. Defaults to 1.
-        batch_size (int): Crops that the model gets at once. Defaults to 8.
-        seed (int): Of what is drawn, anew for each scene. Defaults to 0.
+        batch_size (int): Crops of a batch. Defaults to 8.
+        seed (int): Seed of the random draws of each scene. Defaults to 0.
     """
 
     crop: str
@@ -74,8 +74,8 @@ class SceneSegmentor(BaseModel):
     Training passes the crops of :class:`SceneCrop` on to the segmentor. A test gets whole scenes: it covers each with
     overlapping crops, in the frame of :class:`SceneCrop`, sums the segmentor's probabilities for each point, and gives
     every point the class of the largest sum. Parts of a scene far from each other, see
-    :func:`~mmmap.structures.islands.find_islands`, are labelled as scenes of their own. Beside the scene it holds one
-    number for each point (or voxel) and class in the main memory, and on the device ``batch_size`` crops.
+    :func:`~mmmap.structures.islands.find_islands`, are labelled as scenes of their own. Main memory holds the scene and
+    one number for each point (or voxel) and class; the device holds ``batch_size`` crops.
 
     Args:
         segmentor (dict | nn.Module): Such as :class:`PointSegmentor`: mode 'loss' for crops, and mode 'tensor', from
@@ -86,7 +86,7 @@ class SceneSegmentor(BaseModel):
 
     Raises:
         TypeError: If ``test_cfg`` has an unknown key.
-        ValueError: If a value of it makes no sense.
+        ValueError: If a value of it is out of range.
     """
 
     def __init__(
@@ -117,15 +117,7 @@ class SceneSegmentor(BaseModel):
         return self.segmentor(inputs, data_samples, mode=mode)
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
-        """Label all points of some scenes.
-
-        Args:
-            inputs (Tensor): Scenes, shape (B, N, 3 + F).
-            data_samples (list, optional): Their data samples; new ones by default.
-
-        Returns:
-            list: The data samples with ``pred_pts_seg.pts_semantic_mask``, (N,) int64, on the device of the inputs.
-        """
+        """Label all points of some scenes, see mode 'predict' of :meth:`forward`; on the device of the inputs."""
         data_samples = data_samples or [BaseDataElement() for _ in inputs]
         for points, sample in zip(inputs, data_samples, strict=True):
             sample.pred_pts_seg = BaseDataElement(pts_semantic_mask=self.label_scene(points).to(points.device))
@@ -137,7 +129,7 @@ class SceneSegmentor(BaseModel):
 
         Args:
             points (Tensor): The scene, shape (N, 3 + F), on the device of the model.
-            progress (Callable[[float], None], optional): Is told now and then how much is done, from 0 to 1.
+            progress (Callable[[float], None], optional): Called after each batch with the share done, from 0 to 1.
 
         Returns:
             Tensor: A class for each point, shape (N,), int64, on the CPU.
@@ -150,14 +142,14 @@ class SceneSegmentor(BaseModel):
         warn_if_tiny(xyz, cfg.size, 'a scene')
         islands = find_islands(xyz)
         count = len(xyz)
-        # Stray points take no draws from the largest island.
+        # Each island has its own generator: stray points change no draw of the largest island.
         rngs = [np.random.default_rng((cfg.seed, i) if i else cfg.seed) for i in range(islands.max() + 1)]
         ids = None if cfg.voxel_size is None else voxel_ids(xyz, cfg.voxel_size, islands)
         del xyz
         votes, done = torch.empty(0), 0
         with split_over_cores(self._score, cfg.batch_size, points.device) as score:
             for vote in range(cfg.num_votes):
-                # Of voxel i the point chosen[i].
+                # chosen[i] is the point of voxel i.
                 chosen = np.arange(count) if ids is None else _draw(ids, islands, rngs)
                 xyz = points[torch.from_numpy(chosen).to(points.device), :3].double().cpu().numpy()
                 crops = self._crops(xyz, islands[chosen], rngs, shifted=vote > 0)
