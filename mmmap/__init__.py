@@ -13,7 +13,7 @@ from types import ModuleType
 
 from .version import __version__, version_info
 
-_REGISTERING = ('datasets', 'engine', 'evaluation', 'models', 'structures', 'visualization')
+_REGISTERING = ('datasets', 'engine', 'evaluation', 'models', 'released', 'structures', 'visualization')
 # Parts that need neither mmengine nor what stands on it; of `ops`, all that is in it.
 _ALONE = (
     'mmmap.command_line',
@@ -27,7 +27,7 @@ _ALONE = (
 # The packages that components stand on, whose import is the sign to register.
 _BASES = ('mmengine', 'mmcv', 'mmpretrain')
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models', 'structures', 'version_info', 'visualization']
+__all__ = ['__version__', *_REGISTERING, 'version_info']
 
 
 def _prepare(with_mmpretrain: bool = True) -> None:

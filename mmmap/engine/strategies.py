@@ -20,10 +20,7 @@ def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool
     Returns:
         bool: The answer.
     """
-    # The models are not needed to read a config.
-    from mmmap.models.layers import DecoderBlock, MambaBlock, TransformerBlock
-
-    return recurse or isinstance(module, (DecoderBlock, MambaBlock, TransformerBlock))
+    return recurse or getattr(module, 'repeated', False)
 
 
 def check_strategy(cfg: Config) -> None:

@@ -3,14 +3,11 @@ from .features import extract_features, extract_share, gather_shares, pooled_fea
 from .knn import knn_accuracy, knn_scores
 from .metrics import PartIoUMetric, SceneSegMetric
 from .parts import part_iou, part_scores
-from .response import area_of_half, effective_receptive_field, token_responses
 
 __all__ = [
     'PartIoUMetric',
     'SceneSegMetric',
-    'area_of_half',
     'confusion_counts',
-    'effective_receptive_field',
     'extract_features',
     'extract_share',
     'gather_shares',
@@ -21,5 +18,4 @@ __all__ = [
     'pooled_feature',
     'score_table',
     'segmentation_scores',
-    'token_responses',
 ]

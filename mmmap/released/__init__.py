@@ -1,1 +1,6 @@
-"""Checkpoints of the released MAP, Mamba-R and PointMAP code, and how to turn them into ours."""
+"""The released MAP, Mamba-R and PointMAP code: what its models compute, and how its checkpoints become ours."""
+
+from .point_backbone import ReleasedPointMAPHybrid
+from .point_decoder import ReleasedPointDecoder
+
+__all__ = ['ReleasedPointDecoder', 'ReleasedPointMAPHybrid']

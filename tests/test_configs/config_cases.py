@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmmap.models.backbones.map_hybrid import resolve_arch
+from mmmap.models import MAPHybrid
 from mmmap.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def shorten(cfg: Config) -> Config:
     """The same model with the first and the last two of its blocks: sizes fit each other at any depth."""
     cfg = deepcopy(cfg)
     backbone = cfg.model.backbone
-    arch = resolve_arch(backbone.arch if isinstance(backbone.arch, str) else backbone.arch.to_dict())
+    arch = MAPHybrid.resolve_arch(backbone.arch if isinstance(backbone.arch, str) else backbone.arch.to_dict())
     if isinstance(backbone.get('out_indices'), (list, tuple)):
         # Taps at the same shares of the depth.
         backbone.out_indices = [(index + 1) * 4 // len(arch['layout']) - 1 for index in backbone.out_indices]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mmmap.models.backbones.map_hybrid import ARCHS, resolve_arch
+from mmmap.models import MAPHybrid
+from mmmap.models.backbones.map_hybrid import ARCHS
 from mmmap.models.backbones.pretrained import describe_arch
 from mmmap.registry import MODELS
 
@@ -46,7 +47,7 @@ def test_registers_of_the_named_architectures(arch):
 
 
 def test_resolve_arch_gives_a_new_dict():
-    resolve_arch('tiny')['embed_dim'] = 1
+    MAPHybrid.resolve_arch('tiny')['embed_dim'] = 1
     assert ARCHS['tiny']['embed_dim'] == 192
 
 
@@ -60,7 +61,7 @@ def test_describe_arch():
     ('arch', 'culprits'),
     [
         ('bas', ['bas', 'tiny', 'huge']),
-        (dict(embed_dim=32, layout='M'), ['num_heads']),
+        (dict(embed_dim=32, layout='MT'), ['num_heads']),
         (dict(embed_dim=32, layout='M', num_heads=4, num_register=3), ['num_register']),
         (dict(embed_dim=32, layout='MXT', num_heads=4), ['MXT']),
         (dict(embed_dim=32, layout='', num_heads=4), ['layout']),

@@ -5,7 +5,7 @@
 The config may be any of ours: pretraining of images, of clouds or of both, classifiers, segmentors, detectors. Nothing
 is computed where the model allows, so that any size takes seconds. A multiply-add is two operations. Of a pretraining
 model the encoder sees the visible tokens only, of a segmentor of scenes one crop is counted, and the heads of a
-detector work on the proposals of weights that are not trained. See mmmap.utils.complexity for what is counted.
+detector work on the proposals of weights that are not trained. See mmmap.analysis for what is counted.
 """
 
 import argparse
@@ -34,10 +34,10 @@ from mmengine.config import Config
 from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
+from mmmap.analysis import Complexity, count_complexity
 from mmmap.apis import Example, build_model, example_batches
 from mmmap.engine.errors import one_line_errors
 from mmmap.engine.launch import read_config
-from mmmap.utils.complexity import Complexity, count_complexity
 
 
 def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module, dict[str, tuple[Example, dict]]]:

@@ -6,7 +6,7 @@
 erf: the gradient of the centre token's output with respect to the pixels, averaged over the images (Luo et al. 2016,
 arXiv 1701.04128). attention: the weights of one token in Transformer blocks, averaged over the heads. scan: the hidden
 attention of the selective scans of Mamba blocks (Ali et al. 2024, arXiv 2403.01590), averaged over the channels; see
-mmmap.evaluation.response. The config may be any of a model of images with a MAPHybrid: pretraining, of a joint one its
+mmmap.analysis.response. The config may be any of a model of images with a MAPHybrid: pretraining, of a joint one its
 images, a classifier, a segmentor or a detector. Of a checkpoint only the backbone is used, so that of a pretraining run
 fits the config of a classifier with the same backbone, and the other way round.
 """
@@ -48,11 +48,11 @@ from mmengine.config import Config
 from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
+from mmmap.analysis import area_of_half, effective_receptive_field, token_responses
 from mmmap.apis import build_model, example_parts, load_images
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
-from mmmap.evaluation import area_of_half, effective_receptive_field, token_responses
 from mmmap.models.backbones import MAPHybrid
 from mmmap.utils.checkpoint_fit import shorten_keys
 from mmmap.utils.safe_load import load_checkpoint

@@ -8,15 +8,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmap.command_line import COMPILE_MODES
-from mmmap.models.layers import HybridEncoder, ReleasedPointEncoder
-from mmmap.models.necks import ReleasedPointDecoder
-from mmmap.models.necks.token_decoder import TokenDecoder
 from mmmap.registry import HOOKS
 
 from ..errors import UserError
-
-#: What takes the time of a step and is a graph as a whole.
-COMPILED = (HybridEncoder, ReleasedPointEncoder, TokenDecoder, ReleasedPointDecoder)
 
 
 class _Compiled:
@@ -50,7 +44,7 @@ def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'induc
     Returns:
         list[str]: Their names in the model.
     """
-    parts = {name: module for name, module in model.named_modules() if isinstance(module, COMPILED)}
+    parts = {name: module for name, module in model.named_modules() if getattr(module, 'compiled_whole', False)}
     for module in parts.values():
         module.compile(backend=backend, mode=mode)
         # What compile() leaves, because copies of a module (averages of weights) do without it.
@@ -98,8 +92,7 @@ class CompileHook(Hook):
             )
         compiled = compile_parts(runner.model, self.mode, self.backend)
         if not compiled:
-            kinds = ', '.join(kind.__name__ for kind in COMPILED)
-            raise UserError(f'CompileHook: {_kind(runner.model)} has nothing that it compiles: {kinds}')
+            raise UserError(f'CompileHook: {_kind(runner.model)} has neither an encoder nor a decoder of tokens')
         runner.logger.info(f'Compiled ({self.mode}): {", ".join(compiled)}. The first steps take a minute or two.')
 
     def _before_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, mode: str = 'train') -> None:

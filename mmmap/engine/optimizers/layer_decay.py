@@ -12,17 +12,13 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FlatParameter, FullyShardedDataParallel
 
 from mmmap.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmmap.utils.wrapped_names import without_wrappers
 
 OPTIONS = ('layer_decay_rate', 'custom_keys')
 MULTIPLIERS = ('lr_mult', 'decay_mult')
 
-# Biases, positions, learned tokens, and what Mamba's authors exempt. The mixers hold theirs as matrices, one row a
-# direction, so the number of dimensions does not tell them.
-_NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed(\.weight)?|register_tokens|(mask|cls|start)_token|A_log|D)$')
-# Where models have a backbone: what segments whole scenes wraps a segmentor, joint pretraining has two parts.
-_OWNERS = ('', 'segmentor.', 'image.', 'points.')
-# What FSDP, torch.compile and activation checkpointing put into the names of what they wrap.
-_WRAPPERS = re.compile(r'(?<![^.])(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.')
+# The names of biases, positions and learned tokens in models of other libraries. Ours say it themselves.
+_NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed|(register|cls)_tokens?|mask_token)$')
 
 
 def _with_whole_parameters(model: nn.Module) -> AbstractContextManager:
@@ -37,6 +33,12 @@ def _with_whole_parameters(model: nn.Module) -> AbstractContextManager:
     return FullyShardedDataParallel.summon_full_params(model, writeback=False)
 
 
+def _undecayed(module: nn.Module) -> list[Tensor]:
+    """A module's own parameters without weight decay: a norm's, and those that its attribute ``undecayed`` names."""
+    named = dict(module.named_parameters(recurse=False))
+    return [*named.values()] if is_norm(module) else [named[n] for n in getattr(module, 'undecayed', ()) if n in named]
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Give each layer of ``model.backbone`` its learning rate, and norms, biases, positions and the like no decay.
@@ -46,8 +48,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     of n has the learning rate ``lr * layer_decay_rate ** (n - 1 - d)``, everything outside the backbone ``lr`` (BEiT,
     arXiv 2106.08254; MAE, arXiv 2111.06377).
 
-    Weight decay leaves alone what has at most one dimension, norms, biases (the mixers' stacked ones too), position
-    embeddings, register, class and mask tokens, ``A_log`` and ``D``. ``optimizer.weight_decay`` is that of the rest.
+    Weight decay leaves alone what has at most one dimension, norms, biases, position embeddings, register, class and
+    mask tokens, and what a module names in its attribute ``undecayed``, as Mamba's mixer does its ``A_log`` and ``D``.
+    ``optimizer.weight_decay`` is that of the rest.
 
     ``paramwise_cfg`` may have
 
@@ -102,7 +105,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             module (nn.Module): The whole model, without DDP.
         """
         rate, custom_keys = self.paramwise_cfg['layer_decay_rate'], self.paramwise_cfg['custom_keys']
-        norms = {id(p) for m in module.modules() if is_norm(m) for p in m.parameters(recurse=False)}
+        exempt = {id(p) for m in module.modules() for p in _undecayed(m)}
         # Of keys of one length the first in the alphabet, as mmengine has it.
         keys = sorted(sorted(custom_keys), key=len, reverse=True)
         groups, used, of_depth = {}, set(), defaultdict(list)
@@ -113,8 +116,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 continue
             custom = custom_keys.get(key, {})
             lr_scale = rate ** (num_depths - 1 - depth) * custom.get('lr_mult', 1.0)
-            exempt = param.ndim <= 1 or id(param) in norms or _NO_DECAY.search(name)
-            decay_mult = custom.get('decay_mult', 0.0 if exempt else 1.0)
+            decays = param.ndim > 1 and id(param) not in exempt and not _NO_DECAY.search(name)
+            decay_mult = custom.get('decay_mult', float(decays))
             group = groups.setdefault((lr_scale, decay_mult), dict(params=[], param_names=[]))
             group['params'].append(param)
             group['param_names'].append(name)
@@ -134,21 +137,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _depths(self, model: nn.Module) -> list[tuple[str, Tensor, int, int]]:
         """Name without wrappers, parameter, depth and number of depths of each parameter, frozen ones too."""
         backbones = {}
-        for owner in _OWNERS:
-            backbone = getattr(getattr(model, owner[:-1], None) if owner else model, 'backbone', None)
-            if backbone is None:
+        for path, module in model.named_modules():
+            name = without_wrappers(path + '.')
+            inside = any(name.startswith(prefix) for prefix in backbones)
+            if name.split('.')[-2:] != ['backbone', ''] or inside:
                 continue
-            if not hasattr(backbone, 'get_layer_depth'):
+            if not hasattr(module, 'get_layer_depth'):
                 raise AttributeError(
-                    f'backbone of {type(model).__name__}: {type(backbone).__name__} has no attribute get_layer_depth, '
+                    f'{name[:-1]} of {type(model).__name__}: {type(module).__name__} has no attribute get_layer_depth, '
                     'which tells the depth of a parameter'
                 )
-            backbones[f'{owner}backbone.'] = backbone
+            backbones[name] = module
         if not backbones:
             raise AttributeError(f'{type(model).__name__} has no attribute backbone, whose depths set learning rates')
         found, graded = [], False
         for wrapped, param in model.named_parameters():
-            name = _WRAPPERS.sub('', wrapped)
+            name = without_wrappers(wrapped)
             # Outside there is the one depth of full rate, whatever a backbone may say of names not its own.
             depth, num_depths = 0, 1
             prefix = next((prefix for prefix in backbones if name.startswith(prefix)), None)

@@ -11,51 +11,14 @@ from torch import Tensor, nn
 from ..layers import HybridEncoder, Tokens
 from .pretrained import PretrainedBackbone
 
-ARCH_KEYS = ('embed_dim', 'layout', 'num_heads')
 
-
-def resolve_arch(arch: str | dict, archs: dict[str, dict], options: Sequence[str]) -> dict:
-    """Settings of a named or a custom architecture.
-
-    Args:
-        arch (str | dict): A name of ``archs``, or a dict with ``embed_dim``, ``layout``, ``num_heads`` and, maybe,
-            ``options``.
-        archs (dict[str, dict]): The architectures that have a name.
-        options (Sequence[str]): Further keys that a dict may have.
-
-    Returns:
-        dict: A new dict of the settings.
-
-    Raises:
-        ValueError: If the name is unknown, or the dict lacks a key, has one that is not known, or a value of a wrong
-            type or range.
-    """
-    if isinstance(arch, str):
-        if arch not in archs:
-            raise ValueError(f'arch={arch!r} is unknown: choose from {list(archs)} or give a dict of {list(ARCH_KEYS)}')
-        return dict(archs[arch])
-    missing = [key for key in ARCH_KEYS if key not in arch]
-    unknown = [key for key in arch if key not in (*ARCH_KEYS, *options)]
-    if missing or unknown:
-        raise ValueError(
-            f'arch: keys missing {missing}, keys unknown {unknown}; needs {list(ARCH_KEYS)}, may have {list(options)}'
-        )
-    for key, value in arch.items():
-        _check_setting(key, value)
-    return dict(arch)
-
-
-def _check_setting(key: str, value: object) -> None:
-    """Raise if a setting of an architecture is of a wrong type or range."""
-    if key == 'layout':
-        if not isinstance(value, str) or not value:
-            raise ValueError(f'arch.layout={value!r} must be a string with a letter for each block')
+def _check_setting(key: str, value: object, kind: object, least: int) -> None:
+    """Raise a ValueError if a setting of an architecture that must be a number is none, or out of range."""
+    if kind not in (int, float):
         return
-    whole = key not in ('mlp_ratio', 'expand')
-    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not 0 <= value < inf:
-        raise ValueError(f'arch.{key}={value!r} must be a {"whole number" if whole else "number"} from 0')
-    if key in ARCH_KEYS and value == 0:
-        raise ValueError(f'arch.{key}=0 must be positive')
+    numbers, words = (Integral, 'a whole number') if kind is int else (Real, 'a number')
+    if isinstance(value, bool) or not isinstance(value, numbers) or not least <= value < inf:
+        raise ValueError(f'arch.{key}={value!r}: must be {words} from {least}')
 
 
 class HybridBackbone(PretrainedBackbone):
@@ -69,6 +32,48 @@ class HybridBackbone(PretrainedBackbone):
     embedding_names: ClassVar[tuple[str, ...]] = ()
     #: What :meth:`tokenize` gives.
     token_type: ClassVar[type[Tokens]]
+    encoder_type: ClassVar[type[HybridEncoder]] = HybridEncoder
+    #: What an architecture may have beside the encoder's options: whole numbers.
+    arch_extras: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def resolve_arch(cls, arch: str | dict) -> dict[str, Any]:
+        """Settings of a named or a custom architecture.
+
+        Args:
+            arch (str | dict): A name of ``archs``, or a dict of ``embed_dim``, ``layout`` and the options of the blocks
+                in it, see :meth:`Block.options`: those without a default must be there.
+
+        Returns:
+            dict[str, Any]: A new dict of the settings.
+
+        Raises:
+            ValueError: If the name is unknown, or the dict lacks a key, has an unknown one, or a value of a wrong type
+                or range.
+        """
+        if isinstance(arch, str):
+            if arch not in cls.archs:
+                raise ValueError(f'arch={arch!r} is unknown: choose from {list(cls.archs)} or give a dict')
+            return dict(cls.archs[arch])
+        layout = arch.get('layout', '')
+        if not isinstance(layout, str):
+            raise ValueError(f'arch.layout={layout!r}: must be a string with a letter for each block')
+        options = {name: option for name, option in cls.encoder_type.options().items() if name != 'scan_backend'}
+        kinds = [kind for letter, kind in cls.encoder_type.block_types.items() if letter in layout]
+        used = {name: option for kind in kinds for name, option in kind.options().items()}
+        needed = ['embed_dim', 'layout', *(name for name, option in used.items() if option.default is option.empty)]
+        known = dict.fromkeys(('embed_dim', *cls.arch_extras), int) | {
+            name: o.annotation for name, o in options.items()
+        }
+        missing = [key for key in needed if key not in arch]
+        unknown = [key for key in arch if key not in known and key != 'layout']
+        if missing or unknown:
+            may = [key for key in known if key not in needed]
+            raise ValueError(f'arch: keys missing {missing}, keys unknown {unknown}; needs {needed}, may have {may}')
+        for key, value in arch.items():
+            if key != 'layout':
+                _check_setting(key, value, known[key], int(key in needed))
+        return dict(arch)
 
     @property
     def shapes(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from ..layers import (
     GridSerialization,
     GridTokens,
     GridWindows,
-    HybridEncoder,
     LearnedPositionEmbedding,
     grid_coords,
     init_linears,
@@ -22,7 +21,6 @@ from ..layers import (
 )
 from ..layers.position_encoding import to_pair
 from .hybrid import HybridBackbone
-from .hybrid import resolve_arch as _resolve_arch
 
 #: The released sizes. The released large cannot run with its 12 heads, which do not divide 1024; 16 do.
 ARCHS = {
@@ -32,25 +30,8 @@ ARCHS = {
     'large': dict(embed_dim=1024, layout='MMMT' * 16, num_heads=16, num_registers=16),
     'huge': dict(embed_dim=1536, layout='MMMT' * 12, num_heads=12, num_registers=16),
 }
-ARCH_OPTIONS = ('num_registers', 'mlp_ratio', 'd_state', 'd_conv', 'expand')
 OUT_TYPES = ('registers', 'avg_featmap', 'featmap', 'raw')
 POS_EMBEDS = ('learned', 'coordinates')
-
-
-def resolve_arch(arch: str | dict) -> dict:
-    """Settings of a named or a custom architecture.
-
-    Args:
-        arch (str | dict): A name of ``ARCHS`` or a dict with ``embed_dim``, ``layout``, ``num_heads`` and, optionally,
-            ``num_registers``, ``mlp_ratio``, ``d_state``, ``d_conv`` and ``expand``.
-
-    Returns:
-        dict: A new dict of the settings.
-
-    Raises:
-        ValueError: If the name is unknown, or the dict lacks a key or has one that is not known.
-    """
-    return _resolve_arch(arch, ARCHS, ARCH_OPTIONS)
 
 
 @MODELS.register_module()
@@ -68,8 +49,8 @@ class MAPHybrid(HybridBackbone):
 
     Args:
         arch (str | dict): 'tiny', 'small', 'base', 'large' or 'huge', or a dict of ``embed_dim``, ``layout`` and
-            ``num_heads`` (and optionally ``num_registers``, ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``).
-            Defaults to 'base'.
+            ``num_heads`` and, optionally, ``num_registers`` and further options of the blocks (``mlp_ratio``,
+            ``d_state``, ``d_conv``, ``expand``), see :meth:`HybridBackbone.resolve_arch`. Defaults to 'base'.
         img_size (int | Sequence[int]): Image size in pixels, (height, width), that the position embedding is stored
             for. Other inputs are served by resizing it. Defaults to 224.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
@@ -111,6 +92,8 @@ class MAPHybrid(HybridBackbone):
 
     archs = ARCHS
     token_type = GridTokens
+    arch_extras = ('num_registers',)
+    undecayed = ('register_tokens', 'register_pos_embed')
     embedding_names = ('patch_embed', 'pos_embed', 'register_tokens', 'register_pos_embed')
 
     def __init__(
@@ -134,7 +117,7 @@ class MAPHybrid(HybridBackbone):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        settings = resolve_arch(arch)
+        settings = self.resolve_arch(arch)
         arch_registers = settings.pop('num_registers', 0)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
@@ -150,7 +133,7 @@ class MAPHybrid(HybridBackbone):
         self.in_channels = in_channels
         self.embed_dim = settings['embed_dim']
         self.img_size = to_pair(img_size, 'img_size')
-        encoder = HybridEncoder(
+        encoder = self.encoder_type(
             **settings,
             drop_path_rate=drop_path_rate,
             weight_init=weight_init,
@@ -281,24 +264,46 @@ class MAPHybrid(HybridBackbone):
             tuple[Tensor, ...]: One feature for each of ``out_indices``; its shape is told by ``out_type``.
         """
         tokens = self.tokenize(inputs)
+        features = self._encode_taps(tokens)
+        if self.out_type == 'raw':
+            return features
+        if self.out_type == 'registers':
+            places = self._places(tokens)[1]
+            return tuple(feature[:, places] for feature in features)
+        if self.out_type == 'avg_featmap':
+            return tuple(self._patches(feature, tokens).mean(dim=1) for feature in features)
+        return tuple(self._map(feature, tokens) for feature in features)
+
+    def feature_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """What :meth:`forward` gives for ``out_type='featmap'``, whatever the ``out_type`` is."""
+        tokens = self.tokenize(inputs)
+        return tuple(self._map(feature, tokens) for feature in self._encode_taps(tokens))
+
+    def token_places(self, inputs: Tensor) -> Tensor:
+        """Where the patches of images (B, in_channels, H, W) are in the sequence, shape (rows, columns), int64."""
+        tokens = self.tokenize(inputs)
+        return self._places(tokens)[0].view(tokens.grid)
+
+    def _places(self, tokens: GridTokens) -> tuple[Tensor, Tensor]:
+        """Where the patches, in raster order, and the registers are in the sequence that the encoder reads."""
+        length, device = tokens.embeddings.shape[1], tokens.embeddings.device
+        _, places, register_places = register_order(length, self.num_registers, device)
+        return places if tokens.order is None else places[tokens.order.argsort()], register_places
+
+    def _patches(self, feature: Tensor, tokens: GridTokens) -> Tensor:
+        """The patches (B, L, C) of an encoded sequence, in raster order."""
+        return feature[:, self._places(tokens)[0]] if self.num_registers or tokens.order is not None else feature
+
+    def _map(self, feature: Tensor, tokens: GridTokens) -> Tensor:
+        return self._patches(feature, tokens).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
+
+    def _encode_taps(self, tokens: GridTokens) -> tuple[Tensor, ...]:
+        """The whole encoded sequence (B, L + n, C) behind each tapped block."""
         x, n = tokens.take(tokens.embeddings), self.num_registers
         if n:
-            order, image_positions, register_positions = register_order(x.shape[1], n, x.device)
             registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)
-            x = torch.cat([x, registers.to(x.dtype)], dim=1)[:, order]
-        outs = []
+            x = torch.cat([x, registers.to(x.dtype)], dim=1)[:, register_order(x.shape[1], n, x.device)[0]]
         windows = None
         if self.window_size and max(tokens.grid) > self.window_size:
             windows = GridWindows(tokens.grid, self.window_size, tokens.order, x.device)
-        for feature in self.encoder(x, taps=self.out_indices, windows=windows):
-            if self.out_type == 'registers':
-                feature = feature[:, register_positions]
-            elif self.out_type != 'raw':
-                if n:
-                    feature = feature[:, image_positions]
-                if self.out_type == 'avg_featmap':
-                    feature = feature.mean(dim=1)
-                else:
-                    feature = tokens.put_back(feature).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
-            outs.append(feature)
-        return tuple(outs)
+        return self.encoder(x, taps=self.out_indices, windows=windows)

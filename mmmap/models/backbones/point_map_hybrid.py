@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,10 @@ from mmmap.registry import MODELS
 from ..layers import (
     CloudTokens,
     CoordinatePositionEncoding,
-    HybridEncoder,
     PointTokenizer,
-    ReleasedPointEncoder,
-    ReleasedTokens,
     init_linears,
 )
-from .hybrid import HybridBackbone, resolve_arch
+from .hybrid import HybridBackbone
 
 #: 'small' is the released size.
 POINT_ARCHS = {
@@ -27,7 +23,6 @@ POINT_ARCHS = {
     'small': dict(embed_dim=384, layout='MMMT' * 4, num_heads=6, mlp_ratio=4.0),
     'base': dict(embed_dim=768, layout='MMMT' * 4, num_heads=12, mlp_ratio=4.0),
 }
-ARCH_OPTIONS = ('mlp_ratio', 'd_state', 'd_conv', 'expand')
 OUT_TYPES = ('points', 'max_mean', 'cls_max_mean', 'raw')
 
 
@@ -57,10 +52,6 @@ class PointMAPHybrid(HybridBackbone):
     evaluation mode: of equally far points, as grids and mirrored shapes have them, the coordinates tell which counts.
     In training, the batch norms of the embedding share their statistics.
 
-    With ``released`` it is the model of the released PointMAP code instead: :class:`ReleasedPointEncoder`, the first
-    point as the first centre, groups in the order in which their centres are picked, and, for 'cls_max_mean', the mean
-    over the groups of the first cloud for all. There clouds do depend on their batch, and on the order of their points.
-
     Args:
         arch (str | dict): 'tiny', 'small' or 'base', or a dict of ``embed_dim``, ``layout`` and ``num_heads`` (and
             optionally ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``). Defaults to 'small'.
@@ -79,15 +70,12 @@ class PointMAPHybrid(HybridBackbone):
         with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
             scans and attention. Defaults to False.
         serialization (str | dict, optional): The order in which the encoder reads the groups, by their centres, see
-            :class:`~mmmap.models.layers.PointSerialization`. None is 'hilbert', and with ``released`` the order in
-            which the centres are picked. Defaults to None.
+            :class:`~mmmap.models.layers.PointSerialization`. Defaults to None, which is 'hilbert'.
         region_size (int, optional): Successive groups of a region, which pretraining rebuilds one after the other; must
             divide ``num_groups``. None is its largest divisor up to the root. Defaults to None.
         local_neighbours (int): In front of every block, each group hears of so many groups with the nearest centres,
             its own among them, see :class:`~mmmap.models.layers.LocalAggregation`; in pretraining, of visible ones. 0
             is none of it. Defaults to 4.
-        released (str, optional): The released ``bimamba_type``, 'v4' or 'v2', for the released model, see
-            :class:`~mmmap.models.layers.released_point_encoder.ReleasedMixer`. Defaults to None, ours.
         weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
         scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
@@ -99,6 +87,15 @@ class PointMAPHybrid(HybridBackbone):
     archs = POINT_ARCHS
     token_type = CloudTokens
     embedding_names = ('tokenizer', 'pos_embed', 'cls_token', 'cls_pos_embed')
+    undecayed = ('cls_token', 'cls_pos_embed')
+    tokenizer_type: ClassVar[type[PointTokenizer]] = PointTokenizer
+    default_serialization: ClassVar[str | None] = 'hilbert'
+    #: Subclasses that a keyword of their own chooses in place of this class.
+    variants: ClassVar[dict[str, type[HybridBackbone]]] = {}
+
+    def __new__(cls, *args: object, **kwargs: object) -> HybridBackbone:
+        """Make the variant that a keyword chooses."""
+        return super().__new__(next((kind for keyword, kind in cls.variants.items() if keyword in kwargs), cls))
 
     def __init__(
         self,
@@ -114,21 +111,18 @@ class PointMAPHybrid(HybridBackbone):
         serialization: str | dict | None = None,
         region_size: int | None = None,
         local_neighbours: int = 4,
-        released: str | None = None,
         weight_init: str = 'mamba',
         scan_backend: str = 'auto',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        settings = resolve_arch(arch, POINT_ARCHS, ARCH_OPTIONS)
+        settings = self.resolve_arch(arch)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
         self.out_type = out_type
         self.in_channels = in_channels
         self.embed_dim = settings['embed_dim']
-        self.released = released
-        build = HybridEncoder if released is None else partial(ReleasedPointEncoder, released=released)
-        encoder = build(
+        encoder = self.encoder_type(
             **settings,
             drop_path_rate=drop_path_rate,
             weight_init=weight_init,
@@ -137,11 +131,8 @@ class PointMAPHybrid(HybridBackbone):
             local_neighbours=local_neighbours,
         )
         self._set_encoder(encoder, out_indices, frozen_stages)
-        if serialization is None and not released:
-            serialization = 'hilbert'
-        self.tokenizer = PointTokenizer(
-            in_channels, self.embed_dim, num_groups, group_size, serialization, bool(released)
-        )
+        order = serialization or self.default_serialization
+        self.tokenizer = self.tokenizer_type(in_channels, self.embed_dim, num_groups, group_size, order)
         if region_size is None:
             region_size = default_region_size(num_groups)
         if not isinstance(region_size, int) or region_size < 1 or num_groups % region_size:
@@ -187,22 +178,16 @@ class PointMAPHybrid(HybridBackbone):
     def embed(self, centres: Tensor, groups: Tensor) -> CloudTokens:
         """Tokens of the centres (B, G, 3) and groups (B, G, M, in_channels)."""
         regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
-        embeddings, positions = self.tokenizer(groups), self.pos_embed(centres)
-        if self.released:
-            return ReleasedTokens(embeddings, centres, regions, self.region_size, groups=groups, positions=positions)
-        return CloudTokens(embeddings + positions, centres, regions, self.region_size, groups=groups)
+        embeddings = self.tokenizer(groups) + self.pos_embed(centres)
+        return CloudTokens(embeddings, centres, regions, self.region_size, groups=groups)
 
     def encode(self, tokens: CloudTokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         """Encode the tokens of clouds, see :meth:`HybridBackbone.encode`."""
         x, coords = (tokens.take(values, visible) for values in (tokens.embeddings, tokens.coords))
-        if isinstance(tokens, ReleasedTokens):
-            return self.encoder(x, tokens.take(tokens.positions, visible), coords)
         return self.encoder(x, causal_regions=tokens.scanned_regions if causal else None, coords=coords)
 
     def check_causal(self) -> None:
         """See :meth:`HybridBackbone.check_causal`."""
-        if self.released:
-            raise ValueError(f'backbone.released={self.released!r} has no causal encoder, which AR needs')
         if self.encoder.local_neighbours:
             raise ValueError(
                 f'backbone.local_neighbours={self.encoder.local_neighbours}: neighbours in space may be of later '
@@ -213,10 +198,6 @@ class PointMAPHybrid(HybridBackbone):
                 f'backbone.region_size={self.region_size}: all tokens are one region, with none before it to '
                 'predict it from; make it smaller'
             )
-
-    def positions(self, tokens: CloudTokens) -> Tensor:
-        """See :meth:`HybridBackbone.positions`: none for the released encoder, which adds them itself."""
-        return torch.zeros_like(tokens.embeddings) if self.released else super().positions(tokens)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | PointFeatures, ...]:
         """Features of a batch of clouds.
@@ -229,18 +210,19 @@ class PointMAPHybrid(HybridBackbone):
             ``out_type``.
         """
         tokens = self.tokenize(inputs)
+        return tuple(self._output(feature, tokens.coords) for feature in self._encode_taps(tokens))
+
+    def _encode_taps(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
+        """The encoded tokens (B, L, C) behind each tapped block, a class token first if there is one."""
         x = tokens.embeddings
-        beside = dict(positions=tokens.positions) if isinstance(tokens, ReleasedTokens) else {}
         if self.out_type == 'cls_max_mean':
-            cls_token, cls_position = self.cls_token, self.cls_pos_embed
-            if beside:
-                cls_position = cls_position.to(x.dtype).expand(len(x), -1, -1)
-                beside = dict(positions=torch.cat([cls_position, tokens.positions], dim=1))
-            else:
-                cls_token = cls_token + cls_position
-            x = torch.cat([cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
-        features = self.encoder(x, taps=self.out_indices, coords=tokens.coords, **beside)
-        return tuple(self._output(feature, tokens.coords) for feature in features)
+            x = self._behind(self.cls_token + self.cls_pos_embed, x)
+        return self.encoder(x, taps=self.out_indices, coords=tokens.coords)
+
+    @staticmethod
+    def _behind(first: Tensor, x: Tensor) -> Tensor:
+        """Tokens (B, L, C) behind one more (1, 1, C)."""
+        return torch.cat([first.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
 
     def _output(self, x: Tensor, coords: Tensor) -> Tensor | PointFeatures:
         if self.out_type == 'points':
@@ -249,6 +231,9 @@ class PointMAPHybrid(HybridBackbone):
             return torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1)
         if self.out_type == 'cls_max_mean':
             groups = x[:, 1:]
-            mean = groups[:1].mean(dim=1) if self.released else groups.mean(dim=1)
-            return torch.cat([x[:, 0], groups.amax(dim=1) + mean], dim=1)
+            return torch.cat([x[:, 0], groups.amax(dim=1) + self._mean(groups)], dim=1)
         return x
+
+    def _mean(self, groups: Tensor) -> Tensor:
+        """The mean (B, C) of groups (B, G, C)."""
+        return groups.mean(dim=1)

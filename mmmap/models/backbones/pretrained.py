@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -9,6 +10,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleDict, PretrainedInit, update_init_info
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
+
+from mmmap.utils.wrapped_names import without_wrappers
 
 
 def describe_arch(embed_dim: int, layout: str, archs: dict[str, dict]) -> str:
@@ -44,6 +47,48 @@ def _times(shape: Iterable[int]) -> str:
     return 'x'.join(map(str, shape)) or 'a scalar'
 
 
+def _store_layout(module: 'PretrainedBackbone', _state_dict: dict, _prefix: str, metadata: dict) -> None:
+    metadata['layout'] = module.encoder.layout
+
+
+def _names_by_block(names: Iterable[str]) -> dict[int, set[str]]:
+    """The names of weights of each block, from those below ``encoder.blocks``; what gathers neighbours is optional."""
+    blocks: dict[int, set[str]] = {}
+    for name in names:
+        number, _, rest = name.partition('.')
+        if number.isdecimal() and not rest.startswith('local.'):
+            blocks.setdefault(int(number), set()).add(rest)
+    return blocks
+
+
+def _guess_layout(blocks: dict[int, set[str]]) -> str:
+    """The layout of a file that does not store it."""
+    letters = {'mixer.A_log': 'M', 'attn.qkv.weight': 'T', 'transformer.attn.qkv.weight': 'T'}
+    return ''.join(next((k for name, k in letters.items() if name in blocks[i]), '?') for i in sorted(blocks))
+
+
+def _check_loaded(
+    module: 'PretrainedBackbone', state_dict: dict[str, Tensor], prefix: str, metadata: dict, *_args: object
+) -> None:
+    """Refuse the weights of another architecture, which a loose load would drop with no more than a warning."""
+    start = f'{prefix}encoder.blocks.'
+    theirs = _names_by_block(without_wrappers(key.removeprefix(start)) for key in state_dict if key.startswith(start))
+    norm = state_dict.get(f'{prefix}encoder.norm.weight')
+    if not theirs or norm is None:
+        return  # Not a whole backbone of ours.
+    # Not of a state dict, which FSDP would gather.
+    ours = _names_by_block(without_wrappers(name) for name, _ in module.encoder.blocks.named_parameters())
+    layout = metadata.get('layout') or _guess_layout(theirs)
+    alike = theirs.keys() == ours.keys() and not any(ours[i] - theirs[i] and theirs[i] - ours[i] for i in ours)
+    own = module.encoder.embed_dim, module.encoder.layout
+    if not alike or len(norm) != own[0] or (layout != own[1] and 'layout' in metadata):
+        raise ValueError(
+            f'{prefix or "backbone"}: the checkpoint is of another arch, '
+            f'{describe_arch(len(norm), layout, module.archs)}, than the model, '
+            f'{describe_arch(*own, module.archs)}: choose its arch in the config, or a checkpoint of this one'
+        )
+
+
 class PretrainedBackbone(BaseModule):
     """A backbone around a :class:`~mmmap.models.layers.HybridEncoder`, ``encoder``, that is careful with checkpoints.
 
@@ -60,25 +105,9 @@ class PretrainedBackbone(BaseModule):
 
     def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        self.register_load_state_dict_pre_hook(self._check_loaded)
-
-    @staticmethod
-    def _check_loaded(module: 'PretrainedBackbone', state_dict: dict[str, Tensor], prefix: str, *_args) -> None:
-        """Refuse the weights of another architecture, which a loose load would drop with no more than a warning."""
-        # Not a bound method: a deep copy of the module would keep the original's.
-        pattern = re.compile(re.escape(f'{prefix}encoder.blocks.') + r'(\d+)\.(mixer|attn|transformer)\.')
-        blocks = {int(m[1]): 'M' if m[2] == 'mixer' else 'T' for key in state_dict if (m := pattern.match(key))}
-        norm = state_dict.get(f'{prefix}encoder.norm.weight')
-        if not blocks or norm is None:
-            return  # Not a whole backbone of ours.
-        loaded = len(norm), ''.join(blocks[i] for i in sorted(blocks))
-        own = module.encoder.embed_dim, module.encoder.layout
-        if loaded != own:
-            raise ValueError(
-                f'{prefix or "backbone"}: the checkpoint is of another arch, {describe_arch(*loaded, module.archs)}, '
-                f'than the model, {describe_arch(*own, module.archs)}: choose its arch in the config, or a checkpoint '
-                'of this one'
-            )
+        # Not bound methods: a deep copy of the module would keep the original's.
+        self.register_state_dict_post_hook(_store_layout)
+        self.register_load_state_dict_pre_hook(_check_loaded)
 
     def init_weights(self) -> None:
         """Initialise as ``init_cfg`` says, pretrained weights last, as mmengine does.
@@ -145,16 +174,21 @@ class PretrainedBackbone(BaseModule):
         checkpoint = CheckpointLoader.load_checkpoint(init.checkpoint, init.map_location, 'current')
         weights = checkpoint.get('state_dict', checkpoint)
         source = str(init.checkpoint)
+        path = ''
         if init.prefix is None:
             found = {key.removeprefix('module.'): value for key, value in weights.items()}
         else:
-            prefix = init.prefix.removesuffix('.') + '.'
-            found = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-            source = f'{prefix}* of {source}'
+            path = init.prefix.removesuffix('.')
+            found = {
+                key.removeprefix(f'{path}.'): value for key, value in weights.items() if key.startswith(f'{path}.')
+            }
+            source = f'{path}.* of {source}'
         if self.state_dict().keys().isdisjoint(found):
             prefixes = sorted({key.split('.')[0] + '.' * ('.' in key) for key in weights})
             raise ValueError(
                 f'{source}: none of its {len(found)} weights is one of {type(self).__name__}; '
                 f'the prefixes in the file are {", ".join(map(repr, prefixes))}: set that of init_cfg to one that fits'
             )
-        return found, source
+        named = OrderedDict(found)
+        named._metadata = {'': getattr(weights, '_metadata', {}).get(path, {})}
+        return named, source

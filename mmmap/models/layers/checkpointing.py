@@ -1,18 +1,23 @@
 """Blocks whose inner activations are computed again in the backward pass, to save memory."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-# What takes long beside the memory of its outputs, by a part of the operator's name: scans, attention.
-_KEPT = ('mmmap.bidirectional_scan', 'mmmap.selective_scan', 'scaled_dot_product', 'flex_attention')
 
-
-def _policy(_context: object, operator: object, *_args: object, **_kwargs: object) -> CheckpointPolicy:
-    kept = any(part in str(operator) for part in _KEPT)
+def _policy(
+    kept_operators: Sequence[str], _context: object, operator: object, *_args: object, **_kwargs: object
+) -> CheckpointPolicy:
+    kept = any(part in str(operator) for part in kept_operators)
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def kept_operators(block: nn.Module) -> tuple[str, ...]:
+    """What takes long beside the memory of its outputs, by a part of the operator's name: all that the block names."""
+    return tuple({name for module in block.modules() for name in getattr(module, 'kept_operators', ())})
 
 
 def check_with_cp(with_cp: bool | str) -> None:
@@ -27,13 +32,13 @@ def run_block(block: nn.Module, with_cp: bool | str, *args: object) -> Tensor | 
     Args:
         block (nn.Module): What to call.
         with_cp (bool | str): False keeps all that the backward pass needs. True keeps the block's inputs alone.
-            'selective' also keeps what scans and attention gave, and computes norms, projections, convolutions and MLPs
-            once more.
+            'selective' also keeps what the operators gave that the block names, such as scans and attention, and
+            computes the rest once more.
         *args: For the block.
     """
     if not with_cp or not torch.is_grad_enabled():
         return block(*args)
     if with_cp == 'selective':
-        contexts = partial(create_selective_checkpoint_contexts, _policy)
+        contexts = partial(create_selective_checkpoint_contexts, partial(_policy, kept_operators(block)))
         return checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
     return checkpoint(block, *args, use_reentrant=False)

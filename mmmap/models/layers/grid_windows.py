@@ -1,5 +1,7 @@
 """Windowed attention of Transformer blocks on large grids of patches (ViTDet, arXiv 2203.16527)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,21 +11,20 @@ from .region_attention import attend_within_runs
 GLOBAL_BLOCKS = 4
 
 
-def windowed_blocks(layout: str) -> frozenset[int]:
-    """Which blocks of a layout attend within windows where there are any.
+def windowed_blocks(attending: Sequence[int]) -> frozenset[int]:
+    """Which blocks attend within windows where there are any.
 
-    The T blocks, counted by themselves, are cut into four parts as equal as can be, and the last of each part stays
-    global. Up to four T blocks are all global.
+    The blocks that attend are cut into four parts as equal as can be, and the last of each part stays global. Up to
+    four of them are all global.
 
     Args:
-        layout (str): One letter a block, 'M' or 'T'.
+        attending (Sequence[int]): Places of the blocks that attend, in their order.
 
     Returns:
-        frozenset[int]: Indices into the layout.
+        frozenset[int]: Places among these.
     """
-    blocks = [i for i, letter in enumerate(layout) if letter == 'T']
-    ends = {-(-part * len(blocks) // GLOBAL_BLOCKS) for part in range(1, GLOBAL_BLOCKS + 1)}
-    return frozenset(block for count, block in enumerate(blocks, start=1) if count not in ends)
+    ends = {-(-part * len(attending) // GLOBAL_BLOCKS) for part in range(1, GLOBAL_BLOCKS + 1)}
+    return frozenset(block for count, block in enumerate(attending, start=1) if count not in ends)
 
 
 class GridWindows:

@@ -1,6 +1,8 @@
-"""The one encoder of the toolbox: Mamba and Transformer blocks in any order, over any tokens."""
+"""The one encoder of the toolbox: blocks of any kind in any order, over any tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, signature
+from typing import ClassVar
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -8,72 +10,13 @@ from torch import Tensor, nn
 
 from mmmap.ops import knn
 
+from .block import BLOCKS, Block, Context
 from .checkpointing import check_with_cp, run_block
 from .grid_windows import GridWindows, windowed_blocks
-from .local_aggregation import LocalAggregation
-from .mamba_mixer import MambaMixer
-from .region_attention import Attend, attend, region_attention
-from .transformer_block import TransformerBlock
+from .region_attention import attend, region_attention
 from .weight_init import init_linears, init_step_sizes
 
 WEIGHT_INITS = ('mamba', 'released')
-
-
-def check_layout(layout: str, weight_init: str, drop_path_rate: float) -> None:
-    """Raise a ValueError that names the argument unless they are what encoders take."""
-    if not layout or set(layout) - {'M', 'T'}:
-        raise ValueError(f"layout={layout!r}: must be a non-empty string of the letters 'M' and 'T'")
-    if weight_init not in WEIGHT_INITS:
-        raise ValueError(f'weight_init={weight_init!r}: must be one of {WEIGHT_INITS}')
-    if not 0.0 <= drop_path_rate < 1.0:
-        raise ValueError(f'drop_path_rate={drop_path_rate}: must be in [0, 1)')
-
-
-class MambaBlock(nn.Module):
-    """A bidirectional Mamba mixer behind an RMSNorm, on a separate residual stream.
-
-    Args:
-        mixer (MambaMixer): The mixer.
-        embed_dim (int): Token width C.
-        drop_path_rate (float): Chance that a sample's incoming branch is not added to the stream.
-        norm_eps (float): Epsilon of the RMSNorm.
-        local (nn.Module, optional): A :class:`LocalAggregation`, which adds to the stream in front of the norm.
-            Defaults to None.
-    """
-
-    def __init__(
-        self,
-        mixer: MambaMixer,
-        embed_dim: int,
-        drop_path_rate: float,
-        norm_eps: float,
-        local: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.drop_path = DropPath(drop_path_rate)
-        self.local = local
-        self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
-        self.mixer = mixer
-
-    def forward(
-        self, branch: Tensor | None, stream: Tensor, causal: bool = False, neighbours: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Add the previous block's branch to the stream, then compute this block's branch.
-
-        Args:
-            branch (Tensor, optional): What the block before put out, shape (B, L, C); None for the first block.
-            stream (Tensor): Residual stream in at least float32, shape (B, L, C).
-            causal (bool): Scan forward only. Defaults to False.
-            neighbours (Tensor, optional): What ``local`` takes, shape (B, T, k). Defaults to None.
-
-        Returns:
-            tuple[Tensor, Tensor]: This block's branch and the stream it was computed from.
-        """
-        if branch is not None:
-            stream = stream + self.drop_path(branch)
-        if self.local is not None:
-            stream = stream + self.local(stream, neighbours)
-        return self.mixer(self.norm(stream), causal), stream
 
 
 class HybridEncoder(nn.Module):
@@ -88,99 +31,117 @@ class HybridEncoder(nn.Module):
     Args:
         embed_dim (int): Token width C.
         layout (str): One letter a block, 'M' or 'T', such as ``'MMMT' * 8``.
-        num_heads (int): Heads of the Transformer blocks. Defaults to 12.
-        mlp_ratio (float): MLP width of the Transformer blocks over ``embed_dim``. Defaults to 2.
-        d_state (int): States per channel of the scans. Defaults to 16.
-        d_conv (int): Width of the causal convolutions. Defaults to 4.
-        expand (int): Channels of the scans over ``embed_dim``. Defaults to 2.
-        drop_path_rate (float): Stochastic depth on the branches of the M blocks: rising linearly from 0, the full rate
-            on the last one (Mamba-R's schedule). Defaults to 0.
+        drop_path_rate (float): Stochastic depth on the branches of the blocks that open one, such as M blocks: rising
+            linearly from 0, the full rate on the last one (Mamba-R's schedule). Defaults to 0.
         norm_eps (float): Epsilon of every norm. Defaults to 1e-5.
         weight_init (str): 'mamba' keeps Mamba's step-size initialisation; 'released' overwrites it with Xavier weights
             and zero biases, as the released MAP code does. All else is alike. Defaults to 'mamba'.
         with_cp (bool | str): Compute each block once more in backward to save memory, with 'selective' all of it but
-            scans and attention. Defaults to False.
-        scan_backend (str): Backend of the scans. Defaults to 'auto'.
-        local_neighbours (int): In front of every block, tokens hear of so many neighbours in space, themselves among
-            them, see :class:`LocalAggregation`. 0 is none of it. Defaults to 0.
+            what the block names, such as scans and attention. Defaults to False.
+        local_neighbours (int): In front of every block, tokens gather the features of so many neighbours in space,
+            themselves among them, see :class:`LocalAggregation`. 0 is none of it. Defaults to 0.
+        **options: Options of the blocks, see :meth:`Block.options`: ``num_heads`` and ``mlp_ratio`` of T blocks,
+            ``d_state``, ``d_conv``, ``expand`` and ``scan_backend`` of M blocks.
 
     Raises:
-        ValueError: If ``layout`` or ``weight_init`` is not one of the above, or the heads do not divide the width.
+        ValueError: If an argument is out of its range, or no block has an option of that name.
     """
+
+    #: The class of a block for each letter.
+    block_types: ClassVar[Mapping[str, type[Block]]] = BLOCKS
+    #: The final norm.
+    norm_type: ClassVar[type[nn.Module]] = nn.RMSNorm
+    compiled_whole = True
 
     def __init__(
         self,
         embed_dim: int,
         layout: str,
-        num_heads: int = 12,
-        mlp_ratio: float = 2.0,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-5,
         weight_init: str = 'mamba',
         with_cp: bool | str = False,
-        scan_backend: str = 'auto',
         local_neighbours: int = 0,
+        **options: object,
     ) -> None:
         super().__init__()
-        check_layout(layout, weight_init, drop_path_rate)
-        check_with_cp(with_cp)
-        if not isinstance(local_neighbours, int) or local_neighbours < 0:
-            raise ValueError(f'local_neighbours={local_neighbours!r}: must be a number of tokens, or 0 for none')
         #: All that it was built with, by which two encoders can be compared.
         self.settings = dict(
             embed_dim=embed_dim,
             layout=layout,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            d_state=d_state,
-            d_conv=d_conv,
-            expand=expand,
             drop_path_rate=drop_path_rate,
             norm_eps=norm_eps,
             weight_init=weight_init,
             with_cp=with_cp,
-            scan_backend=scan_backend,
             local_neighbours=local_neighbours,
+            **options,
         )
+        self._check()
         self.local_neighbours = local_neighbours
         self.embed_dim = embed_dim
         self.layout = layout
         self.with_cp = with_cp
-        self.windowed_blocks = windowed_blocks(layout)
-        num_mamba = layout.count('M')
-        # The first M block adds nothing to the stream; the others and the final sum follow the linear schedule.
-        rates = [0.0, *torch.linspace(0, drop_path_rate, num_mamba, device='cpu').tolist()]
+        kinds = [self.block_types[letter] for letter in layout]
+        rates = self.drop_path_rates(kinds, drop_path_rate)
         self.blocks = nn.ModuleList()
-        for letter in layout:
-            local = LocalAggregation(embed_dim, norm_eps) if local_neighbours else None
-            if letter == 'M':
-                mixer = MambaMixer(embed_dim, d_state, d_conv, expand, scan_backend)
-                block = MambaBlock(mixer, embed_dim, rates[len(self._mamba_blocks())], norm_eps, local)
-            else:
-                block = TransformerBlock(embed_dim, num_heads, mlp_ratio, norm_eps, local)
-            self.blocks.append(block)
+        for kind, before, rate in zip(kinds, [Block, *kinds[:-1]], rates, strict=True):
+            own = {name: value for name, value in options.items() if name in kind.options()}
+            common = dict(norm_eps=norm_eps, local=bool(local_neighbours), refines=before.opens_branch)
+            self.blocks.append(kind(embed_dim, drop_path_rate=rate, **common, **own))
+        self.windowed_blocks = windowed_blocks([i for i, kind in enumerate(kinds) if kind.attends])
+        for i in self.windowed_blocks:
+            self.blocks[i].windowed = True
         self.drop_path = DropPath(drop_path_rate)
-        self.norm = nn.RMSNorm(embed_dim, eps=norm_eps)
+        self.norm = self.norm_type(embed_dim, eps=norm_eps)
         init_linears(self)
         if weight_init == 'mamba':
             init_step_sizes(self)
 
-    def _mamba_blocks(self) -> list[MambaBlock]:
-        return [block for block in self.blocks if isinstance(block, MambaBlock)]
+    @classmethod
+    def options(cls) -> dict[str, Parameter]:
+        """The options of all blocks that have a letter, see :meth:`Block.options`."""
+        return {name: option for kind in cls.block_types.values() for name, option in kind.options().items()}
+
+    @staticmethod
+    def drop_path_rates(kinds: Sequence[type[Block]], drop_path_rate: float) -> list[float]:
+        """The rate of each block: 0 for the first branch, whose stream is empty, then rising to the final sum's."""
+        rates = [
+            0.0,
+            *torch.linspace(0, drop_path_rate, sum(kind.opens_branch for kind in kinds), device='cpu').tolist(),
+        ]
+        return [rates.pop(0) if kind.opens_branch else 0.0 for kind in kinds]
+
+    def _check(self) -> None:
+        """Raise a ValueError that names the setting unless all are what the encoder takes."""
+        settings = self.settings
+        layout, rate, letters = settings['layout'], settings['drop_path_rate'], sorted(self.block_types)
+        if not layout or set(layout) - set(letters):
+            raise ValueError(f'layout={layout!r}: must be a non-empty string of the letters {", ".join(letters)}')
+        if settings['weight_init'] not in WEIGHT_INITS:
+            raise ValueError(f'weight_init={settings["weight_init"]!r}: must be one of {WEIGHT_INITS}')
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f'drop_path_rate={rate}: must be in [0, 1)')
+        check_with_cp(settings['with_cp'])
+        neighbours = settings['local_neighbours']
+        if not isinstance(neighbours, int) or neighbours < 0:
+            raise ValueError(f'local_neighbours={neighbours!r}: must be a number of tokens, or 0 for none')
+        known = signature(HybridEncoder.__init__).parameters.keys() | self.options().keys()
+        kinds = [self.block_types[letter] for letter in sorted(set(layout))]
+        for name, option in (named for kind in kinds for named in kind.options().items()):
+            if option.default is option.empty and name not in settings:
+                raise ValueError(f'{name}: the blocks of layout={layout!r} need this option')
+        for name in settings.keys() - known:
+            raise ValueError(
+                f'{name}={settings[name]!r}: no block has this option; they have {", ".join(self.options())}'
+            )
 
     def _neighbours(self, coords: Tensor | None, causal_regions: Tensor | None, windows: GridWindows | None) -> Tensor:
         for name, value in (('causal_regions', causal_regions), ('windows', windows)):
             if value is not None:
-                raise ValueError(f'{name}: a token would hear of others by local_neighbours={self.local_neighbours}')
+                raise ValueError(f'{name}: local_neighbours={self.local_neighbours} would let a token see others')
         if coords is None:
             raise ValueError(f'coords: local_neighbours={self.local_neighbours} needs the places of the tokens')
         return knn(coords, coords, min(self.local_neighbours, coords.shape[1]))[1]
-
-    def _run(self, block: nn.Module, *args: Tensor | bool | Attend | None):
-        return run_block(block, self.with_cp, *args)
 
     def _normalise(self, branch: Tensor | None, stream: Tensor, drop: bool) -> Tensor:
         if branch is not None:
@@ -208,8 +169,8 @@ class HybridEncoder(nn.Module):
                 for the few that stay global, see :func:`windowed_blocks`; M blocks scan the whole sequence. Not beside
                 ``causal_regions``. Defaults to None, all T blocks are global.
             coords (Tensor, optional): Places of the tokens in space, shape (B, T, D), for encoders with
-                ``local_neighbours``, others take no notice. With T below L the first L - T tokens have no place, and
-                hear of no neighbours. Defaults to None.
+                ``local_neighbours``; ignored by others. With T below L the first L - T tokens have no place and
+                no neighbours. Defaults to None.
 
         Returns:
             Tensor | tuple[Tensor, ...]: The normalised stream ``RMSNorm(s + h)`` behind the last block, shape
@@ -222,31 +183,20 @@ class HybridEncoder(nn.Module):
         if causal_regions is not None and windows is not None:
             raise ValueError('causal_regions and windows: T blocks cannot attend by both, give one of them')
         stream = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        # What a block gets beside the tokens.
-        for_mamba, for_transformer = (), ()
-        if self.local_neighbours:
-            neighbours = self._neighbours(coords, causal_regions, windows)
-            for_mamba, for_transformer = (False, neighbours), (attend, neighbours)
-        if causal_regions is not None:
-            for_mamba, for_transformer = (True,), (region_attention('region_causal', causal_regions),)
-        branch, before = None, ''
+        context = Context(
+            attend=attend if causal_regions is None else region_attention('region_causal', causal_regions),
+            causal=causal_regions is not None,
+            windows=windows,
+            neighbours=self._neighbours(coords, causal_regions, windows) if self.local_neighbours else None,
+        )
+        return self._run_blocks(stream, taps, context)
+
+    def _run_blocks(self, stream: Tensor, taps: Sequence[int] | None, context: Context) -> Tensor | tuple[Tensor, ...]:
+        branch = None
         last = len(self.blocks) - 1
         tapped = {}
-        for i, (letter, block) in enumerate(zip(self.layout, self.blocks, strict=True)):
-            if letter == 'M':
-                branch, stream = self._run(block, branch, stream, *for_mamba)
-            else:
-                tokens = stream if branch is None else branch
-                if windows is not None and i in self.windowed_blocks:
-                    refined = self._run(block, tokens.index_select(1, windows.order), windows)
-                    refined = refined.index_select(1, windows.inverse)
-                else:
-                    refined = self._run(block, tokens, *for_transformer)
-                if branch is None:
-                    stream = refined
-                else:
-                    branch = refined + branch if before == 'M' else refined
-            before = letter
+        for i, block in enumerate(self.blocks):
+            branch, stream = run_block(block, self.with_cp, branch, stream, context)
             if taps is not None and i in taps:
                 tapped[i] = self._normalise(branch, stream, drop=i == last)
                 if len(tapped) == len(set(taps)):

@@ -1,5 +1,7 @@
 """What a token hears of its neighbours in space, beside the mixing along the sequence."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,8 @@ class LocalAggregation(nn.Module):
         embed_dim (int): Token width C.
         norm_eps (float): Epsilon of the LayerNorms. Defaults to 1e-5.
     """
+
+    counted_as: ClassVar[dict[str, str]] = {'': 'neighbours'}
 
     def __init__(self, embed_dim: int, norm_eps: float = 1e-5) -> None:
         super().__init__()

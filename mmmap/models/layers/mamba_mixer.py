@@ -1,12 +1,16 @@
 """The bidirectional Mamba mixer of vision backbones."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmap.ops import bidirectional_conv1d, bidirectional_scan, causal_conv1d, selective_scan
+
+#: Range of the step sizes that Mamba's initialisation draws from (arXiv 2312.00752, section 3.6).
+DT_MIN, DT_MAX = 1e-3, 1e-1
 
 
 def _project(rows: Tensor, weight: Tensor, batch: int) -> Tensor:
@@ -36,6 +40,20 @@ class MambaMixer(nn.Module):
             :func:`mmmap.ops.bidirectional_conv1d`. Defaults to 'auto'.
     """
 
+    #: Parameters that weight decay leaves alone: those that Mamba's authors exempt, and biases, here matrices.
+    undecayed = ('conv_bias', 'dt_proj_bias', 'A_log', 'D')
+    #: Parameters with one set for each direction along their first axis, the forward scan's first.
+    directed = ('conv_weight', 'conv_bias', 'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D')
+    #: See :class:`Block`.
+    counted_as: ClassVar[dict[str, str]] = {
+        '': 'Mamba: projections',
+        'conv': 'Mamba: convolution',
+        'A_log': 'Mamba: scan',
+        'D': 'Mamba: scan',
+        'scan': 'Mamba: scan',
+    }
+    kept_operators = ('mmmap.bidirectional_scan', 'mmmap.selective_scan')
+
     def __init__(
         self, embed_dim: int, d_state: int = 16, d_conv: int = 4, expand: int = 2, scan_backend: str = 'auto'
     ) -> None:
@@ -56,7 +74,7 @@ class MambaMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw what belongs to the scans; the step sizes as a linear layer's, see :func:`init_step_sizes`."""
+        """Draw what belongs to the scans; the step sizes as a linear layer's, see :meth:`reset_step_sizes`."""
         bound = self.conv_weight.shape[-1] ** -0.5
         nn.init.uniform_(self.conv_weight, -bound, bound)
         nn.init.uniform_(self.conv_bias, -bound, bound)
@@ -66,6 +84,14 @@ class MambaMixer(nn.Module):
         with torch.no_grad():
             states = torch.arange(1, self.d_state + 1, dtype=torch.float32)
             self.A_log.copy_(states.log().expand_as(self.A_log))
+
+    def reset_step_sizes(self) -> None:
+        """Draw Mamba's step sizes: log-uniform in [1e-3, 1e-1] at a zero input."""
+        bound = self.dt_rank**-0.5
+        nn.init.uniform_(self.dt_proj_weight, -bound, bound)
+        with torch.no_grad():
+            dt = torch.empty_like(self.dt_proj_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
+            self.dt_proj_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(bias) == dt
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         """Mix a sequence of tokens.
@@ -81,6 +107,10 @@ class MambaMixer(nn.Module):
         if causal:
             return self._forward_causal(x)
         x, z = self.in_proj(x).chunk(2, dim=-1)
+        return self.out_proj(self._scan_both(*self._scan_inputs(x), D=self.D, z=z.transpose(1, 2)).transpose(1, 2))
+
+    def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the scans of both directions get of projected tokens (B, L, E): u and delta (B, 2, E, L), B and C."""
         batch, length, inner_dim = x.shape
         # The ops take (B, 2, E, L); their views keep the channels side by side, which is what they are fast on.
         u = bidirectional_conv1d(
@@ -90,19 +120,50 @@ class MambaMixer(nn.Module):
         dt, B, C = _project(rows, self.x_proj_weight, batch).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = _project(dt, self.dt_proj_weight, batch)
         delta, B, C = (t.unflatten(1, (batch, length)).permute(1, 0, 3, 2) for t in (delta, B, C))
-        y = bidirectional_scan(
+        return u, delta, B, C
+
+    def _scan_both(
+        self, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None
+    ) -> Tensor:
+        """Both scans and their mean, (B, E, L)."""
+        return bidirectional_scan(
             u,
             delta,
             -torch.exp(self.A_log),
             B,
             C,
-            D=self.D,
-            z=z.transpose(1, 2),
+            D=D,
+            z=z,
             delta_bias=self.dt_proj_bias,
             delta_softplus=True,
             backend=self.scan_backend,
         )
-        return self.out_proj(y.transpose(1, 2))
+
+    def response(self, x: Tensor, position: int) -> Tensor:
+        """How much the scans carry from each token to one token.
+
+        Given its step sizes and its B and C, a selective scan is linear in its input: in each channel
+        ``y[i] = sum over j of a[i, j] u[j] + D u[i]``. Ali, Zimerman and Wolf call the matrix ``a`` the hidden
+        attention of Mamba (arXiv 2403.01590): ``a[i, j] = C[i] exp(A (dt[j+1] + ... + dt[i])) dt[j] B[j]`` for j up to
+        i, and likewise from the other end for the reverse scan. This is the row of the token: the absolute values of
+        ``a``, averaged over the channels, of both directions, which a mixer averages. The skip D, the gate and the
+        convolution before the scan are left out.
+
+        Args:
+            x (Tensor): Tokens, shape (B, L, C).
+            position (int): Place i of the token in the sequence.
+
+        Returns:
+            Tensor: Responses, not normalised, shape (B, L).
+        """
+        with torch.no_grad():
+            u, *others = self._scan_inputs(self.in_proj(x).chunk(2, dim=-1)[0])
+        u = u.detach().requires_grad_()
+        with torch.enable_grad():
+            y = self._scan_both(u, *others)
+            # Neither samples nor channels mix, so that one backward pass gives the row in all of them.
+            (row,) = torch.autograd.grad(y[..., position].sum(), u)
+        return row.abs().sum(1).mean(1)
 
     def _forward_causal(self, x: Tensor) -> Tensor:
         x, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)

@@ -32,7 +32,9 @@ def sort_points(points: Tensor) -> Tensor:
     return gather_points(points, order)
 
 
-def group_points(points: Tensor, num_groups: int, group_size: int, skip_origin: bool = False) -> tuple[Tensor, Tensor]:
+def group_points(
+    points: Tensor, num_groups: int, group_size: int, picked_by: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cut clouds into groups of the points nearest to centres, which are picked farthest from each other.
 
     The first centre is the first point. Groups overlap, or leave points out.
@@ -41,15 +43,16 @@ def group_points(points: Tensor, num_groups: int, group_size: int, skip_origin: 
         points (Tensor): Coordinates, then features, shape (B, N, 3 + F).
         num_groups (int): Groups G.
         group_size (int): Points M of a group, the nearest first.
-        skip_origin (bool): Never pick centres at the origin, see :func:`mmmap.ops.farthest_point_sample`. Defaults to
-            False.
+        picked_by (Tensor, optional): Coordinates by which the centres are picked, shape (B, N, 3). Defaults to None,
+            the points' own.
 
     Returns:
         tuple[Tensor, Tensor]: The centres (B, G, 3), and the groups (B, G, M, 3 + F), coordinates relative to the
         centre.
     """
     coords = points[..., :3].contiguous()
-    centres = gather_points(coords, farthest_point_sample(coords, num_groups, skip_origin=skip_origin))
+    picks = farthest_point_sample(coords if picked_by is None else picked_by, num_groups)
+    centres = gather_points(coords, picks)
     groups = gather_points(points, knn(centres, coords, group_size)[1])
     offset = F.pad(centres, (0, points.shape[-1] - 3))
     return centres, groups - offset[:, :, None]
@@ -69,9 +72,6 @@ class PointTokenizer(nn.Module):
         group_size (int): Points M of a group.
         serialization (str | dict, optional): The order of the groups, see :class:`PointSerialization`. None is that in
             which their centres are picked. Defaults to None.
-        released (bool): As the released PointMAP code: the points are taken in the order in which they come, which
-            tells the first centre and which of equally far points counts, and no centre is at the origin. Otherwise
-            they are sorted first, see :func:`sort_points`. Defaults to False.
 
     Raises:
         ValueError: If a number is too small, or the serialization unknown.
@@ -84,7 +84,6 @@ class PointTokenizer(nn.Module):
         num_groups: int,
         group_size: int,
         serialization: str | dict | None = None,
-        released: bool = False,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -98,7 +97,6 @@ class PointTokenizer(nn.Module):
         self.num_groups = num_groups
         self.group_size = group_size
         self.serialization = None if serialization is None else PointSerialization(serialization)
-        self.released = released
         first, second, joint = HIDDEN_DIMS
         self.fc1 = nn.Linear(in_channels, first)
         self.norm1 = nn.BatchNorm1d(first)
@@ -133,14 +131,16 @@ class PointTokenizer(nn.Module):
             ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
         """
         self._check(points)
-        if not self.released:
-            points = sort_points(points)
-        centres, groups = group_points(points, self.num_groups, self.group_size, self.released)
+        centres, groups = self._group(points)
         if self.serialization is None:
             return centres, groups
         order = self.serialization.order(centres)
         clouds = torch.arange(len(order), device=order.device)[:, None]
         return centres[clouds, order], groups[clouds, order]
+
+    def _group(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Centres and groups in the order in which the centres are picked."""
+        return group_points(sort_points(points), self.num_groups, self.group_size)
 
     def forward(self, groups: Tensor) -> Tensor:
         """Tokens (B, G, C) of groups (B, G, M, 3 + F)."""

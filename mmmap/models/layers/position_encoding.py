@@ -33,6 +33,8 @@ class LearnedPositionEmbedding(nn.Module):
         embed_dim (int): Width C of the vectors.
     """
 
+    undecayed = ('weight',)
+
     def __init__(self, grid: int | Sequence[int], embed_dim: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, *to_pair(grid, 'grid'), embed_dim))

@@ -1,9 +1,12 @@
 """Pre-norm Transformer blocks: self-attention for encoders, two-norm attention for the decoder."""
 
+from typing import Any, ClassVar
+
+import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from .block import Block, Context, register_block
 from .region_attention import Attend, attend
 
 
@@ -54,47 +57,67 @@ class SelfAttention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         return self.proj(attend(q, k, v).flatten(2))
 
+    def response(self, x: Tensor, position: int) -> Tensor:
+        """How much one token attends to each token, the mean over the heads.
 
-class TransformerBlock(nn.Module):
-    """Pre-norm Transformer block (ViT, arXiv 2010.11929), shape (B, L, C) in and out.
+        Args:
+            x (Tensor): Tokens, shape (B, L, C).
+            position (int): Place of the token in the sequence.
+
+        Returns:
+            Tensor: Weights that sum to 1, shape (B, L).
+        """
+        q, k, _ = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        scores = torch.einsum('bhd,blhd->bhl', q[:, position], k) * q.shape[-1] ** -0.5
+        return scores.softmax(-1).mean(1)
+
+
+@register_block('T')
+class TransformerBlock(Block):
+    """Pre-norm Transformer block (ViT, arXiv 2010.11929).
+
+    Behind a block that opens a branch it refines that branch, with an extra skip: ``h = block(h) + h``. Behind another
+    Transformer block of the branch it is ``h = block(h)``. Where there is no branch it is a plain ViT block on the
+    stream.
 
     Args:
-        embed_dim (int): Width C.
+        embed_dim (int): Token width C.
         num_heads (int): Attention heads.
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 2, as in the released MAP encoder.
-        norm_eps (float): Epsilon of both LayerNorms. Defaults to 1e-5.
-        local (nn.Module, optional): A :class:`LocalAggregation` in front of the attention. Defaults to None.
         qkv_bias (bool): Give queries, keys and values a bias. Defaults to True.
-        drop_path_rate (float): Chance that a sample's branch is not added. Defaults to 0.
+        **common: See :class:`Block`; ``drop_path_rate`` is that of attention and MLP.
     """
 
+    attends = True
+    counted_as: ClassVar[dict[str, str]] = {'': 'Transformer blocks'}
+    probed = 'attn'
+    kept_operators = ('scaled_dot_product', 'flex_attention')
+
     def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        mlp_ratio: float = 2.0,
-        norm_eps: float = 1e-5,
-        local: nn.Module | None = None,
-        qkv_bias: bool = True,
-        drop_path_rate: float = 0.0,
+        self, embed_dim: int, num_heads: int, mlp_ratio: float = 2.0, qkv_bias: bool = True, **common: Any
     ) -> None:
-        super().__init__()
-        self.local = local
-        self.drop_path = DropPath(drop_path_rate)
-        self.norm1 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        super().__init__(embed_dim, **common)
+        eps = self.norm_eps
+        self.norm1 = nn.LayerNorm(embed_dim, eps=eps)
         self.attn = SelfAttention(embed_dim, num_heads, qkv_bias)
-        self.norm2 = nn.LayerNorm(embed_dim, eps=norm_eps)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 
-    def forward(self, x: Tensor, attend: Attend = attend, neighbours: Tensor | None = None) -> Tensor:
-        """Attention among the tokens by the given function (default: all to all), then MLP, each with a skip.
-
-        In front of them, where there is one, what :class:`LocalAggregation` makes of ``neighbours`` (B, T, k).
-        """
-        if self.local is not None:
-            x = x + self.local(x, neighbours)
+    def _transform(self, x: Tensor, attend: Attend) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x), attend))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def forward(self, branch: Tensor | None, stream: Tensor, context: Context) -> tuple[Tensor | None, Tensor]:
+        """Attention, then MLP, each with a skip, on the branch or the stream; see :meth:`Block.forward`."""
+        tokens = self.gather(stream if branch is None else branch, context)
+        windows = context.windows
+        if self.windowed and windows is not None:
+            refined = self._transform(tokens.index_select(1, windows.order), windows).index_select(1, windows.inverse)
+        else:
+            refined = self._transform(tokens, context.attend)
+        if branch is None:
+            return None, refined
+        return refined + branch if self.refines else refined, stream
 
 
 class MaskedAttention(nn.Module):
@@ -132,6 +155,9 @@ class DecoderBlock(nn.Module):
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
         norm_eps (float): Epsilon of the LayerNorms. Defaults to 1e-5.
     """
+
+    #: See :class:`Block`.
+    repeated = True
 
     def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float = 4.0, norm_eps: float = 1e-5) -> None:
         super().__init__()

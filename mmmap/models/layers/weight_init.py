@@ -1,14 +1,6 @@
 """Initialisation of the linear layers, shared by encoders and decoders."""
 
-import math
-
-import torch
 from torch import nn
-
-from .mamba_mixer import MambaMixer
-
-#: Range of the step sizes that Mamba's initialisation draws from (arXiv 2312.00752, section 3.6).
-DT_MIN, DT_MAX = 1e-3, 1e-1
 
 
 def init_linears(module: nn.Module) -> None:
@@ -21,11 +13,7 @@ def init_linears(module: nn.Module) -> None:
 
 
 def init_step_sizes(module: nn.Module) -> None:
-    """Give every mixer below ``module`` Mamba's step sizes: log-uniform in [1e-3, 1e-1] at a zero input."""
+    """Let every mixer below ``module`` that has step sizes draw them, see :meth:`MambaMixer.reset_step_sizes`."""
     for m in module.modules():
-        if isinstance(m, MambaMixer):
-            bound = m.dt_rank**-0.5
-            nn.init.uniform_(m.dt_proj_weight, -bound, bound)
-            with torch.no_grad():
-                dt = torch.empty_like(m.dt_proj_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-                m.dt_proj_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(bias) == dt
+        if hasattr(m, 'reset_step_sizes'):
+            m.reset_step_sizes()

@@ -2,7 +2,6 @@ from .feature_propagation import FeaturePropagation
 from .next_region_decoder import NextRegionDecoder
 from .region_causal_decoder import RegionCausalDecoder
 from .register_neck import RegisterNeck
-from .released_point_decoder import ReleasedPointDecoder
 from .simple_feature_pyramid import SimpleFeaturePyramid
 
 __all__ = [
@@ -10,6 +9,5 @@ __all__ = [
     'NextRegionDecoder',
     'RegionCausalDecoder',
     'RegisterNeck',
-    'ReleasedPointDecoder',
     'SimpleFeaturePyramid',
 ]

@@ -28,6 +28,7 @@ class NextRegionDecoder(TokenDecoder):
     """
 
     predicts_ahead = True
+    undecayed = ('mask_token', 'start_token')
 
     def __init__(
         self,

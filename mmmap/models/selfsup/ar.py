@@ -4,19 +4,18 @@ import torch
 from torch import Tensor
 
 from mmmap.registry import MODELS
+from mmmap.utils.wrapped_names import without_wrappers
 
 from ..reconstruction_results import Reconstruction
 from .token_pretraining import TokenPretraining
 
-#: Parameters of a mixer that hold one set for each direction of its scans.
-DIRECTION_PARAMETERS = ('conv_weight', 'conv_bias', 'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D')
-
 
 def copy_forward_direction(module: 'AR', state_dict: dict[str, Tensor], prefix: str, _metadata: dict) -> None:
     """Replace the untrained weights of the backward scans in a state dict by those of the forward scans."""
-    for name, value in state_dict.items():
-        if name.startswith(prefix) and '.mixer.' in name and name.rpartition('.')[2] in DIRECTION_PARAMETERS:
-            state_dict[name] = torch.stack([value[0], value[0]])
+    for path, part in module.named_modules():
+        for name in getattr(part, 'directed', ()):
+            key = prefix + without_wrappers(f'{path}.{name}')
+            state_dict[key] = torch.stack([state_dict[key][0]] * 2)
 
 
 @MODELS.register_module()

@@ -87,7 +87,7 @@ class JointMAP(BaseModel):
             if not isinstance(part, TokenPretraining):
                 raise TypeError(f'{name}: {type(part).__name__} is no pretraining model such as MAP')
             encoder = getattr(part.backbone, 'encoder', None)
-            if not isinstance(encoder, HybridEncoder):
+            if type(encoder) is not HybridEncoder:
                 kind = type(encoder).__name__
                 raise TypeError(f'{name}.backbone: its encoder is a {kind}, which images and points cannot share')
             if part.backbone.token_type is not (wanted := TOKENS[name]):

@@ -129,5 +129,5 @@ def test_graphs_do_not_go_with_accumulated_gradients(tmp_path):
 
 def test_nothing_to_compile_is_an_error(tmp_path):
     run = runner(tmp_path, [CompileHook()], Linear())
-    with pytest.raises(UserError, match='Linear has nothing that it compiles: HybridEncoder'):
+    with pytest.raises(UserError, match='Linear has neither an encoder nor a decoder of tokens'):
         run.train()

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmmap.models.layers import HybridEncoder, MambaMixer, TransformerBlock
+from mmmap.models.layers import Context, HybridEncoder, MambaMixer, TransformerBlock
 from mmmap.utils.benchmark import peak_memory
 
 
@@ -37,7 +37,7 @@ class Steps:
         return self.encoder.blocks[i].mixer(rms(self.encoder.blocks[i].norm, s))
 
     def T(self, i, x):
-        return self.encoder.blocks[i](x)
+        return self.encoder.blocks[i](None, x, Context())[1]
 
 
 def m(f, x):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mmmap.models.layers import MambaMixer
 from mmmap.models.selfsup import AR
-from mmmap.models.selfsup.ar import DIRECTION_PARAMETERS
 from mmmap.registry import MODELS
 
 ARCH = dict(embed_dim=32, layout='MMMTM', num_heads=4)
@@ -48,7 +48,7 @@ def test_every_parameter_gets_a_gradient(layout):
     model.loss(torch.randn(2, 3, 32, 32))['loss'].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     for name, p in model.named_parameters():
-        if name.rpartition('.')[2] in DIRECTION_PARAMETERS:
+        if name.rpartition('.')[2] in MambaMixer.directed:
             assert p.grad[0].abs().sum() > 0
             assert p.grad[1].abs().sum() == 0
 
@@ -74,12 +74,12 @@ def test_a_checkpoint_holds_the_forward_scans_in_both_directions(tmp_path):
     own = {name: p.detach().clone() for name, p in model.named_parameters()}
     stacked = 0
     for name, value in model.state_dict().items():
-        if name.rpartition('.')[2] in DIRECTION_PARAMETERS:
+        if name.rpartition('.')[2] in MambaMixer.directed:
             stacked += 1
             assert torch.equal(value, own[name][:1].expand_as(value))
         else:
             assert torch.equal(value, own[name])
-    assert stacked == 4 * len(DIRECTION_PARAMETERS)
+    assert stacked == 4 * len(MambaMixer.directed)
     assert all(torch.equal(p, own[name]) for name, p in model.named_parameters())
     torch.save(model.state_dict(), tmp_path / 'ar.pth')
     restored = build()

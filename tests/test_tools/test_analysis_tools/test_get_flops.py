@@ -1,4 +1,4 @@
-"""The tool that counts; what it counts is tested with mmmap.utils.complexity."""
+"""The tool that counts; what it counts is tested with mmmap.analysis."""
 
 import json
 import time

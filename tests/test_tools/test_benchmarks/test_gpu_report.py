@@ -169,7 +169,7 @@ def test_matching_vit():
 
     arch = matching_vit('small')
     with torch.device('meta'):
-        hybrid = HybridEncoder(384, 'MMMT' * 8)
+        hybrid = HybridEncoder(384, 'MMMT' * 8, num_heads=12)
         assert count_parameters(HybridEncoder(**arch)) == pytest.approx(count_parameters(hybrid), rel=0.002)
     assert set(arch['layout']) == {'T'} and 3 < arch['mlp_ratio'] < 5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmmap.models.backbones.map_hybrid import resolve_arch
+from mmmap.models import MAPHybrid
 from mmmap.models.layers import HybridEncoder
 
 from .common import count_parameters, format_table, load_config
@@ -16,7 +16,7 @@ from .step import COLUMNS, add_shares, time_model
 
 def matching_vit(arch: str | dict) -> dict:
     """The arch of a ViT (MLP ratio about 4) with as many parameters in its encoder as a hybrid has."""
-    settings = resolve_arch(arch)
+    settings = MAPHybrid.resolve_arch(arch)
     settings.pop('num_registers', None)
     shape = {key: settings[key] for key in ('embed_dim', 'num_heads')}
     with torch.device('meta'):

@@ -6,10 +6,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmmap.models.layers import CloudTokens, Context, CoordinatePositionEncoding, TransformerBlock, init_linears
+from mmmap.models.layers.region_attention import region_attention
 from mmmap.registry import MODELS
-
-from ..layers import CloudTokens, CoordinatePositionEncoding, TransformerBlock, init_linears
-from ..layers.region_attention import region_attention
 
 
 @MODELS.register_module()
@@ -35,6 +34,8 @@ class ReleasedPointDecoder(BaseModule):
     token_type: ClassVar[type[CloudTokens]] = CloudTokens
     takes: ClassVar[dict[str, str]] = {'embed_dim': 'width'}
     predicts_ahead: ClassVar[bool] = False
+    compiled_whole = True
+    undecayed = ('mask_token',)
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class ReleasedPointDecoder(BaseModule):
         batch, shown, dim = latent.shape
         hidden = self.mask_token.to(latent.dtype).expand(batch, restore.shape[1] - shown, -1)
         x = torch.cat([latent, hidden], dim=1)
-        attend = region_attention('region_causal', tokens.region_ids, tokens.region_size)
+        context = Context(region_attention('region_causal', tokens.region_ids, tokens.region_size))
         for block in self.blocks:
-            x = block(x + positions, attend)
+            x = block(None, x + positions, context)[1]
         return self.norm(x).gather(1, restore[..., None].expand(-1, -1, dim))

@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmap.evaluation import area_of_half, effective_receptive_field, token_responses
-from mmmap.evaluation.response import attention_weights, scan_response
+from mmmap.analysis import area_of_half, effective_receptive_field, token_responses
 from mmmap.models.layers import MambaMixer, register_order
 from mmmap.models.layers.transformer_block import SelfAttention
 from mmmap.ops import bidirectional_conv1d
@@ -48,11 +47,11 @@ def test_attention_weights_are_those_of_the_layer():
     attention = SelfAttention(embed_dim=8, num_heads=1)
     x = torch.randn(2, 7, 8)
     values = attention.qkv(x)[..., 16:]
-    weights = attention_weights(attention, x, 3)
+    weights = attention.response(x, 3)
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     torch.testing.assert_close(attention.proj(torch.einsum('bl,blc->bc', weights, values)), attention(x)[:, 3])
     halves = SelfAttention(embed_dim=8, num_heads=2)
-    torch.testing.assert_close(attention_weights(halves, x, 3).sum(1), torch.ones(2))
+    torch.testing.assert_close(halves.response(x, 3).sum(1), torch.ones(2))
 
 
 @pytest.mark.parametrize('position', [0, 2, 5])
@@ -60,7 +59,7 @@ def test_scan_response_is_the_hidden_attention(position):
     mixer = MambaMixer(embed_dim=8, d_state=3, scan_backend='torch')
     torch.nn.init.normal_(mixer.dt_proj_bias)
     x = torch.randn(2, 6, 8)
-    response = scan_response(mixer, x, position)
+    response = mixer.response(x, position)
     with torch.no_grad():
         tokens = mixer.in_proj(x).chunk(2, dim=-1)[0].transpose(1, 2)
         u = bidirectional_conv1d(tokens, mixer.conv_weight, mixer.conv_bias, activation='silu')
@@ -94,7 +93,7 @@ def test_maps_show_tokens_where_they_lie_in_the_image(build_backbone, serializat
     _, places, _ = register_order(12, 3)
     places = places.view(3, 4) if serialization == 'row' else places.view(4, 3).T
     with torch.no_grad():
-        weights = attention_weights(backbone.encoder.blocks[0].attn, seen[0], int(places[1, 2]))
+        weights = backbone.encoder.blocks[0].attn.response(seen[0], int(places[1, 2]))
     torch.testing.assert_close(maps[0], weights[:, places])
     assert (maps[0].sum((1, 2)) < 1).all()  # The registers have the rest.
     assert not backbone.encoder._forward_hooks

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mmmap.analysis import count_complexity
 from mmmap.registry import MODELS
-from mmmap.utils.complexity import count_complexity
 
 # Width, inner width, states, taps, rank of the step sizes.
 C, E, N, K, R = 32, 64, 4, 4, 2

@@ -1,0 +1,6 @@
+"""What models cost and what they look at."""
+
+from .complexity import Complexity, count_complexity
+from .response import area_of_half, effective_receptive_field, token_responses
+
+__all__ = ['Complexity', 'area_of_half', 'count_complexity', 'effective_receptive_field', 'token_responses']

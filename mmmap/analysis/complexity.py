@@ -1,0 +1,109 @@
+"""Parameters and floating-point operations of a model, by part."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+EMBEDDING, NECK, HEAD, REST = 'embedding', 'decoder or neck', 'head', 'rest'
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What :func:`count_complexity` counts.
+
+    Attributes:
+        parameters (int): Parameters.
+        flops (int): Additions and multiplications, so that a multiply-add is two.
+    """
+
+    parameters: int
+    flops: int
+
+
+def _parts_of(name: str, module: nn.Module | None, embeddings: tuple[str, ...]) -> Mapping[str, str] | None:
+    """The parts that what is inside a module belongs to, or a parameter by itself, by a piece of its name."""
+    counted_as = getattr(module, 'counted_as', None)
+    if counted_as is not None:
+        return counted_as
+    if name in embeddings:
+        return {'': EMBEDDING}
+    if name == 'neck':
+        return {'': NECK}
+    # Segmentors and detectors have several.
+    return {'': HEAD} if name.endswith('head') and '.' not in name else None
+
+
+def _part(parts: Mapping[str, str], name: str) -> str:
+    return next((part for piece, part in parts.items() if piece and piece in name), parts[''])
+
+
+class _Counter:
+    """Walks a model and gives what each module counts to the innermost module around it that names parts."""
+
+    def __init__(self, model: nn.Module, operations: dict[str, dict]) -> None:
+        self.operations = operations
+        self.embeddings = tuple(f'backbone.{name}' for name in getattr(model.backbone, 'embedding_names', ()))
+        self.flops: Counter[str] = Counter()
+        self.parameters: Counter[str] = Counter()
+        self.seen: set[int] = set()
+        self._walk(type(model).__name__, '', model, {'': REST})
+
+    def _walk(self, path: str, name: str, module: nn.Module, outer: Mapping[str, str]) -> Counter:
+        """Count below a module; all of its operations are given back."""
+        fixed = outer in ({'': NECK}, {'': HEAD}, {'': EMBEDDING})
+        parts = outer if fixed else _parts_of(name, module, self.embeddings) or outer
+        for key, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in self.seen:
+                self.seen.add(id(parameter))
+                own = parts if fixed else _parts_of(f'{name}.{key}'.lstrip('.'), None, self.embeddings) or parts
+                self.parameters[_part(own, key)] += parameter.numel()
+        inside: Counter = Counter()
+        for key, child in module.named_children():
+            inside.update(self._walk(f'{path}.{key}', f'{name}.{key}'.lstrip('.'), child, parts))
+        # A module whose forward was called past its hooks has no count of its own, but those inside have.
+        total = Counter(self.operations.get(path, {})) | inside
+        for operator, count in (total - inside).items():
+            self.flops[_part(parts, str(operator))] += count
+        return total
+
+
+def count_complexity(
+    model: nn.Module, inputs: Tensor | list[Tensor], data_samples: list | None = None
+) -> dict[str, Complexity]:
+    """Count parameters and the operations of a forward pass, by part.
+
+    Of a pretraining model it is the pass that gives the loss, in which the encoder sees the visible tokens only; of
+    another the one that gives the output. Counted are matrix products, convolutions, attention and the selective scans
+    (see :func:`mmmap.ops.selective_scan.selective_scan_flops`), not norms, activations and losses. Attention counts as
+    it runs on a CPU: what the decoder's rule hides is skipped by whole groups of regions.
+
+    torch's counter is taken, as the operators of :mod:`mmmap.ops` have registered their formulas there and it works
+    without computing: with model and inputs on the ``meta`` device any size takes about a second. mmengine's
+    ``get_model_complexity_info`` traces the model with ``torch.jit`` and passes over operators that it does not know,
+    the scans among them.
+
+    Args:
+        model (nn.Module): A model with a backbone; its parameters are set to need no gradient.
+        inputs (Tensor | list[Tensor]): Preprocessed inputs, on the device of the model.
+        data_samples (list, optional): Their data samples, for models that do not do without. Defaults to None.
+
+    Returns:
+        dict[str, Complexity]: For the embedding, what the blocks are counted as, the decoder or neck, the head, and
+        the rest.
+    """
+    model.eval().requires_grad_(False)  # The counter's hooks stumble over parameters that a module returns.
+    mode = 'loss' if isinstance(model, BaseSelfSupervisor) else 'tensor'
+    # Of the kernels for attention this one is counted on every device.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(inputs, data_samples, mode=mode)
+    counted = _Counter(model, counter.get_flop_counts())
+    counted.flops[REST] += counter.get_total_flops() - sum(counted.flops.values())
+    names = dict.fromkeys((EMBEDDING, *(counted.parameters | counted.flops), NECK, HEAD, REST))
+    order = [name for name in names if name not in (NECK, HEAD, REST)] + [NECK, HEAD, REST]
+    return {part: Complexity(counted.parameters[part], counted.flops[part]) for part in order}

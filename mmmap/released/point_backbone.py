@@ -1,0 +1,106 @@
+"""The backbone of the released PointMAP code."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmap.models.backbones import PointMAPHybrid
+from mmmap.models.layers import CloudTokens, PointTokenizer, group_points
+from mmmap.registry import MODELS
+
+from .point_encoder import ReleasedPointEncoder
+
+#: PointNet++'s kernels never pick a centre whose squared distance from the origin is at most this.
+ORIGIN = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedTokens(CloudTokens):
+    """Tokens whose positions are not in the embeddings, as the encoder adds them before every block.
+
+    Attributes:
+        positions (Tensor): The positions, shape (B, L, C).
+    """
+
+    positions: Tensor
+
+
+class ReleasedPointTokenizer(PointTokenizer):
+    """As released: the first centre is the first point, no other is near the origin, and the points keep their order.
+
+    The order of the points tells which of equally far points is picked.
+    """
+
+    def _group(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return group_points(points, self.num_groups, self.group_size, without_origin(points[..., :3]))
+
+
+def without_origin(coords: Tensor) -> Tensor:
+    """Coordinates (B, N, 3) with the first point in place of those near the origin: none of them becomes a centre."""
+    near = coords.square().sum(dim=-1, keepdim=True) <= ORIGIN
+    return torch.where(near, coords[:, :1], coords)
+
+
+@MODELS.register_module()
+class ReleasedPointMAPHybrid(PointMAPHybrid):
+    """The backbone of the released PointMAP code; ``PointMAPHybrid(released=...)`` makes it, too.
+
+    It differs from :class:`PointMAPHybrid` in its encoder, :class:`ReleasedPointEncoder`, and its groups, see
+    :class:`ReleasedPointTokenizer`; the encoder reads them in the order in which their centres are picked. For
+    'cls_max_mean' all clouds of a batch get the mean over the groups of the first one. So the features of a cloud
+    depend on the other clouds of its batch and on the order of its points.
+
+    Args:
+        arch (str | dict): See :class:`PointMAPHybrid`. Defaults to 'small'.
+        released (str): The released ``bimamba_type``, 'v4' or 'v2', see :class:`ReleasedMixer`. Defaults to 'v4'.
+        **kwargs: The other arguments of :class:`PointMAPHybrid`.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
+    """
+
+    encoder_type = ReleasedPointEncoder
+    tokenizer_type = ReleasedPointTokenizer
+    default_serialization = None
+
+    def __init__(self, arch: str | dict = 'small', released: str = 'v4', **kwargs: Any) -> None:
+        arch = self.resolve_arch(arch) | dict(released=released)
+        super().__init__(arch, **kwargs)
+        self.released = released
+
+    def embed(self, centres: Tensor, groups: Tensor) -> ReleasedTokens:
+        """See :meth:`PointMAPHybrid.embed`."""
+        tokens = self.tokenizer(groups)
+        regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
+        return ReleasedTokens(
+            tokens, centres, regions, self.region_size, groups=groups, positions=self.pos_embed(centres)
+        )
+
+    def encode(self, tokens: ReleasedTokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+        """See :meth:`HybridBackbone.encode`."""
+        x, positions, coords = (
+            tokens.take(values, visible) for values in (tokens.embeddings, tokens.positions, tokens.coords)
+        )
+        return self.encoder(x, positions, coords)
+
+    def check_causal(self) -> None:
+        """Raise a ValueError: the released encoder cannot be causal."""
+        raise ValueError(f'backbone: a {type(self).__name__} has no causal encoder, which AR needs')
+
+    def positions(self, tokens: ReleasedTokens) -> Tensor:
+        """See :meth:`HybridBackbone.positions`: the embeddings hold none, as the encoder adds them itself."""
+        return torch.zeros_like(tokens.embeddings)
+
+    def _encode_taps(self, tokens: ReleasedTokens) -> tuple[Tensor, ...]:
+        x, positions = tokens.embeddings, tokens.positions
+        if self.out_type == 'cls_max_mean':
+            x, positions = self._behind(self.cls_token, x), self._behind(self.cls_pos_embed, positions)
+        return self.encoder(x, positions, tokens.coords, taps=self.out_indices)
+
+    def _mean(self, groups: Tensor) -> Tensor:
+        return groups[:1].mean(dim=1)
+
+
+PointMAPHybrid.variants['released'] = ReleasedPointMAPHybrid

@@ -1,0 +1,180 @@
+"""The encoder of the released PointMAP code, which differs from ours in how blocks are joined."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmmap.models.layers import (
+    Block,
+    Context,
+    HybridEncoder,
+    LocalAggregation,
+    MambaMixer,
+    MixerBlock,
+    TransformerBlock,
+)
+from mmmap.ops import knn
+
+#: The released ``bimamba_type``: two scans, both forward, or one.
+RELEASED_TYPES = ('v4', 'v2')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedContext(Context):
+    """What the released blocks share.
+
+    Attributes:
+        positions (Tensor): The tokens' positions, which every block adds again, shape (B, L, C).
+    """
+
+    positions: Tensor
+
+
+class ReleasedLocalAggregation(LocalAggregation):
+    """As released: one deviation of the whole batch, and tokens without a place are added in normalised form.
+
+    The features of a cloud depend on the other clouds of its batch.
+    """
+
+    def _deviation(self, differences: Tensor) -> Tensor:
+        return differences.std() + 1e-5
+
+    def _leading(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+
+class ReleasedMixer(MambaMixer):
+    """As released: both scans run forward, the second on channels in reverse, and are added.
+
+    The second scan takes the projection with its channels in reverse: the gate is its input, and the input its gate.
+    Type 'v2' has no second scan; its parameters get zero gradients.
+
+    Args:
+        embed_dim (int): Token width C.
+        d_state (int): States N per channel. Defaults to 16.
+        d_conv (int): Width K of the causal convolutions. Defaults to 4.
+        expand (int): The scans run on ``E = expand * embed_dim`` channels. Defaults to 2.
+        scan_backend (str): Backend of the scans. Defaults to 'auto'.
+        released (str): 'v4' or 'v2'. Defaults to 'v4'.
+
+    Raises:
+        ValueError: If ``released`` is another.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        scan_backend: str = 'auto',
+        released: str = 'v4',
+    ) -> None:
+        if released not in RELEASED_TYPES:
+            raise ValueError(f'released={released!r}: must be one of {RELEASED_TYPES}')
+        super().__init__(embed_dim, d_state, d_conv, expand, scan_backend)
+        self.released = released
+
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
+        """Mix a sequence of tokens (B, L, C); ``causal`` is ignored, as all scans run forward."""
+        x, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
+        y = self._scan(x, z, direction=0)
+        if self.released == 'v4':
+            y = y + self._scan(z.flip(1), x.flip(1), direction=1).flip(1)
+        return self.out_proj(y.transpose(1, 2))
+
+
+class _OneStreamBlock(Block):
+    """``x = x + positions``, ``x = x + local(x)``, ``x = x + mix(norm(x))``, without a branch."""
+
+    opens_branch = False
+    counted_as = None
+    local_type = ReleasedLocalAggregation
+
+    def forward(self, branch: None, stream: Tensor, context: ReleasedContext) -> tuple[None, Tensor]:
+        """See :meth:`Block.forward`."""
+        x = stream + context.positions
+        x = x + self.drop_path(self.local(x, context.neighbours))
+        return None, x + self.drop_path(self._mix(self.norm(x)))
+
+    def _mix(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class ReleasedMambaBlock(_OneStreamBlock, MixerBlock):
+    """A :class:`ReleasedMixer` on the stream."""
+
+    mixer_type = ReleasedMixer
+    counted_as = None
+    norm_type = nn.LayerNorm
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return self.mixer(x)
+
+
+class ReleasedTransformerBlock(_OneStreamBlock):
+    """A :class:`TransformerBlock` on the stream, whose own skips come on top.
+
+    Args:
+        embed_dim (int): Token width C.
+        num_heads (int): Attention heads; queries, keys and values have no bias.
+        mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
+        **common: See :class:`Block`.
+    """
+
+    attends = True
+    counted_as = None
+
+    def __init__(self, embed_dim: int, num_heads: int, mlp_ratio: float = 4.0, **common: Any) -> None:
+        super().__init__(embed_dim, **common)
+        self.norm = nn.LayerNorm(embed_dim, eps=self.norm_eps)
+        self.transformer = TransformerBlock(embed_dim, num_heads, mlp_ratio, qkv_bias=False, norm_eps=self.norm_eps)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return self.transformer(None, x, Context())[1]
+
+
+class ReleasedPointEncoder(HybridEncoder):
+    """Mamba and Transformer blocks on one stream, to which the positions are added again before every block.
+
+    Stochastic depth is on both branches of a block and rises linearly from 0 along the M blocks; a T block has the rate
+    of the M block before it. The arguments are those of :class:`HybridEncoder`.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
+    """
+
+    block_types: ClassVar[Mapping[str, type[Block]]] = {'M': ReleasedMambaBlock, 'T': ReleasedTransformerBlock}
+    norm_type = nn.LayerNorm
+
+    @staticmethod
+    def drop_path_rates(kinds: Sequence[type[Block]], drop_path_rate: float) -> list[float]:
+        """See :meth:`HybridEncoder.drop_path_rates`."""
+        mixers = [issubclass(kind, MixerBlock) for kind in kinds]
+        rates = torch.linspace(0, drop_path_rate, sum(mixers), device='cpu').tolist() or [0.0]
+        return [rates[max(sum(mixers[: i + 1]) - 1, 0)] for i in range(len(kinds))]
+
+    def _check(self) -> None:
+        super()._check()
+        if self.settings['local_neighbours'] == 0:
+            raise ValueError('local_neighbours=0: the released encoder needs at least 1')
+
+    def forward(
+        self, x: Tensor, positions: Tensor, coords: Tensor, taps: Sequence[int] | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Encode a sequence of tokens.
+
+        Args:
+            x (Tensor): Tokens without their positions, shape (B, L, C).
+            positions (Tensor): Their positions, shape (B, L, C).
+            coords (Tensor): Places of the last T tokens in space, shape (B, T, D).
+            taps (Sequence[int], optional): See :meth:`HybridEncoder.forward`.
+
+        Returns:
+            Tensor | tuple[Tensor, ...]: Shape (B, L, C); with ``taps`` a tuple of it, in the order given.
+        """
+        neighbours = knn(coords, coords, min(self.local_neighbours, coords.shape[1]))[1]
+        return self._run_blocks(x, taps, ReleasedContext(neighbours=neighbours, positions=positions))
