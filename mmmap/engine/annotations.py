@@ -44,9 +44,8 @@ def parameters(kind: Callable) -> dict[str, Parameter]:
                 found.setdefault(name, Parameter(hints.get(name, Any), parameter.default))
         if not goes_on:
             break
-    for keyword, variant in getattr(kind, 'variants', {}).items():
-        if variant is not kind:
-            found[keyword] = parameters(variant)[keyword]
+    for keyword, variant in vars(kind).get('variants', {}).items() if inspect.isclass(kind) else ():
+        found[keyword] = parameters(variant)[keyword]
     return found
 
 

@@ -157,8 +157,8 @@ class ReleasedPointEncoder(HybridEncoder):
         rates = torch.linspace(0, drop_path_rate, sum(mixers), device='cpu').tolist() or [0.0]
         return [rates[max(sum(mixers[: i + 1]) - 1, 0)] for i in range(len(kinds))]
 
-    def _check(self) -> None:
-        super()._check()
+    def _check(self, options: Mapping[str, object]) -> None:
+        super()._check(options)
         if self.settings['local_neighbours'] == 0:
             raise ValueError('local_neighbours=0: the released encoder needs at least 1')
 

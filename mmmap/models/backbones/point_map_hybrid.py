@@ -90,12 +90,13 @@ class PointMAPHybrid(HybridBackbone):
     undecayed = ('cls_token', 'cls_pos_embed')
     tokenizer_type: ClassVar[type[PointTokenizer]] = PointTokenizer
     default_serialization: ClassVar[str | None] = 'hilbert'
-    #: Subclasses that a keyword of their own chooses in place of this class.
+    #: Subclasses that a keyword of their own chooses in place of this very class.
     variants: ClassVar[dict[str, type[HybridBackbone]]] = {}
 
     def __new__(cls, *args: object, **kwargs: object) -> HybridBackbone:
         """Make the variant that a keyword chooses."""
-        return super().__new__(next((kind for keyword, kind in cls.variants.items() if keyword in kwargs), cls))
+        variants = vars(cls).get('variants', {})
+        return super().__new__(next((kind for keyword, kind in variants.items() if keyword in kwargs), cls))
 
     def __init__(
         self,

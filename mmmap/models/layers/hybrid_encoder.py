@@ -1,8 +1,8 @@
 """The one encoder of the toolbox: blocks of any kind in any order, over any tokens."""
 
 from collections.abc import Mapping, Sequence
-from inspect import Parameter, signature
-from typing import ClassVar
+from inspect import Parameter
+from typing import Any, ClassVar
 
 import torch
 from mmcv.cnn.bricks import DropPath
@@ -65,8 +65,9 @@ class HybridEncoder(nn.Module):
         **options: object,
     ) -> None:
         super().__init__()
+        defaults = {name: p.default for name, p in self.options().items() if p.default is not p.empty}
         #: All that it was built with, by which two encoders can be compared.
-        self.settings = dict(
+        self.settings: dict[str, Any] = dict(
             embed_dim=embed_dim,
             layout=layout,
             drop_path_rate=drop_path_rate,
@@ -74,9 +75,9 @@ class HybridEncoder(nn.Module):
             weight_init=weight_init,
             with_cp=with_cp,
             local_neighbours=local_neighbours,
-            **options,
+            **defaults | options,
         )
-        self._check()
+        self._check(options)
         self.local_neighbours = local_neighbours
         self.embed_dim = embed_dim
         self.layout = layout
@@ -111,7 +112,7 @@ class HybridEncoder(nn.Module):
         ]
         return [rates.pop(0) if kind.opens_branch else 0.0 for kind in kinds]
 
-    def _check(self) -> None:
+    def _check(self, options: Mapping[str, object]) -> None:
         """Raise a ValueError that names the setting unless all are what the encoder takes."""
         settings = self.settings
         layout, rate, letters = settings['layout'], settings['drop_path_rate'], sorted(self.block_types)
@@ -125,14 +126,13 @@ class HybridEncoder(nn.Module):
         neighbours = settings['local_neighbours']
         if not isinstance(neighbours, int) or neighbours < 0:
             raise ValueError(f'local_neighbours={neighbours!r}: must be a number of tokens, or 0 for none')
-        known = signature(HybridEncoder.__init__).parameters.keys() | self.options().keys()
         kinds = [self.block_types[letter] for letter in sorted(set(layout))]
         for name, option in (named for kind in kinds for named in kind.options().items()):
-            if option.default is option.empty and name not in settings:
+            if option.default is option.empty and name not in options:
                 raise ValueError(f'{name}: the blocks of layout={layout!r} need this option')
-        for name in settings.keys() - known:
+        for name in options.keys() - self.options().keys():
             raise ValueError(
-                f'{name}={settings[name]!r}: no block has this option; they have {", ".join(self.options())}'
+                f'{name}={options[name]!r}: no block has this option; they have {", ".join(self.options())}'
             )
 
     def _neighbours(self, coords: Tensor | None, causal_regions: Tensor | None, windows: GridWindows | None) -> Tensor:

@@ -106,7 +106,8 @@ class JointMAP(BaseModel):
     @staticmethod
     def _share(image: SharedBackbone, points: SharedBackbone) -> None:
         own, theirs = image.encoder.settings, points.encoder.settings
-        differing = [f'{name} ({own[name]!r}, {theirs[name]!r})' for name in own if own[name] != theirs[name]]
+        pairs = {name: (own.get(name), theirs.get(name)) for name in own | theirs}
+        differing = [f'{name} {pair}' for name, pair in pairs.items() if pair[0] != pair[1]]
         if differing:
             raise ValueError(f'the encoders of image.backbone and points.backbone differ: {", ".join(differing)}')
         points.encoder = image.encoder

@@ -41,6 +41,12 @@ def build(**changes) -> torch.nn.Module:
     return MODELS.build(dict(type='JointMAP', image=image_part(), points=points_part()) | changes)
 
 
+@pytest.mark.parametrize('option', [dict(d_conv=4), dict(qkv_bias=True), dict(d_conv=4, expand=2)])
+def test_an_option_that_is_given_equals_its_default(option):
+    encoder = build(points=points_part(arch=ARCH | option)).points.backbone.encoder
+    assert encoder.settings.items() >= option.items()
+
+
 def images(count: int = 2) -> dict:
     return dict(inputs=torch.randint(256, (count, 3, 16, 16), dtype=torch.uint8), data_samples=None)
 

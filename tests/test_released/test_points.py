@@ -122,3 +122,11 @@ def test_classifier(released):
     assert relative(model(released.points), values['out/logits']) <= 3e-4
     for i in range(3):
         assert relative(model(released.points[i : i + 1]), values[f'out/logits_alone_{i}']) <= 3e-4
+
+
+def test_only_the_class_itself_gives_way_to_its_variants():
+    backbone = MODELS.get('PointMAPHybrid')
+    own = type('Own', (backbone,), {})
+    assert type(own(arch=dict(embed_dim=16, layout='M'), num_groups=8, group_size=4)) is own
+    with pytest.raises(TypeError, match='released'):
+        own(released='encoder')
