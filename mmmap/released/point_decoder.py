@@ -34,7 +34,7 @@ class ReleasedPointDecoder(BaseModule):
     token_type: ClassVar[type[CloudTokens]] = CloudTokens
     takes: ClassVar[dict[str, str]] = {'embed_dim': 'width'}
     predicts_ahead: ClassVar[bool] = False
-    compiled_whole = True
+    compilable = True
     undecayed = ('mask_token',)
 
     def __init__(

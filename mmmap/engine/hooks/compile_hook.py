@@ -1,11 +1,13 @@
 """A hook that compiles what takes the time of a training step."""
 
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
 from mmmap.command_line import COMPILE_MODES
 from mmmap.registry import HOOKS
@@ -25,16 +27,30 @@ class _Compiled:
         self.compiled = compiled
         self.batch_size: int | None = None
 
-    def __call__(self, x: Tensor, *args: object, **kwargs: object) -> object:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.is_grad_enabled():
-            self.batch_size = self.batch_size or len(x)
-            if len(x) == self.batch_size:
-                return self.compiled(x, *args, **kwargs)
-        return self.module._call_impl(x, *args, **kwargs)
+            count = len(next(arg for arg in args if arg is not None))
+            self.batch_size = self.batch_size or count
+            if count == self.batch_size:
+                return self.compiled(self.module, *args, **kwargs)
+        return self.module._call_impl(*args, **kwargs)
+
+
+def _caller() -> Callable:
+    """A function that calls a module; each has code of its own, by which torch knows what it has compiled."""
+
+    def call(module: nn.Module, *args: object, **kwargs: object) -> object:
+        return module._call_impl(*args, **kwargs)
+
+    call.__code__ = call.__code__.replace()
+    return call
 
 
 def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'inductor') -> list[str]:
     """Compile each encoder of tokens and each decoder in place, for the full batches of a training.
+
+    They are compiled block by block, all blocks of a class at once, which takes less than half the time of the whole.
+    CUDA graphs record each part as a whole, and so does a part whose blocks are computed again in backward.
 
     Args:
         model (nn.Module): Holds them, and may be wrapped.
@@ -44,11 +60,14 @@ def compile_parts(model: nn.Module, mode: str = 'default', backend: str = 'induc
     Returns:
         list[str]: Their names in the model.
     """
-    parts = {name: module for name, module in model.named_modules() if getattr(module, 'compiled_whole', False)}
-    for module in parts.values():
-        module.compile(backend=backend, mode=mode)
-        # What compile() leaves, because copies of a module (averages of weights) do without it.
-        module._compiled_call_impl = _Compiled(module, module._compiled_call_impl)
+    parts = {name: module for name, module in model.named_modules() if getattr(module, 'compilable', False)}
+    for part in parts.values():
+        blocks = [module for module in part.modules() if getattr(module, 'repeated', False)]
+        by_blocks = blocks and not COMPILE_MODES[mode] and not getattr(part, 'with_cp', False)
+        calls: dict[type, Callable] = defaultdict(lambda: torch.compile(_caller(), backend=backend, mode=mode))
+        for module in blocks if by_blocks else [part]:
+            # Where torch looks for it. Copies of a module (averages of weights) do without it.
+            module._compiled_call_impl = _Compiled(module, calls[type(module)])
     return list(parts)
 
 

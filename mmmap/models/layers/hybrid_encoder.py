@@ -51,7 +51,7 @@ class HybridEncoder(nn.Module):
     block_types: ClassVar[Mapping[str, type[Block]]] = BLOCKS
     #: The final norm.
     norm_type: ClassVar[type[nn.Module]] = nn.RMSNorm
-    compiled_whole = True
+    compilable = True
 
     def __init__(
         self,

@@ -111,7 +111,7 @@ class TransformerBlock(Block):
         """Attention, then MLP, each with a skip, on the branch or the stream; see :meth:`Block.forward`."""
         tokens = self.gather(stream if branch is None else branch, context)
         windows = context.windows
-        if self.windowed and windows is not None:
+        if windows is not None and self.windowed:
             refined = self._transform(tokens.index_select(1, windows.order), windows).index_select(1, windows.inverse)
         else:
             refined = self._transform(tokens, context.attend)

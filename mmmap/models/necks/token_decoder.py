@@ -32,7 +32,7 @@ class TokenDecoder(BaseModule):
     #: Whether no token reaches the prediction of its own region, as autoregressive pretraining needs.
     predicts_ahead: ClassVar[bool] = False
     pos_embed: PositionEncoding
-    compiled_whole = True
+    compilable = True
     undecayed = ('mask_token',)
 
     def __init__(

@@ -11,14 +11,15 @@ from torch.utils.data import Dataset
 
 from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import CompileHook
+from mmmap.engine.hooks.compile_hook import compile_parts
 
 MODEL = dict(
     type='MAP',
     backbone=dict(
         type='MAPHybrid', arch=dict(embed_dim=16, layout='MT', num_heads=2, d_state=4), img_size=16, patch_size=4
     ),
-    neck=dict(type='RegionCausalDecoder', in_dim=16, grid=4, embed_dim=16, depth=1, num_heads=2),
-    head=dict(type='PixelReconstructionHead', in_dim=16, patch_size=4),
+    neck=dict(type='RegionCausalDecoder', embed_dim=16, depth=1, num_heads=2),
+    head=dict(type='PixelReconstructionHead'),
     data_preprocessor=dict(type='SelfSupDataPreprocessor'),
 )
 
@@ -74,7 +75,7 @@ def traced(monkeypatch):
     torch.compiler.reset()
     graphs = []
 
-    def backend(graph, inputs):
+    def backend(graph, inputs, mode=None):
         graphs.append(graph)
         return graph
 
@@ -92,12 +93,33 @@ def test_training_is_the_same_and_weights_keep_their_names(tmp_path):
         assert torch.equal(saved[name], compiled[name])
 
 
-def test_encoder_and_decoder_are_one_graph_each(tmp_path, traced):
+def scans(graph) -> int:
+    return sum(str(node.target).startswith('mmmap.bidirectional_scan') for node in graph.graph.nodes)
+
+
+def deep(layout='MMTMT', **backbone) -> dict:
+    arch = dict(embed_dim=16, layout=layout, num_heads=2, d_state=4)
+    return MODEL | dict(
+        backbone=MODEL['backbone'] | dict(arch=arch) | backbone, neck=MODEL['neck'] | dict(depth=3, embed_dim=8)
+    )
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.3])
+def test_all_blocks_of_a_class_are_one_graph(tmp_path, traced, rate):
     graphs, backend = traced
-    runner(tmp_path, [CompileHook(backend=backend)]).train()
-    operators = [[str(node.target) for node in graph.graph.nodes if node.op == 'call_function'] for graph in graphs]
-    assert len(graphs) == 2
-    assert sum(name.startswith('mmmap.bidirectional_scan') for name in operators[0]) == 1
+    runner(tmp_path, [CompileHook(backend=backend)], deep('MMTMT' * 3, drop_path_rate=rate)).train()
+    # The encoder's first block has no branch to add. The rate of drop path is 0, then one above 0, then a variable.
+    assert [scans(graph) for graph in graphs].count(1) == 2 + (rate > 0)
+    assert len(graphs) <= 4 + (rate > 0)
+
+
+@pytest.mark.parametrize(('mode', 'with_cp'), [('reduce-overhead', False), ('default', True), ('default', 'selective')])
+def test_cuda_graphs_and_recomputed_blocks_take_the_whole_part(tmp_path, traced, mode, with_cp):
+    graphs, backend = traced
+    run = runner(tmp_path, [CompileHook(mode, backend)], deep(with_cp=with_cp))
+    compile_parts(run.model, mode, backend)
+    run.model.backbone(torch.randn(4, 3, 16, 16))[0].sum().backward()
+    assert len(graphs) == 1
 
 
 def test_evaluations_smaller_batches_and_copies_are_not_compiled(tmp_path, traced):
@@ -112,8 +134,8 @@ def test_evaluations_smaller_batches_and_copies_are_not_compiled(tmp_path, trace
     assert not graphs
     run.model.backbone(images)[0].sum().backward()
     run.model.backbone(images[:2])[0].sum().backward()
-    assert len(graphs) == 1
-    assert average.backbone.encoder._compiled_call_impl is None
+    assert len(graphs) == 2
+    assert all(block._compiled_call_impl is None for block in average.backbone.encoder.blocks)
 
 
 def test_no_such_mode():
