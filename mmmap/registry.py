@@ -1,7 +1,8 @@
 """The registries that mmmap's components join.
 
 These are mmengine's root registries. A child registry (mmpretrain, mmseg, mmdet) falls back to its parent, so a bare
-``type='MAPHybrid'`` resolves under every ``default_scope`` once ``mmmap`` has been imported.
+``type='MAPHybrid'`` resolves under every ``default_scope`` once ``mmmap`` has been imported. So does
+``type='mmmap.MAPHybrid'``: each root has a child of the scope ``mmmap``, which looks there.
 """
 
 from mmengine.registry import (
@@ -17,6 +18,7 @@ from mmengine.registry import (
     TRANSFORMS,
     VISBACKENDS,
     VISUALIZERS,
+    Registry,
 )
 
 __all__ = [
@@ -33,3 +35,14 @@ __all__ = [
     'VISBACKENDS',
     'VISUALIZERS',
 ]
+
+
+class _Scope(Registry):
+    """An empty registry that looks names up in its parent, with and without the scope in front."""
+
+    def get(self, key: str) -> type | None:
+        return self.parent.get(key.removeprefix('mmmap.'))
+
+
+for _name in __all__:
+    _Scope(globals()[_name].name, parent=globals()[_name], scope='mmmap')
