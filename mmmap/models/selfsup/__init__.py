@@ -4,6 +4,7 @@ from .hybrid_simmim import HybridSimMIM
 from .joint_map import JointMAP
 from .map import MAP
 from .masking import DiagonalMasking, RandomMasking, SequentialMasking
+from .token_pretraining import MaskedPretraining, TokenPretraining
 
 __all__ = [
     'AR',
@@ -11,7 +12,9 @@ __all__ = [
     'DiagonalMasking',
     'HybridSimMIM',
     'JointMAP',
+    'MaskedPretraining',
     'RandomMasking',
     'Reconstruction',
     'SequentialMasking',
+    'TokenPretraining',
 ]

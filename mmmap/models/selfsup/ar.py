@@ -64,4 +64,4 @@ class AR(TokenPretraining):
         latent = self.backbone.encode(tokens, causal=True)
         decoded = self.neck(latent, None, tokens)
         predicted = (tokens.region_ids > 0).expand(len(latent), -1)
-        return self._result(tokens, inputs, latent, decoded, predicted)
+        return self.result(tokens, inputs, latent, decoded, predicted)

@@ -34,4 +34,4 @@ class HybridSimMIM(MaskedPretraining):
         hidden = self.mask_token + self.backbone.positions(tokens)
         x = torch.where(mask[..., None], hidden.to(tokens.embeddings.dtype), tokens.embeddings)
         latent = self.backbone.encode(replace(tokens, embeddings=x))
-        return self._result(tokens, inputs, latent, tokens.put_back(latent), mask, nothing_hidden=num_masked == 0)
+        return self.result(tokens, inputs, latent, tokens.put_back(latent), mask, nothing_hidden=num_masked == 0)

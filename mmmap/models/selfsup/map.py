@@ -27,4 +27,4 @@ class MAP(MaskedPretraining):
         visible = tokens.visible(mask, num_masked)
         latent = self.backbone.encode(tokens, visible)
         decoded = self.neck(latent, visible, tokens)
-        return self._result(tokens, inputs, latent, decoded, mask, nothing_hidden=num_masked == 0)
+        return self.result(tokens, inputs, latent, decoded, mask, nothing_hidden=num_masked == 0)

@@ -89,7 +89,7 @@ class TokenPretraining(BaseSelfSupervisor):
         """
         raise NotImplementedError
 
-    def _result(
+    def result(
         self,
         tokens: Tokens,
         inputs: Tensor,
