@@ -52,6 +52,11 @@ def test_no_file_of_the_package_names_it():
     assert not named
 
 
+def test_a_file_that_is_not_imported_is_the_error():
+    with pytest.raises(ValueError, match=r"arch.layout='ZZZT': letters are .*M, T; .*custom_imports"):
+        backbone(arch=dict(embed_dim=32, layout='ZZZT', num_heads=4, its_option=2))
+
+
 def test_it_is_a_recurrence_in_either_direction(mixer):
     x = torch.randn(2, 7, 16)
     q, k = mixer.qk(x).unflatten(-1, (2, 2, -1)).unbind(2)

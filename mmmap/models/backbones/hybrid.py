@@ -58,8 +58,15 @@ class HybridBackbone(PretrainedBackbone):
         layout = arch.get('layout', '')
         if not isinstance(layout, str):
             raise ValueError(f'arch.layout={layout!r}: must be a string with a letter for each block')
+        block_types = cls.encoder_type.block_types
+        # First, as the options of such a block are unknown too.
+        if set(layout) - set(block_types):
+            raise ValueError(
+                f'arch.layout={layout!r}: letters are {", ".join(sorted(block_types))}; a block of your own has one '
+                'once custom_imports imports its file'
+            )
         options = {name: option for name, option in cls.encoder_type.options().items() if name != 'scan_backend'}
-        kinds = [kind for letter, kind in cls.encoder_type.block_types.items() if letter in layout]
+        kinds = [kind for letter, kind in block_types.items() if letter in layout]
         used = {name: option for kind in kinds for name, option in kind.options().items()}
         needed = ['embed_dim', 'layout', *(name for name, option in used.items() if option.default is option.empty)]
         known = dict.fromkeys(('embed_dim', *cls.arch_extras), int) | {
