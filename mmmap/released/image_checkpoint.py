@@ -1,12 +1,13 @@
-"""The model that a released checkpoint of MAP or Mamba-R holds, inferred from the shapes of its parameters."""
+"""Infers the model in a released MAP or Mamba-R checkpoint from the shapes of its parameters."""
 
 from torch import Tensor
 
 from mmmap.models.backbones.map_hybrid import ARCHS
 
-from .image_keys import count_blocks, find_task, grid_side, released_layout
+from .image_keys import LISTS, find_task, grid_side
+from .renaming import count_blocks, find_layout
 
-#: What the architecture is inferred from, and how many dimensions each has.
+#: The parameters that tell the architecture, and how many dimensions each has.
 _NEEDED = {
     'patch_embed.proj.weight': 4,
     'pos_embed': 3,
@@ -27,12 +28,12 @@ _NEEDED_OF_TASK = {
 _NARROWING = {'neck.weight': 2, 'norm_neck.weight': 1}
 _KINDS = {'pretraining': 'a MAP pretraining checkpoint', 'classification': 'a classifier with registers and a head'}
 
-#: Attention heads, which no shape tells, as released; the released large only runs with another number than its own.
+#: The released numbers of attention heads, which no shape tells. The released large only runs with another one.
 DEFAULT_NUM_HEADS = 12
 DEFAULT_NUM_HEADS_OF_WIDTH = {1024: 16}
 DEFAULT_DECODER_NUM_HEADS = 16
 
-#: ImageNet's statistics, which the released scripts normalise by, for images as OpenCV reads them.
+#: The released scripts normalise by ImageNet's statistics, here for images as OpenCV reads them.
 _PREPROCESSING = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
 
@@ -42,24 +43,23 @@ def infer_model_cfg(
     decoder_num_heads: int | None = None,
     task: str | None = None,
 ) -> dict:
-    """Config of the model that a released checkpoint holds, inferred from its shapes.
+    """Infer the config of the model in a released checkpoint from the shapes.
 
     Args:
         state_dict (dict[str, Tensor]): The released parameters by name.
-        num_heads (int, optional): Heads of the encoder's Transformer blocks, which shapes do not tell. Defaults to the
-            released number: 12, and 16 at width 1024.
-        decoder_num_heads (int, optional): Heads of the decoder, if that is asked for. Defaults to the released 16.
+        num_heads (int, optional): Heads of the encoder's Transformer blocks. Defaults to 12, and 16 at width 1024.
+        decoder_num_heads (int, optional): Heads of the decoder, if there is one. Defaults to the released 16.
         task (str, optional): 'pretraining' or 'classification', for a checkpoint that holds both. Defaults to
             pretraining if there is a decoder, else classification.
 
     Returns:
-        dict: A config that ``MODELS.build`` makes a ``MAP`` of, or mmpretrain's ``ImageClassifier`` for classification.
+        dict: A config of a ``MAP``, or of mmpretrain's ``ImageClassifier`` for classification.
 
     Raises:
         ValueError: If the checkpoint lacks a part of the model or its shapes contradict each other.
     """
     task = find_task(state_dict, task)
-    layout = released_layout(count_blocks(state_dict, 'layers'), count_blocks(state_dict, 'blocks'))
+    layout = find_layout(state_dict, *LISTS)
     needed = _NEEDED | _NEEDED_OF_TASK[task]
     if 'T' in layout:
         needed |= _NEEDED_OF_TRANSFORMER
@@ -73,15 +73,15 @@ def infer_model_cfg(
 
 
 def check_needed(state_dict: dict[str, Tensor], needed: dict[str, int], kind: str) -> None:
-    """Check that there is all that an architecture is inferred from.
+    """Check the parameters that tell an architecture.
 
     Args:
         state_dict (dict[str, Tensor]): The released parameters by name.
         needed (dict[str, int]): Names, and how many dimensions each has.
-        kind (str): What the checkpoint is to be, for the message.
+        kind (str): The expected kind of checkpoint, for the message.
 
     Raises:
-        ValueError: If something is missing, of another number of dimensions, or empty.
+        ValueError: If one is missing, empty, or has another number of dimensions.
     """
     missing = [key for key in needed if key not in state_dict]
     if missing:
@@ -89,7 +89,7 @@ def check_needed(state_dict: dict[str, Tensor], needed: dict[str, int], kind: st
     misshapen = [key for key, ndim in needed.items() if state_dict[key].ndim != ndim or 0 in state_dict[key].shape]
     if misshapen:
         shapes = ', '.join(f'{key} {tuple(state_dict[key].shape)}' for key in misshapen)
-        raise ValueError(f'not {kind}: {shapes} of another number of dimensions, or empty')
+        raise ValueError(f'not {kind}: unexpected shapes {shapes}')
 
 
 def _arch(state_dict: dict[str, Tensor], layout: str, num_heads: int | None) -> dict:
@@ -110,7 +110,7 @@ def _arch(state_dict: dict[str, Tensor], layout: str, num_heads: int | None) -> 
 
 
 def _named_arch(arch: dict, num_registers: int | None = None) -> str | dict:
-    """The name of an architecture if it is one of ours, with as many registers if it is to have any, else itself."""
+    """The name of an architecture if we have one for it (and for its number of registers, if given), else itself."""
     defaults = dict(mlp_ratio=2.0, d_state=16, d_conv=4, expand=2)
     for name, settings in ARCHS.items():
         registers = settings['num_registers'] if num_registers is None else num_registers
@@ -120,7 +120,7 @@ def _named_arch(arch: dict, num_registers: int | None = None) -> str | dict:
 
 
 def _image_cfg(state_dict: dict[str, Tensor]) -> dict:
-    """What the backbone takes, and which images."""
+    """Arguments of the backbone that the images decide."""
     _, in_channels, patch_size, _ = state_dict['patch_embed.proj.weight'].shape
     grid = grid_side(state_dict['pos_embed'].shape[1], 'pos_embed')
     return dict(img_size=grid * patch_size, patch_size=patch_size, in_channels=in_channels)

@@ -1,6 +1,5 @@
 """The backbone of the released PointMAP code."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,21 +15,10 @@ from .point_encoder import ReleasedPointEncoder
 ORIGIN = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleasedTokens(CloudTokens):
-    """Tokens whose positions are not in the embeddings, as the encoder adds them before every block.
-
-    Attributes:
-        positions (Tensor): The positions, shape (B, L, C).
-    """
-
-    positions: Tensor
-
-
 class ReleasedPointTokenizer(PointTokenizer):
-    """As released: the first centre is the first point, no other is near the origin, and the points keep their order.
+    """As released: the first centre is the first point, no other centre is near the origin, points keep their order.
 
-    The order of the points tells which of equally far points is picked.
+    Of equally far points the first one is picked.
     """
 
     def _group(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,19 +26,19 @@ class ReleasedPointTokenizer(PointTokenizer):
 
 
 def without_origin(coords: Tensor) -> Tensor:
-    """Coordinates (B, N, 3) with the first point in place of those near the origin: none of them becomes a centre."""
+    """Put the first point in place of those near the origin, so that none of them becomes a centre, (B, N, 3)."""
     near = coords.square().sum(dim=-1, keepdim=True) <= ORIGIN
     return torch.where(near, coords[:, :1], coords)
 
 
 @MODELS.register_module()
 class ReleasedPointMAPHybrid(PointMAPHybrid):
-    """The backbone of the released PointMAP code; ``PointMAPHybrid(released=...)`` makes it, too.
+    """The backbone of the released PointMAP code, which ``PointMAPHybrid(released=...)`` builds too.
 
     It differs from :class:`PointMAPHybrid` in its encoder, :class:`ReleasedPointEncoder`, and its groups, see
-    :class:`ReleasedPointTokenizer`; the encoder reads them in the order in which their centres are picked. For
-    'cls_max_mean' all clouds of a batch get the mean over the groups of the first one. So the features of a cloud
-    depend on the other clouds of its batch and on the order of its points.
+    :class:`ReleasedPointTokenizer`. The encoder reads the groups in the order in which their centres are picked, and
+    adds the positions before every block. For 'cls_max_mean' all clouds of a batch get the mean over the groups of the
+    first one. So the features of a cloud depend on the other clouds of its batch and on the order of its points.
 
     Args:
         arch (str | dict): See :class:`PointMAPHybrid`. Defaults to 'small'.
@@ -70,31 +58,26 @@ class ReleasedPointMAPHybrid(PointMAPHybrid):
         super().__init__(arch, **kwargs)
         self.released = released
 
-    def embed(self, centres: Tensor, groups: Tensor) -> ReleasedTokens:
-        """See :meth:`PointMAPHybrid.embed`."""
-        tokens = self.tokenizer(groups)
+    def embed(self, centres: Tensor, groups: Tensor) -> CloudTokens:
+        """See :meth:`PointMAPHybrid.embed`; the embeddings hold no positions."""
         regions = torch.arange(groups.shape[1], device=groups.device) // self.region_size
-        return ReleasedTokens(
-            tokens, centres, regions, self.region_size, groups=groups, positions=self.pos_embed(centres)
-        )
+        return CloudTokens(self.tokenizer(groups), centres, regions, self.region_size, groups=groups)
 
-    def encode(self, tokens: ReleasedTokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+    def encode(self, tokens: CloudTokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         """See :meth:`HybridBackbone.encode`."""
-        x, positions, coords = (
-            tokens.take(values, visible) for values in (tokens.embeddings, tokens.positions, tokens.coords)
-        )
-        return self.encoder(x, positions, coords)
+        values = tokens.embeddings, self.pos_embed(tokens.coords), tokens.coords
+        return self.encoder(*(tokens.take(x, visible) for x in values))
 
     def check_causal(self) -> None:
         """Raise a ValueError: the released encoder cannot be causal."""
         raise ValueError(f'backbone: a {type(self).__name__} has no causal encoder, which AR needs')
 
-    def positions(self, tokens: ReleasedTokens) -> Tensor:
-        """See :meth:`HybridBackbone.positions`: the embeddings hold none, as the encoder adds them itself."""
+    def positions(self, tokens: CloudTokens) -> Tensor:
+        """See :meth:`HybridBackbone.positions`; the embeddings hold none."""
         return torch.zeros_like(tokens.embeddings)
 
-    def _encode_taps(self, tokens: ReleasedTokens) -> tuple[Tensor, ...]:
-        x, positions = tokens.embeddings, tokens.positions
+    def _encode_taps(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
+        x, positions = tokens.embeddings, self.pos_embed(tokens.coords)
         if self.out_type == 'cls_max_mean':
             x, positions = self._behind(self.cls_token, x), self._behind(self.cls_pos_embed, positions)
         return self.encoder(x, positions, tokens.coords, taps=self.out_indices)

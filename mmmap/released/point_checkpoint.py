@@ -1,4 +1,4 @@
-"""The model that a released PointMAP checkpoint holds, inferred from the shapes of its parameters."""
+"""Infers the model in a released PointMAP checkpoint from the shapes of its parameters."""
 
 import math
 
@@ -7,10 +7,10 @@ from torch import Tensor
 from mmmap.models.backbones.point_map_hybrid import POINT_ARCHS
 
 from .image_checkpoint import check_needed
-from .image_keys import count_blocks
-from .point_keys import find_point_task, point_layout
+from .point_keys import PREFIX, find_point_task, point_layout
+from .renaming import count_blocks
 
-#: What the architecture is inferred from, and how many dimensions each has; without ``MAE_encoder.``.
+#: The parameters of the encoder that tell the architecture, without ``PREFIX``, and how many dimensions each has.
 _NEEDED_OF_ENCODER = {
     'encoder.first_conv.0.weight': 3,
     'encoder.second_conv.3.weight': 3,
@@ -36,31 +36,31 @@ def infer_point_model_cfg(
     bimamba_type: str = 'v4',
     loss: str = 'cdl2',
 ) -> dict:
-    """Config of the PointMAP model that a released checkpoint holds, inferred from its shapes.
+    """Infer the config of the PointMAP model in a released checkpoint from the shapes.
 
-    Shapes do not tell the rest, whose defaults are what Mamba3D's configs have, on whose release PointMAP is built.
+    The arguments are what shapes do not tell. They default to Mamba3D's configs: PointMAP is built on its release.
 
     Args:
         state_dict (dict[str, Tensor]): The released parameters by name.
         num_heads (int, optional): Heads of the encoder's Transformer blocks. Defaults to the released 6.
         decoder_num_heads (int, optional): Heads of the decoder, if there is one. Defaults to the released 6.
         num_groups (int): The released ``num_group``. Defaults to 64.
-        group_size (int, optional): Points of a group. Defaults to 32, and in pretraining to what the head rebuilds.
+        group_size (int, optional): Points of a group. Defaults to 32, and in pretraining to the points that the head
+            predicts.
         local_neighbours (int): The released ``center_local_k``. Defaults to 4.
         bimamba_type (str): 'v4' for two scans, 'v2' for one: the parameters are the same. Defaults to 'v4'.
         loss (str): The loss of pretraining, 'cdl2' or 'cdl1'. Defaults to 'cdl2'.
 
     Returns:
-        dict: A config that ``MODELS.build`` makes a ``MAP`` of, or mmpretrain's ``ImageClassifier`` for a classifier,
-        with the backbone's ``released``.
+        dict: A config of a ``MAP``, or of mmpretrain's ``ImageClassifier``, with ``released`` of the backbone.
 
     Raises:
-        ValueError: If the checkpoint lacks a part of the model, its shapes contradict each other or an argument.
+        ValueError: If the checkpoint lacks a part of the model, or its shapes contradict each other or an argument.
     """
     if loss not in _LOSSES:
         raise ValueError(f'loss={loss!r}: must be one of {tuple(_LOSSES)}')
-    task, layout = find_point_task(state_dict), point_layout(state_dict)
-    prefix = 'MAE_encoder.' if task == 'pretraining' else ''
+    task, layout = find_point_task(state_dict) or 'classification', point_layout(state_dict)
+    prefix = PREFIX if task == 'pretraining' else ''
     needed = _NEEDED_OF_ENCODER | (_NEEDED_OF_TRANSFORMER if 'T' in layout else {})
     check_needed(state_dict, {prefix + key: ndim for key, ndim in needed.items()} | _NEEDED_OF_TASK[task], _KINDS[task])
     shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state_dict.items()}

@@ -13,14 +13,14 @@ from mmmap.registry import MODELS
 
 @MODELS.register_module()
 class ReleasedPointDecoder(BaseModule):
-    """PointMAP's decoder as released: regions are runs of ``[visible | hidden]``, and so not of places.
+    """PointMAP's decoder as released: its regions are runs of ``[visible | hidden]`` tokens, not of places.
 
-    The first regions hold all visible tokens, in sequence order, and see no hidden one. The positions are added again
-    before every block.
+    The first regions hold all visible tokens, in the order of the sequence, and see no hidden one. The positions are
+    added before every block.
 
     Args:
-        embed_dim (int): Width C of the encoder's latents and of the decoder. In a model it defaults to
-            the backbone's. Defaults to 384.
+        embed_dim (int): Width C of the latents and of the decoder. In a model it defaults to the backbone's. Defaults
+            to 384.
         depth (int): Blocks. Defaults to 4.
         num_heads (int): Attention heads. Defaults to 6.
         mlp_ratio (float): MLP width over ``embed_dim``. Defaults to 4.

@@ -1,4 +1,4 @@
-"""The encoder of the released PointMAP code, which differs from ours in how blocks are joined."""
+"""The encoder of the released PointMAP code: its mixer, its blocks, and how they are joined."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,20 +24,17 @@ RELEASED_TYPES = ('v4', 'v2')
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedContext(Context):
-    """What the released blocks share.
+    """What the released blocks share in one forward pass.
 
     Attributes:
-        positions (Tensor): The tokens' positions, which every block adds again, shape (B, L, C).
+        positions (Tensor): Positions of the tokens, which every block adds again, shape (B, L, C).
     """
 
     positions: Tensor
 
 
 class ReleasedLocalAggregation(LocalAggregation):
-    """As released: one deviation of the whole batch, and tokens without a place are added in normalised form.
-
-    The features of a cloud depend on the other clouds of its batch.
-    """
+    """As released: divides by the deviation of the whole batch, and adds tokens without a place in normalised form."""
 
     def _deviation(self, differences: Tensor) -> Tensor:
         return differences.std() + 1e-5
@@ -47,10 +44,10 @@ class ReleasedLocalAggregation(LocalAggregation):
 
 
 class ReleasedMixer(MambaMixer):
-    """As released: both scans run forward, the second on channels in reverse, and are added.
+    """As released: two scans, both forward, which are added.
 
-    The second scan takes the projection with its channels in reverse: the gate is its input, and the input its gate.
-    Type 'v2' has no second scan; its parameters get zero gradients.
+    The second scan takes the projection with its channels in reverse, so that gate and input change places. Type 'v2'
+    has no second scan, and its parameters get zero gradients.
 
     Args:
         embed_dim (int): Token width C.
@@ -92,12 +89,13 @@ class _OneStreamBlock(Block):
 
     opens_branch = False
     counted_as = None
+    norm: nn.Module
     local_type = ReleasedLocalAggregation
 
-    def forward(self, branch: None, stream: Tensor, context: ReleasedContext) -> tuple[None, Tensor]:
-        """See :meth:`Block.forward`."""
+    def forward(self, branch: Tensor | None, stream: Tensor, context: Any) -> tuple[None, Tensor]:
+        """See :meth:`Block.forward`; the context is a :class:`ReleasedContext`."""
         x = stream + context.positions
-        x = x + self.drop_path(self.local(x, context.neighbours))
+        x = x if self.local is None else x + self.drop_path(self.local(x, context.neighbours))
         return None, x + self.drop_path(self._mix(self.norm(x)))
 
     def _mix(self, x: Tensor) -> Tensor:
@@ -116,7 +114,7 @@ class ReleasedMambaBlock(_OneStreamBlock, MixerBlock):
 
 
 class ReleasedTransformerBlock(_OneStreamBlock):
-    """A :class:`TransformerBlock` on the stream, whose own skips come on top.
+    """A :class:`TransformerBlock`, whose own skips are added to those of the stream.
 
     Args:
         embed_dim (int): Token width C.
@@ -138,10 +136,10 @@ class ReleasedTransformerBlock(_OneStreamBlock):
 
 
 class ReleasedPointEncoder(HybridEncoder):
-    """Mamba and Transformer blocks on one stream, to which the positions are added again before every block.
+    """Mamba and Transformer blocks on one stream, to which the positions are added before every block.
 
-    Stochastic depth is on both branches of a block and rises linearly from 0 along the M blocks; a T block has the rate
-    of the M block before it. The arguments are those of :class:`HybridEncoder`.
+    The rate of stochastic depth rises linearly from 0 along the M blocks; a T block has that of the M block before it.
+    The arguments are those of :class:`HybridEncoder`.
 
     Raises:
         ValueError: If an argument is out of its range; the message names it.
@@ -162,7 +160,7 @@ class ReleasedPointEncoder(HybridEncoder):
         if self.settings['local_neighbours'] == 0:
             raise ValueError('local_neighbours=0: the released encoder needs at least 1')
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Tensor, positions: Tensor, coords: Tensor, taps: Sequence[int] | None = None
     ) -> Tensor | tuple[Tensor, ...]:
         """Encode a sequence of tokens.

@@ -1,40 +1,45 @@
-"""What the hybrid backbones for images and for points share: architectures, taps, frozen parts and layer depths."""
+"""Base of the hybrid backbones: architectures, ``out_indices``, frozen parts and layer depths."""
 
 from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..layers import HybridEncoder, Tokens
+from ..protocols import PositionEncoding
 from .pretrained import PretrainedBackbone
+
+TokensT = TypeVar('TokensT', bound=Tokens)
 
 
 def _check_setting(key: str, value: object, kind: object, least: int) -> None:
-    """Raise a ValueError if a setting of an architecture that must be a number is none, or out of range."""
+    """Raise a ValueError if a setting of an architecture must be a number, but is not one or is out of range."""
     if kind not in (int, float):
         return
     numbers, words = (Integral, 'a whole number') if kind is int else (Real, 'a number')
-    if isinstance(value, bool) or not isinstance(value, numbers) or not least <= value < inf:
+    if isinstance(value, bool) or not isinstance(value, numbers) or not least <= float(value) < inf:
         raise ValueError(f'arch.{key}={value!r}: must be {words} from {least}')
 
 
-class HybridBackbone(PretrainedBackbone):
-    """A backbone of embeddings, which ``embedding_names`` lists, and a :class:`HybridEncoder`, ``encoder``.
+class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
+    """A backbone with embeddings and a :class:`HybridEncoder`, ``encoder``.
 
     Args:
         init_cfg (dict | list[dict], optional): Initialisation config of mmengine. Defaults to None.
     """
 
-    #: Modules and parameters in front of the blocks; those that a backbone does not have are passed over.
+    #: Modules and parameters in front of the blocks. A backbone need not have all of them.
     embedding_names: ClassVar[tuple[str, ...]] = ()
-    #: What :meth:`tokenize` gives.
+    #: The tokens that :meth:`tokenize` makes.
     token_type: ClassVar[type[Tokens]]
     encoder_type: ClassVar[type[HybridEncoder]] = HybridEncoder
-    #: What an architecture may have beside the encoder's options: whole numbers.
+    #: Further whole numbers that an architecture may have, beside the options of the encoder.
     arch_extras: ClassVar[tuple[str, ...]] = ()
+    embed_dim: int
+    pos_embed: PositionEncoding
 
     @classmethod
     def resolve_arch(cls, arch: str | dict) -> dict[str, Any]:
@@ -42,14 +47,13 @@ class HybridBackbone(PretrainedBackbone):
 
         Args:
             arch (str | dict): A name of ``archs``, or a dict of ``embed_dim``, ``layout`` and the options of the blocks
-                in it, see :meth:`Block.options`: those without a default must be there.
+                in it, see :meth:`Block.options`. Options without a default must be given.
 
         Returns:
             dict[str, Any]: A new dict of the settings.
 
         Raises:
-            ValueError: If the name is unknown, or the dict lacks a key, has an unknown one, or a value of a wrong type
-                or range.
+            ValueError: If the name is unknown, or a key is missing or unknown, or a value is not valid.
         """
         if isinstance(arch, str):
             if arch not in cls.archs:
@@ -84,17 +88,17 @@ class HybridBackbone(PretrainedBackbone):
 
     @property
     def shapes(self) -> dict[str, Any]:
-        """What the parts behind the backbone take from it, see :func:`mmmap.models.build_parts.build_parts`."""
+        """Shapes that the parts behind the backbone need, see :func:`mmmap.models.build_parts.build_parts`."""
         raise NotImplementedError
 
-    def encode(self, tokens: Tokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
+    def encode(self, tokens: TokensT, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         """Encode tokens in the order of the scans.
 
         Args:
-            tokens (Tokens): What :meth:`tokenize` gives.
+            tokens (Tokens): The tokens that :meth:`tokenize` made.
             visible (Tensor, optional): The tokens to encode, shape (B, L_visible). None is all of them.
-            causal (bool): Whether no token sees one of a later region, see :meth:`HybridEncoder.forward`; only for
-                backbones that pass :meth:`check_causal`, and all tokens. Defaults to False.
+            causal (bool): No token sees a later region, see :meth:`HybridEncoder.forward`. Only without ``visible``,
+                and for backbones that pass :meth:`check_causal`. Defaults to False.
 
         Returns:
             Tensor: Encoded tokens, shape (B, L_visible, C).
@@ -105,12 +109,12 @@ class HybridBackbone(PretrainedBackbone):
         """Raise a ValueError if the encoder cannot be causal along the regions."""
         raise NotImplementedError
 
-    def positions(self, tokens: Tokens) -> Tensor:
-        """What the embeddings of these tokens hold of their positions, shape (1, L, C) or (B, L, C)."""
+    def positions(self, tokens: TokensT) -> Tensor:
+        """The part of the embeddings that tells the positions, shape (1, L, C) or (B, L, C)."""
         return self.pos_embed.of(tokens)
 
     def _set_encoder(self, encoder: HybridEncoder, out_indices: int | Sequence[int], frozen_stages: int | str) -> None:
-        """Take the encoder and check what names its blocks.
+        """Set the encoder, and check the arguments that name its blocks.
 
         Raises:
             ValueError: If an index names no block; the message names the argument.
@@ -120,8 +124,8 @@ class HybridBackbone(PretrainedBackbone):
         self.out_indices = self._resolve_indices(out_indices)
         if frozen_stages == 'all':
             frozen_stages = self.num_blocks
-        if not -1 <= frozen_stages <= self.num_blocks:
-            raise ValueError(f'frozen_stages={frozen_stages}: must be from -1 to the {self.num_blocks} blocks')
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= self.num_blocks:
+            raise ValueError(f'frozen_stages={frozen_stages!r}: must be from -1 to the {self.num_blocks} blocks')
         self.frozen_stages = frozen_stages
 
     def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
@@ -139,8 +143,8 @@ class HybridBackbone(PretrainedBackbone):
             prefix (str): Prefix of the backbone's names, such as 'backbone.'. Defaults to ''.
 
         Returns:
-            tuple[int, int]: The depth, 0 for the embeddings, i + 1 for block i of either kind, and the number of
-            depths. Names without the prefix, and the final norm, have the last one.
+            tuple[int, int]: The depth, 0 for the embeddings and i + 1 for block i, and the number of depths. Names
+            without the prefix, and the final norm, have the last one.
         """
         num_depths = self.num_blocks + 2
         if not param_name.startswith(prefix):

@@ -35,7 +35,7 @@ POS_EMBEDS = ('learned', 'coordinates')
 
 
 @MODELS.register_module()
-class MAPHybrid(HybridBackbone):
+class MAPHybrid(HybridBackbone[GridTokens]):
     """Hybrid Mamba-Transformer backbone of MAP (CVPR 2025, arXiv 2410.00871).
 
     A patch embedding with positions, then a :class:`HybridEncoder`. For classification, register tokens are spread
@@ -148,7 +148,7 @@ class MAPHybrid(HybridBackbone):
         self.patch_embed = nn.Conv2d(in_channels, self.embed_dim, patch_size, stride=patch_size)
         fan_in = in_channels * patch_size**2
         nn.init.trunc_normal_(self.patch_embed.weight, std=fan_in**-0.5)
-        nn.init.zeros_(self.patch_embed.bias)
+        nn.init.zeros_(self.patch_embed.bias)  # type: ignore[arg-type]
         grid = self.grid_of(*self.img_size)
         if pos_embed == 'learned':
             self.pos_embed = LearnedPositionEmbedding(grid, self.embed_dim)

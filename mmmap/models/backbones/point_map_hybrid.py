@@ -44,7 +44,7 @@ def default_region_size(num_groups: int) -> int:
 
 
 @MODELS.register_module()
-class PointMAPHybrid(HybridBackbone):
+class PointMAPHybrid(HybridBackbone[CloudTokens]):
     """Hybrid Mamba-Transformer backbone of PointMAP (CVPR 2025, arXiv 2410.00871).
 
     Groups of neighbouring points around centres far from each other become tokens, which the encoder reads in the order
@@ -88,6 +88,7 @@ class PointMAPHybrid(HybridBackbone):
     token_type = CloudTokens
     embedding_names = ('tokenizer', 'pos_embed', 'cls_token', 'cls_pos_embed')
     undecayed = ('cls_token', 'cls_pos_embed')
+    pos_embed: CoordinatePositionEncoding
     tokenizer_type: ClassVar[type[PointTokenizer]] = PointTokenizer
     default_serialization: ClassVar[str | None] = 'hilbert'
     #: Subclasses that a keyword of their own chooses in place of this very class.

@@ -1,10 +1,10 @@
-"""What the backbones share in loading weights: they report and check what a file gives, and refuse another's."""
+"""Loading of weights into backbones: weights of another architecture are an error, all others are logged."""
 
 import logging
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleDict, PretrainedInit, update_init_info
@@ -15,16 +15,17 @@ from mmmap.utils.wrapped_names import without_wrappers
 
 
 def describe_arch(embed_dim: int, layout: str, archs: dict[str, dict]) -> str:
-    """Tell an architecture in a few words: its name among ``archs`` if it has one, its width and its layout."""
+    """Describe an architecture in a few words: its name in ``archs`` if it has one, its width and its layout."""
     named = [name for name, arch in archs.items() if (arch['embed_dim'], arch['layout']) == (embed_dim, layout)]
-    unit = re.fullmatch(r'(.+?)\1*', layout)[1]
-    repeats = len(layout) // len(unit)
+    unit, repeats = next(
+        (layout[:n], len(layout) // n) for n in range(1, len(layout) + 1) if layout[:n] * (len(layout) // n) == layout
+    )
     shown = f'{unit!r} * {repeats}' if repeats > 1 else repr(layout)
     return f'{named[0] if named else "custom"} (width {embed_dim}, layout {shown})'
 
 
 def compact(names: Iterable[str]) -> str:
-    """List names of weights, those that differ in the block's number as one: ``blocks.{0-2,4}.norm.weight``."""
+    """List names of weights; names that differ in the number of the block are one: ``blocks.{0-2,4}.norm.weight``."""
     numbers: dict[tuple[str, ...], list[int]] = {}
     for name in names:
         before, *rest = re.split(r'(?<=\.)(\d+)(?=\.)', name, maxsplit=1)
@@ -52,7 +53,7 @@ def _store_layout(module: 'PretrainedBackbone', _state_dict: dict, _prefix: str,
 
 
 def _names_by_block(names: Iterable[str]) -> dict[int, set[str]]:
-    """The names of weights of each block, from those below ``encoder.blocks``; what gathers neighbours is optional."""
+    """The weights of each block from names below ``encoder.blocks``, without the optional ones of neighbours."""
     blocks: dict[int, set[str]] = {}
     for name in names:
         number, _, rest = name.partition('.')
@@ -70,13 +71,13 @@ def _guess_layout(blocks: dict[int, set[str]]) -> str:
 def _check_loaded(
     module: 'PretrainedBackbone', state_dict: dict[str, Tensor], prefix: str, metadata: dict, *_args: object
 ) -> None:
-    """Refuse the weights of another architecture, which a loose load would drop with no more than a warning."""
+    """Raise a ValueError for weights of another architecture, which a load that is not strict would only skip."""
     start = f'{prefix}encoder.blocks.'
     theirs = _names_by_block(without_wrappers(key.removeprefix(start)) for key in state_dict if key.startswith(start))
     norm = state_dict.get(f'{prefix}encoder.norm.weight')
     if not theirs or norm is None:
-        return  # Not a whole backbone of ours.
-    # Not of a state dict, which FSDP would gather.
+        return  # Not a whole backbone.
+    # Not from the state dict, which FSDP would gather.
     ours = _names_by_block(without_wrappers(name) for name, _ in module.encoder.blocks.named_parameters())
     layout = metadata.get('layout') or _guess_layout(theirs)
     alike = theirs.keys() == ours.keys() and not any(ours[i] - theirs[i] and theirs[i] - ours[i] for i in ours)
@@ -90,18 +91,20 @@ def _check_loaded(
 
 
 class PretrainedBackbone(BaseModule):
-    """A backbone around a :class:`~mmmap.models.layers.HybridEncoder`, ``encoder``, that is careful with checkpoints.
+    """A backbone with a :class:`~mmmap.models.layers.HybridEncoder`, ``encoder``, that checks the weights it loads.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=FILE_OR_URL, prefix='backbone.')`` logs which weights of the backbone
-    were new (not in the file), which were resized (position embeddings of another grid) and which of the file were left
-    over. However weights are loaded, those of another architecture are an error that names both.
+    are new (not in the file), which were resized (position embeddings of another grid), and which weights of the file
+    are left over. Weights of another architecture are an error that names both, however they are loaded.
 
     Args:
         init_cfg (dict | list[dict], optional): Initialisation config of mmengine. Defaults to None.
     """
 
-    #: Architectures that have a name, for messages: ``embed_dim`` and ``layout`` of each.
+    #: Settings of each architecture that has a name.
     archs: ClassVar[dict[str, dict]] = {}
+    init_cfg: Any
+    is_init: bool
 
     def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
@@ -110,11 +113,11 @@ class PretrainedBackbone(BaseModule):
         self.register_load_state_dict_pre_hook(_check_loaded)
 
     def init_weights(self) -> None:
-        """Initialise as ``init_cfg`` says, pretrained weights last, as mmengine does.
+        """Initialise as ``init_cfg`` says, pretrained weights last.
 
         Raises:
-            ValueError: If a checkpoint has no weight of the backbone under the prefix, weights of another architecture,
-                or weights whose shape differs and that cannot be resized.
+            ValueError: If a checkpoint has no weight of the backbone under the prefix, is of another architecture, or
+                has a weight of another shape that cannot be resized.
         """
         cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
         pretrained = [cfg for cfg in cfgs if cfg.get('type') in ('Pretrained', PretrainedInit)]
@@ -122,8 +125,8 @@ class PretrainedBackbone(BaseModule):
             super().init_weights()
             return
         if not hasattr(self, '_params_init_info'):
-            # mmengine keeps and dumps its record of what set each parameter in the module whose init_weights is called
-            # first. A parent to hold it makes the loading below, which comes after the base class's part, a part of it.
+            # mmengine keeps a record of what set each parameter in the module whose init_weights is called first, and
+            # dumps it when that call ends. A parent keeps it open until the weights below are loaded.
             ModuleDict(dict(backbone=self)).init_weights()
             return
         given, self.init_cfg = self.init_cfg, [cfg for cfg in cfgs if cfg not in pretrained]
@@ -137,7 +140,7 @@ class PretrainedBackbone(BaseModule):
         self.is_init = True
 
     def _load_pretrained(self, init: PretrainedInit) -> None:
-        """Load what mmengine's initializer names, and tell in the log what became of each weight."""
+        """Load the checkpoint that mmengine's initializer names, and log what became of each weight."""
         weights, source = self._read(init)
         own = {name: value.shape for name, value in self.state_dict().items()}
         differing = [name for name in own if name in weights and weights[name].shape != own[name]]
@@ -154,7 +157,7 @@ class PretrainedBackbone(BaseModule):
             raise ValueError(
                 f'{source}: weights of other shapes than those of {type(self).__name__}: {told}'
             ) from error
-        # What can be resized has a shape (1, *grid, C).
+        # Only weights of shape (1, *grid, C) can be resized.
         resized = [f'{n} from {_times(weights[n].shape[1:-1])} to {_times(own[n][1:-1])}' for n in differing]
         for line in (
             f'{type(self).__name__}: {len(own) - len(new)} of {len(own)} weights from {source}',
@@ -170,7 +173,7 @@ class PretrainedBackbone(BaseModule):
         update_init_info(self, init_info=init._get_init_info())
 
     def _read(self, init: PretrainedInit) -> tuple[dict[str, Tensor], str]:
-        """Weights of a checkpoint under the prefix, without it, and words for where they are from."""
+        """The weights of a checkpoint under the prefix, with the prefix removed, and a description of the source."""
         checkpoint = CheckpointLoader.load_checkpoint(init.checkpoint, init.map_location, 'current')
         weights = checkpoint.get('state_dict', checkpoint)
         source = str(init.checkpoint)
@@ -190,5 +193,6 @@ class PretrainedBackbone(BaseModule):
                 f'the prefixes in the file are {", ".join(map(repr, prefixes))}: set that of init_cfg to one that fits'
             )
         named = OrderedDict(found)
-        named._metadata = {'': getattr(weights, '_metadata', {}).get(path, {})}
+        metadata = {'': getattr(weights, '_metadata', {}).get(path, {})}
+        named._metadata = metadata  # type: ignore[attr-defined]  # Where torch looks for it.
         return named, source

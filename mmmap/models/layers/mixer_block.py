@@ -1,4 +1,4 @@
-"""Blocks around a mixer of tokens, such as Mamba's."""
+"""Blocks of an encoder that hold a mixer of tokens, such as Mamba's."""
 
 from inspect import Parameter
 from typing import Any, ClassVar
@@ -10,15 +10,14 @@ from .mamba_mixer import MambaMixer
 
 
 class MixerBlock(Block):
-    """A mixer behind an RMSNorm, whose result is a new branch.
+    """An RMSNorm and a mixer, whose result is a new branch.
 
-    A subclass names its mixer, ``mixer_type``: a module that is built from ``embed_dim`` and its options, and called
-    with tokens (B, L, C) and ``causal``, whether no token may see a later one. It gives mixed tokens (B, L, C).
+    A subclass sets ``mixer_type``: a module that is built from ``embed_dim`` and its own options. It is called with
+    tokens (B, L, C) and ``causal``, whether no token may see a later one, and returns mixed tokens (B, L, C).
 
     Args:
         embed_dim (int): Token width C.
-        **settings: The mixer's options, and what :class:`Block` takes; ``drop_path_rate`` is that of the incoming
-            branch.
+        **settings: Options of the mixer, and arguments of :class:`Block`.
     """
 
     mixer_type: ClassVar[type[nn.Module]]
@@ -37,8 +36,8 @@ class MixerBlock(Block):
         """The mixer's options."""
         return options_of(cls.mixer_type)
 
-    def forward(self, branch: Tensor | None, stream: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Add the previous block's branch to the stream, then mix it; see :meth:`Block.forward`."""
+    def forward(self, branch: Tensor | None, stream: Tensor, context: Context) -> tuple[Tensor | None, Tensor]:
+        """Add the incoming branch to the stream, then mix the stream; see :meth:`Block.forward`."""
         if branch is not None:
             stream = stream + self.drop_path(branch)
         stream = self.gather(stream, context)
