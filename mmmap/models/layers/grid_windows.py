@@ -1,4 +1,4 @@
-"""Windowed attention of Transformer blocks on large grids of patches (ViTDet, arXiv 2203.16527)."""
+"""Attention within windows on large grids of patches (ViTDet, arXiv 2203.16527)."""
 
 from collections.abc import Sequence
 
@@ -7,43 +7,43 @@ from torch import Tensor
 
 from .region_attention import attend_within_runs
 
-# ViTDet leaves four blocks of a ViT without windows, the last of each quarter.
+# As in ViTDet, four blocks attend globally, the last of each quarter.
 GLOBAL_BLOCKS = 4
 
 
 def windowed_blocks(attending: Sequence[int]) -> frozenset[int]:
-    """Which blocks attend within windows where there are any.
+    """The blocks that attend within windows.
 
-    The blocks that attend are cut into four parts as equal as can be, and the last of each part stays global. Up to
-    four of them are all global.
+    The blocks that attend are cut into four parts, as equal as possible. The last block of each part stays global. If
+    there are no more than four, all of them are global.
 
     Args:
-        attending (Sequence[int]): Places of the blocks that attend, in their order.
+        attending (Sequence[int]): Numbers of the blocks that attend, in order.
 
     Returns:
-        frozenset[int]: Places among these.
+        frozenset[int]: Some of these numbers.
     """
     ends = {-(-part * len(attending) // GLOBAL_BLOCKS) for part in range(1, GLOBAL_BLOCKS + 1)}
     return frozenset(block for count, block in enumerate(attending, start=1) if count not in ends)
 
 
 class GridWindows:
-    """Windows of ``size`` patches each way over a grid, from its first corner on: the attention within them.
+    """Attention within windows of ``size`` x ``size`` patches of a grid.
 
-    Windows at the far edges are smaller where the size does not divide the grid. What a token sees is what it would see
-    in a whole window padded with masked tokens, but nothing is computed for padding and no mask keeps the kernels of
-    attention from their fast paths: windows of one size attend together, in up to four calls.
+    Windows at the far edges are smaller if the size does not divide the grid. The result is that of whole windows
+    padded with masked tokens. But windows of one size attend together, in up to four calls, so that nothing is computed
+    for padding, and no mask rules out the fast kernels of attention.
 
     Args:
         grid (tuple[int, int]): Rows and columns of patches.
-        size (int): Patches of a window each way.
+        size (int): Rows and columns of a window.
         order (Tensor, optional): The patches in the order of the sequence, as raster indices, shape (L,). None is
             raster order.
         device (torch.device, optional): Where the tokens are.
 
     Attributes:
-        order (Tensor): Takes a sequence to windows one after the other, those of one size together, shape (L,).
-        inverse (Tensor): Takes it back, shape (L,).
+        order (Tensor): Sorts a sequence window by window, windows of one size together, shape (L,).
+        inverse (Tensor): Restores the sequence, shape (L,).
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GridWindows:
         places = torch.arange(rows * columns, device=device) if order is None else order.argsort()
         places = places.view(rows, columns)
         runs = []
-        # Tokens of a window and of all windows, for each size of windows.
+        # For each size of windows: the tokens of one window, and of all of them.
         self.sizes: list[tuple[int, int]] = []
         for band in places.split([rows - rows % size, rows % size]):
             for part in band.split([columns - columns % size, columns % size], dim=1):
@@ -76,7 +76,7 @@ class GridWindows:
         Returns:
             Tensor: Shape (B, L, heads, D).
         """
-        lengths = [length for _, length in self.sizes]
-        parts = zip(self.sizes, *(x.split(lengths, dim=1) for x in (q, k, v)), strict=True)
-        outs = [attend_within_runs(*qkv, region_size=size) for (size, _), *qkv in parts]
+        sizes, lengths = zip(*self.sizes, strict=True)
+        parts = (x.split(lengths, dim=1) for x in (q, k, v))
+        outs = [attend_within_runs(*runs) for runs in zip(*parts, sizes, strict=True)]
         return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)

@@ -1,4 +1,4 @@
-"""What a token hears of its neighbours in space, beside the mixing along the sequence."""
+"""Tokens gather features of their neighbours in space."""
 
 from typing import ClassVar
 
@@ -13,13 +13,13 @@ STD_EPS = 1e-5
 
 
 class LocalAggregation(nn.Module):
-    """Gather the features of neighbours in space, as Mamba3D's local norm pooling does (arXiv 2404.14966).
+    """Gathers features of neighbours in space, as Mamba3D's local norm pooling does (arXiv 2404.14966).
 
-    The differences to the neighbours, over their standard deviation, stand beside the token itself; a soft maximum
-    over the neighbours weighs each channel, and a linear layer gives the token's width back.
+    The differences to the neighbours are divided by their standard deviation and put beside the token itself. Each
+    channel is averaged over the neighbours with softmax weights, and a linear layer restores the width of the token.
 
-    One deviation is of all neighbours and channels of a cloud, ``sqrt(var + 1e-5)``. The released PointMAP code takes
-    that of the whole batch.
+    The deviation is that of all neighbours and channels of a cloud, ``sqrt(var + 1e-5)``. The released PointMAP code
+    takes that of the whole batch.
 
     Args:
         embed_dim (int): Token width C.
@@ -37,26 +37,26 @@ class LocalAggregation(nn.Module):
         self.proj = nn.Linear(2 * embed_dim, embed_dim)
 
     def _deviation(self, differences: Tensor) -> Tensor:
-        """What differences (B, T, k, C) are divided by."""
+        """The divisor of differences (B, T, k, C)."""
         places = (1, 2, 3)
         if self.training:
             variance = differences.var(dim=places, keepdim=True)
         else:
-            # The same in two passes, which on a CPU take a tenth of the time but in training more memory.
+            # The same in two passes: a tenth of the time on a CPU, but more memory in training.
             squares = (differences - differences.mean(dim=places, keepdim=True)).square()
             variance = squares.sum(dim=places, keepdim=True) / (differences[0].numel() - 1)
         return (variance + STD_EPS).sqrt()
 
     def _leading(self, tokens: Tensor) -> Tensor:
-        """What normalised tokens without a place, such as a class token, get."""
+        """The result for normalised tokens without a place, such as a class token."""
         return torch.zeros_like(tokens)
 
     def forward(self, x: Tensor, neighbours: Tensor) -> Tensor:
-        """What to add to the tokens.
+        """Gather features, to be added to the tokens.
 
         Args:
-            x (Tensor): Tokens, shape (B, L, C); the last T have a place in space.
-            neighbours (Tensor): The neighbours of these among these, shape (B, T, k), int64.
+            x (Tensor): Tokens, shape (B, L, C). The last T of them have a place in space.
+            neighbours (Tensor): Neighbours of each of the T, as indices of the T, shape (B, T, k), int64.
 
         Returns:
             Tensor: Shape (B, L, C).

@@ -1,4 +1,4 @@
-"""Clouds of points as groups around centres, and the tokens of these groups."""
+"""Cuts clouds of points into groups, and makes a token of each."""
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +8,15 @@ from mmmap.ops import farthest_point_sample, gather_points, knn
 
 from .serialization import PointSerialization
 
-#: Widths of the shared layers: of the first two, and of what group and point are joined in.
+#: Widths of the first two shared layers, and of the layer that joins group and point.
 HIDDEN_DIMS = (128, 256, 512)
 
 
 def sort_points(points: Tensor) -> Tensor:
-    """Bring the points of each cloud into the one order that their values tell.
+    """Sort the points of each cloud by their values.
 
-    Sampling and neighbours take the lower index of equally far points: behind this they depend on the points alone,
-    not on the order in which they come.
+    Sampling and search for neighbours take the lower index of equally far points. Of sorted points the result does not
+    depend on the order in which the points come.
 
     Args:
         points (Tensor): Shape (B, N, 3 + F).
@@ -24,27 +24,26 @@ def sort_points(points: Tensor) -> Tensor:
     Returns:
         Tensor: The points by their first column, of equal ones by the second and so on, shape (B, N, 3 + F).
     """
-    order = None
-    # From the last column: each sort keeps what the one before it says of equal values.
-    for column in points.detach().unbind(-1)[::-1]:
-        step = (column if order is None else column.gather(1, order)).argsort(dim=1, stable=True)
-        order = step if order is None else order.gather(1, step)
+    *others, last = points.detach().unbind(-1)
+    order = last.argsort(dim=1, stable=True)
+    # A stable sort keeps the order of the sort before it among equal values.
+    for column in reversed(others):
+        order = order.gather(1, column.gather(1, order).argsort(dim=1, stable=True))
     return gather_points(points, order)
 
 
 def group_points(
     points: Tensor, num_groups: int, group_size: int, picked_by: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cut clouds into groups of the points nearest to centres, which are picked farthest from each other.
+    """Cut clouds into groups of the points nearest to a centre; the centres are far from each other.
 
-    The first centre is the first point. Groups overlap, or leave points out.
+    The first centre is the first point. Groups may overlap, and some points may be in no group.
 
     Args:
         points (Tensor): Coordinates, then features, shape (B, N, 3 + F).
         num_groups (int): Groups G.
         group_size (int): Points M of a group, the nearest first.
-        picked_by (Tensor, optional): Coordinates by which the centres are picked, shape (B, N, 3). Defaults to None,
-            the points' own.
+        picked_by (Tensor, optional): Other coordinates to pick the centres by, shape (B, N, 3). Defaults to None.
 
     Returns:
         tuple[Tensor, Tensor]: The centres (B, G, 3), and the groups (B, G, M, 3 + F), coordinates relative to the
@@ -62,16 +61,16 @@ class PointTokenizer(nn.Module):
     """Cuts clouds into groups and makes a token of each by a small PointNet, as in Point-MAE (arXiv 2203.06604).
 
     The PointNet (arXiv 1612.00593) has two layers on each point, the maximum over the group, two layers on each point
-    beside that maximum, and the maximum again. In training, batch norms share their statistics among the points of a
-    batch.
+    together with that maximum, and the maximum again. In training, the statistics of its batch norms are those of all
+    points of a batch.
 
     Args:
         in_channels (int): Coordinates and features (colours, normals, intensity ...) 3 + F of a point.
         embed_dim (int): Token width C.
         num_groups (int): Groups G.
         group_size (int): Points M of a group.
-        serialization (str | dict, optional): The order of the groups, see :class:`PointSerialization`. None is that in
-            which their centres are picked. Defaults to None.
+        serialization (str | dict, optional): The order of the groups, see :class:`PointSerialization`. Defaults to
+            None, the order in which their centres are picked.
 
     Raises:
         ValueError: If a number is too small, or the serialization unknown.
@@ -101,7 +100,7 @@ class PointTokenizer(nn.Module):
         self.fc1 = nn.Linear(in_channels, first)
         self.norm1 = nn.BatchNorm1d(first)
         self.fc2 = nn.Linear(first, second)
-        # One layer on [group | point]; its half of the group is computed once a group.
+        # One layer on [group | point], in two halves: that of the group is computed once per group.
         self.fc_group = nn.Linear(second, joint)
         self.fc_point = nn.Linear(second, joint, bias=False)
         self.norm2 = nn.BatchNorm1d(joint)
@@ -128,7 +127,7 @@ class PointTokenizer(nn.Module):
 
         Raises:
             TypeError: If the points are not one tensor.
-            ValueError: If the shape is not as above, or there are fewer points than groups or than a group has.
+            ValueError: If the shape is not as above, or a cloud has too few points.
         """
         self._check(points)
         centres, groups = self._group(points)
@@ -152,8 +151,8 @@ class PointTokenizer(nn.Module):
             x = self.fc_point(x).view(len(pooled), size, -1) + self.fc_group(pooled)[:, None]
             x = F.relu(self.norm2(x.flatten(0, 1)))
         else:
-            # The same with fewer passes over memory: the norms are linear now, and the second layer is one with
-            # fc_point.
+            # The same with fewer passes over memory: in evaluation mode the norms are linear, and the second layer
+            # and fc_point are one.
             scale, shift = _scale_and_shift(self.norm1)
             x = F.linear(points, self.fc1.weight * scale[:, None], self.fc1.bias * scale + shift).relu_()
             pooled = self.fc2(x).view(-1, size, self.fc2.out_features).amax(dim=1)
@@ -167,6 +166,6 @@ class PointTokenizer(nn.Module):
 
 
 def _scale_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """What a batch norm multiplies with and adds in evaluation mode, shape (C,)."""
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    """The factor and the summand of a batch norm in evaluation mode, shape (C,)."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator, union-attr]
+    return scale, norm.bias - norm.running_mean * scale  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Position embeddings of tokens."""
+"""Positions of tokens as vectors: learned for the cells of a grid, or computed from coordinates."""
 
 from collections.abc import Sequence
 
@@ -24,9 +24,9 @@ def to_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
 
 
 class LearnedPositionEmbedding(nn.Module):
-    """A learned vector for each cell of a grid, resized (bicubic) for any other grid and on loading.
+    """A learned vector for each cell of a grid; resized (bicubic) for other grids, also on loading.
 
-    The weight keeps the grid's shape, (1, rows, columns, C), so that a checkpoint tells which grid it was trained on.
+    The weight has the shape (1, rows, columns, C), so that a checkpoint tells its grid.
 
     Args:
         grid (int | Sequence[int]): Rows and columns of the grid.
@@ -42,9 +42,8 @@ class LearnedPositionEmbedding(nn.Module):
         self.register_load_state_dict_pre_hook(self._resize_loaded)
 
     @staticmethod
-    def _resize(weight: Tensor, grid: tuple[int, int]) -> Tensor:
-        source = tuple(weight.shape[1:3])
-        return resize_pos_embed(weight.flatten(1, 2), source, grid, 'bicubic', num_extra_tokens=0)
+    def _resize(weight: Tensor, grid: tuple[int, ...]) -> Tensor:
+        return resize_pos_embed(weight.flatten(1, 2), tuple(weight.shape[1:3]), grid, 'bicubic', num_extra_tokens=0)
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         """Vectors of a grid in raster order.
@@ -63,7 +62,7 @@ class LearnedPositionEmbedding(nn.Module):
 
     @staticmethod
     def _resize_loaded(module: 'LearnedPositionEmbedding', state_dict: dict, prefix: str, *_args) -> None:
-        # Not a bound method: a deep copy of the module would keep the original's.
+        # Not a bound method: a deep copy of the module would keep that of the original.
         loaded = state_dict.get(f'{prefix}weight')
         own = module.weight.shape
         if loaded is None or loaded.shape == own or loaded.ndim != 4 or loaded.shape[-1] != own[-1]:
@@ -77,7 +76,7 @@ class LearnedPositionEmbedding(nn.Module):
 class CoordinatePositionEncoding(nn.Module):
     """A vector for each place in space, by two linear layers on its coordinates (Point-MAE, arXiv 2203.06604).
 
-    One set of weights serves places on a plane too: the coordinates that they lack are 0.
+    The same weights serve places on a plane, whose missing coordinates are 0.
 
     Args:
         embed_dim (int): Width C of the vectors.
@@ -105,7 +104,7 @@ class CoordinatePositionEncoding(nn.Module):
             Tensor: Shape (..., C).
 
         Raises:
-            ValueError: If the places have more dimensions than the space.
+            ValueError: If the places have more than ``num_dims`` dimensions.
         """
         missing = self.fc1.in_features - coords.shape[-1]
         if missing < 0:

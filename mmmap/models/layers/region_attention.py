@@ -1,10 +1,10 @@
-"""Attention in which the regions of the tokens decide who sees whom."""
+"""Attention between tokens, as the regions of the tokens allow it."""
 
-import functools
 import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,38 +12,37 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-#: Attention of queries, keys and values, each of shape (B, L, heads, D), the result likewise.
+#: Attention of queries, keys and values; they and the result have the shape (B, L, heads, D).
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 ATTENTION_RULES = ('region_causal', 'full', 'causal', 'local')
 
-# On a CPU the queries of region-causal attention go in groups of whole regions: of about so many tokens, below which
-# the keys that a group skips save less than a further call costs, and in no more groups than so.
+# On a CPU the queries of region-causal attention are cut into groups of whole regions: of about this many tokens, as
+# smaller groups cost more in calls than they save in keys, and into at most this many groups.
 GROUP_TOKENS = 64
 MAX_GROUPS = 16
-# On a GPU FlexAttention passes over the blocks of so many tokens that are hidden, which pays from a length on.
+# On a GPU FlexAttention skips hidden blocks of this many tokens, which pays from this length on.
 FLEX_BLOCK = 128
 FLEX_TOKENS = 2048
-# On a CPU the backward pass of torch's attention in bfloat16 takes several times what it takes in float32 below so many
-# keys, and somewhat less above.
+# On a CPU, below this many keys, the backward pass of torch's attention takes several times as long in bfloat16 as in
+# float32. Above, it takes somewhat less.
 SHORT_KEYS = 512
 # The kernels for attention on a GPU. cuDNN's is left out: its gradient is NaN at 64 keys, or 64 past a multiple of 128,
-# where all scores of a query are low (pytorch/pytorch#196678; seen with a mask, and without one).
+# if all scores of a query are low (pytorch/pytorch#196678; seen with and without a mask).
 _GPU_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 HAS_TRITON = importlib.util.find_spec('triton') is not None  # Here, as the look-up cannot be compiled.
 
 
 def attention_mask(region_ids: Tensor, rule: str) -> Tensor | None:
-    """Which token may attend to which.
+    """The mask of a rule.
 
     Args:
         region_ids (Tensor): Region of each token, shape (L,) or (B, L).
-        rule (str): 'region_causal': to its own and earlier regions (MAP); 'full': to all (MAE); 'causal': to itself and
-            earlier tokens (token-wise autoregression); 'local': to its own region.
+        rule (str): A token attends to: 'region_causal', its own and earlier regions (MAP); 'full', all tokens (MAE);
+            'causal', itself and earlier tokens (token-wise autoregression); 'local', its own region.
 
     Returns:
-        Tensor | None: True where a query (row) may see a key (column), shape (L, L) or (B, 1, L, L) to broadcast over
-        heads; None where all may.
+        Tensor | None: True where a query (row) attends to a key (column), shape (L, L) or (B, 1, L, L); None for all.
     """
     if rule == 'full':
         return None
@@ -55,45 +54,44 @@ def attention_mask(region_ids: Tensor, rule: str) -> Tensor | None:
     return mask if mask.ndim == 2 else mask[:, None]
 
 
-def pad_heads(q: Tensor, k: Tensor, v: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pad the last dimension with zeros, which add nothing to the scores and come out as zeros."""
+def pad_heads(q: Tensor, k: Tensor, v: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Pad the last dimension with zeros, which do not change the scores and give zeros."""
     return tuple(F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
 
 
 def _kernel_width(head_dim: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Channels of a head that fused kernels take: on a GPU multiples of 16 bytes, or all scores lie in memory."""
+    """The next width of a head that has fused kernels: on a GPU a multiple of 16 bytes."""
     multiple = 16 // dtype.itemsize if device.type == 'cuda' else 1
     return -(-head_dim // multiple) * multiple
 
 
 def _kernels(device: torch.device) -> AbstractContextManager:
-    """Within it torch takes only kernels of attention whose gradients are right."""
+    """A context in which torch uses only attention kernels with correct gradients."""
     return sdpa_kernel(_GPU_KERNELS) if device.type == 'cuda' else nullcontext()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """Scaled dot-product attention by the kernel of torch that suits the device.
+    """Scaled dot-product attention by torch's kernel for the device.
 
     Args:
         q (Tensor): Queries, shape (B, L, heads, D).
         k (Tensor): Keys, shape (B, M, heads, D).
         v (Tensor): Values, shape (B, M, heads, D).
-        mask (Tensor, optional): True where a query may see a key, broadcasts to (B, heads, L, M). None: everywhere.
-        is_causal (bool): Query i sees the keys up to i; takes no mask.
+        mask (Tensor, optional): True where a query attends to a key, broadcasts to (B, heads, L, M). None: everywhere.
+        is_causal (bool): Query i attends to the keys up to i. Not with a mask. Defaults to False.
 
     Returns:
         Tensor: Shape (B, L, heads, D).
     """
     if q.device.type == 'cpu' and q.dtype == torch.bfloat16 and k.shape[1] < SHORT_KEYS:
-        # Autocast would make them bfloat16 again.
+        # Autocast would cast to bfloat16 again.
         with torch.autocast('cpu', enabled=False):
             return attend(q.float(), k.float(), v.float(), mask, is_causal).to(q.dtype)
     head_dim = q.shape[-1]
-    q, k, v = pad_heads(q, k, v, _kernel_width(head_dim, q.dtype, q.device))
+    padded = pad_heads(q, k, v, _kernel_width(head_dim, q.dtype, q.device))
+    q, k, v = (x.transpose(1, 2) for x in padded)
     with _kernels(q.device):
-        out = F.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, is_causal=is_causal, scale=head_dim**-0.5
-        )
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, scale=head_dim**-0.5)
     return out.transpose(1, 2)[..., :head_dim]
 
 
@@ -104,10 +102,10 @@ def attend_within_runs(q: Tensor, k: Tensor, v: Tensor, region_size: int) -> Ten
 
 
 class AttendToEarlierRuns:
-    """Attention of each run of tokens to itself and the runs before, without the hidden half of the work.
+    """Attention of each run of tokens to itself and the runs before it.
 
-    Groups of whole runs attend in turn, each to the keys up to its end. Only groups of several runs need a mask, and
-    none of them is of size (L, L).
+    One group of whole runs after the other attends to the keys up to its end, so that hidden keys cost little. Only
+    groups of several runs need a mask, and no mask has the size (L, L).
 
     Args:
         length (int): Tokens L, a multiple of ``region_size``.
@@ -131,24 +129,24 @@ class AttendToEarlierRuns:
         return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
 
 
-@functools.cache
-def _compiled_flex_attention() -> Callable[..., Tensor]:
-    # FlexAttention is a fused kernel only when compiled; without that it computes all scores.
+@cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    # FlexAttention is a fused kernel only when compiled. Otherwise it computes all scores.
     return torch.compile(flex_attention)
 
 
 def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks of keys each block of queries has, and their places, those it has first."""
+    """The number of key blocks of each query block, and the order of the key blocks: those of the query block first."""
     places = blocks.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
     return blocks.sum(dim=-1, dtype=torch.int32), places.int()
 
 
 class AttendByBlocks:
-    """Attention by FlexAttention, which passes over blocks of scores that are hidden and has no mask in memory.
+    """Attention by FlexAttention, which skips hidden blocks of scores and keeps no mask in memory.
 
-    The lowest and the highest region in a block tell whether one block may see another at all, and whether in full; so
-    nothing of size (L, L) is computed. Where the regions of a block are not neighbours, 'local' may look at a block in
-    which nothing turns out to be visible.
+    The lowest and the highest region of two blocks tell whether one attends to the other in part, in full or not at
+    all, so nothing of size (L, L) is computed. If a block holds regions that are not neighbours, 'local' may compute a
+    block of scores that is hidden in whole.
 
     Args:
         region_ids (Tensor): Region of each token, shape (L,) or (B, L).
@@ -169,7 +167,7 @@ class AttendByBlocks:
         full = high[..., None, :] <= low[..., :, None]
         if rule == 'local':
             some, full = (x & x.transpose(-1, -2) for x in (some, full))
-        # The end of a block that the sequence does not fill has to be hidden.
+        # The padding of a block that the sequence does not fill must be hidden.
         filled = torch.arange(blocks, device=region_ids.device) < length // FLEX_BLOCK
         full = full & filled & filled[:, None]
         self.block_mask = BlockMask.from_kv_blocks(
@@ -179,27 +177,27 @@ class AttendByBlocks:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend, shape (B, L, heads, D) in and out."""
         head_dim = q.shape[-1]
-        q, k, v = pad_heads(q, k, v, max(16, 1 << (head_dim - 1).bit_length()))  # What all versions of it take.
-        flex = _compiled_flex_attention() if q.is_cuda and not torch.compiler.is_compiling() else flex_attention
-        heads_first = (x.transpose(1, 2) for x in (q, k, v))
-        out = flex(*heads_first, block_mask=self.block_mask, scale=head_dim**-0.5)
+        padded = pad_heads(q, k, v, max(16, 1 << (head_dim - 1).bit_length()))  # Widths that every version takes.
+        compiled = q.is_cuda and not torch.compiler.is_compiling()
+        flex: Any = _compiled_flex_attention() if compiled else flex_attention
+        out = flex(*(x.transpose(1, 2) for x in padded), block_mask=self.block_mask, scale=head_dim**-0.5)
         return out.transpose(1, 2)[..., :head_dim]
 
 
 def region_attention(rule: str, region_ids: Tensor, region_size: int | None = None) -> Attend:
-    """Attention under a rule, prepared once for all blocks of a decoder.
+    """Attention under a rule, prepared once for all blocks.
 
-    What is fastest depends on the rule, the device, the length and on whether the regions are known to be equal runs of
-    neighbouring tokens. The caller tells, as reading it off a GPU tensor would make the host wait.
+    The fastest way depends on the rule, the device, the length, and on whether the regions are equal runs of tokens.
+    The caller says so, as looking at a tensor on a GPU would make the host wait.
 
     Args:
         rule (str): One of ``ATTENTION_RULES``, see :func:`attention_mask`.
         region_ids (Tensor): Region of each token, shape (L,) or (B, L).
-        region_size (int, optional): Tokens of a region where region r is the tokens from ``r * region_size`` on. None
-            makes no assumption. Defaults to None.
+        region_size (int, optional): Tokens of a region if region r is the tokens from ``r * region_size`` on. Defaults
+            to None, regions of any kind.
 
     Returns:
-        Attend: A function of queries, keys and values (B, L, heads, D) that gives the same shape.
+        Attend: A function of queries, keys and values.
 
     Raises:
         ValueError: If regions of ``region_size`` do not fill the sequence.

@@ -1,11 +1,11 @@
-"""Codes of cells along space-filling curves and in raster order, in any number of dimensions."""
+"""Places of cells along space-filling curves and in raster order, in any number of dimensions."""
 
 import torch
 from torch import Tensor
 
 
 def _interleave(cells: Tensor, bits: int) -> Tensor:
-    """One number of the bits of all axes, those of the first axis in front."""
+    """One number from the bits of all axes in turn, the first axis first."""
     code = torch.zeros_like(cells[..., 0])
     for bit in reversed(range(bits)):
         for axis in cells.unbind(-1):
@@ -30,22 +30,16 @@ def raster_codes(cells: Tensor, bits: int) -> Tensor:
 
 
 def morton_codes(cells: Tensor, bits: int) -> Tensor:
-    """Places of cells along the Z-order curve; arguments and result as of :func:`raster_codes`."""
+    """Places of cells along the Z-order curve; arguments and result are those of :func:`raster_codes`."""
     return _interleave(cells, bits)
 
 
 def hilbert_codes(cells: Tensor, bits: int) -> Tensor:
     """Places of cells along a Hilbert curve, on which successive cells share a side.
 
-    By the transform of Skilling ('Programming the Hilbert curve', AIP Conf. Proc. 707, 2004): from the coarsest bit to
-    the finest, each axis inverts or swaps the finer bits of the first axis; what is left is a Gray code.
-
-    Args:
-        cells (Tensor): Cells of a grid of ``2**bits`` each way, shape (..., D), int64.
-        bits (int): Bits of an axis.
-
-    Returns:
-        Tensor: Shape (...), int64.
+    Uses the transform of Skilling ('Programming the Hilbert curve', AIP Conf. Proc. 707, 2004): from the coarsest bit
+    to the finest, each axis inverts or swaps the finer bits of the first axis. The result is a Gray code. Arguments and
+    result are those of :func:`raster_codes`.
     """
     axes = list(cells.unbind(-1))
     for bit in range(bits - 1, 0, -1):

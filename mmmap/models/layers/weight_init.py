@@ -1,4 +1,4 @@
-"""Initialisation of the linear layers, shared by encoders and decoders."""
+"""Initialisation of the linear layers and the mixers of encoders and decoders."""
 
 from torch import nn
 
@@ -13,7 +13,7 @@ def init_linears(module: nn.Module) -> None:
 
 
 def init_step_sizes(module: nn.Module) -> None:
-    """Let every mixer below ``module`` that has step sizes draw them, see :meth:`MambaMixer.reset_step_sizes`."""
+    """Draw the step sizes of every mixer below ``module`` that has them, see :meth:`MambaMixer.reset_step_sizes`."""
     for m in module.modules():
-        if hasattr(m, 'reset_step_sizes'):
-            m.reset_step_sizes()
+        if callable(reset := getattr(m, 'reset_step_sizes', None)):
+            reset()
