@@ -59,7 +59,7 @@ from mmmap.apis import (
 )
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
-from mmmap.models.selfsup.joint_map import part_of
+from mmmap.models.selfsup.joint_map import modality_of
 from mmmap.models.selfsup.token_pretraining import TokenPretraining
 from mmmap.visualization import draw_reconstruction, save_point_reconstruction
 
@@ -101,7 +101,7 @@ def load_samples(cfg: Config, model: nn.Module, count: int) -> dict[str, tuple[l
     for dataset in datasets:
         own.train_dataloader.dataset = dataset
         inputs = load_first(own, model, count)
-        loaded.setdefault(part_of(inputs), ([], inputs))
+        loaded.setdefault(modality_of(inputs), ([], inputs))
     return loaded
 
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmmap.models.selfsup import JointMAP, Reconstruction
-from mmmap.models.selfsup.joint_map import part_of
+from mmmap.models.selfsup.joint_map import modality_of
 from mmmap.registry import HOOKS
 from mmmap.visualization import draw_reconstruction
 
@@ -58,7 +58,7 @@ class ReconstructionHook(SideProductHook):
             self._draw(runner)
 
     def _keep(self, runner: Runner, data_batch: dict) -> None:
-        if not self._is_joint(runner) or part_of(data_batch['inputs']) == self.part:
+        if not self._is_joint(runner) or modality_of(data_batch['inputs']) == self.part:
             self._batch = {name: values[: self.num_images] for name, values in data_batch.items()}
 
     @staticmethod

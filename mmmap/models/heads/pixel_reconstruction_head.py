@@ -10,7 +10,7 @@ from mmmap.registry import MODELS
 
 from ..layers import GridTokens
 from ..reconstruction_results import ImageReconstruction
-from .reconstruction_head import ReconstructionHead, check_scales
+from .reconstruction_head import ReconstructionHead, read_scales
 
 #: Added to a patch's variance before its root, as in MAE and the released MAP code.
 NORM_EPS = 1e-6
@@ -51,7 +51,7 @@ class PixelReconstructionHead(ReconstructionHead):
         scales: Sequence[tuple[int, float]] = ((1, 1.0),),
         init_cfg: dict | None = None,
     ) -> None:
-        weights = check_scales(scales, 'patch_size', patch_size)
+        weights = read_scales(scales, 'patch_size', patch_size)
         super().__init__(in_dim, weights, [(patch_size // f) ** 2 * in_channels for f in weights], init_cfg)
         if loss_type not in ('l2', 'l1'):
             raise ValueError(f"loss_type={loss_type!r}: must be 'l2' or 'l1'")

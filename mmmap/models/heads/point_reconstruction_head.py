@@ -11,7 +11,7 @@ from mmmap.registry import MODELS
 from ..layers import CloudTokens
 from ..losses.chamfer_loss import CHAMFER_TYPES, chamfer_loss
 from ..reconstruction_results import CloudReconstruction
-from .reconstruction_head import ReconstructionHead, check_scales
+from .reconstruction_head import ReconstructionHead, read_scales
 
 
 @MODELS.register_module()
@@ -44,7 +44,7 @@ class PointReconstructionHead(ReconstructionHead):
         scales: Sequence[tuple[int, float]] = ((1, 1.0),),
         init_cfg: dict | None = None,
     ) -> None:
-        weights = check_scales(scales, 'group_size', group_size)
+        weights = read_scales(scales, 'group_size', group_size)
         super().__init__(in_dim, weights, [3 * (group_size // f) for f in weights], init_cfg)
         if loss_type not in CHAMFER_TYPES:
             raise ValueError(f'loss_type={loss_type!r}: must be one of {CHAMFER_TYPES}')

@@ -11,7 +11,7 @@ from ..layers import Tokens, init_linears
 from ..reconstruction_results import Reconstruction
 
 
-def check_scales(scales: Sequence[Sequence], name: str, size: int) -> dict[int, float]:
+def read_scales(scales: Sequence[Sequence], name: str, size: int) -> dict[int, float]:
     """Read the scales of a target.
 
     Args:
@@ -48,7 +48,7 @@ class ReconstructionHead(BaseModule):
 
     Args:
         in_dim (int): Width D of the decoded tokens.
-        scales (dict[int, float]): The weight of each factor, see :func:`check_scales`.
+        scales (dict[int, float]): The weight of each factor, see :func:`read_scales`.
         widths (Sequence[int]): Values that are predicted for a token at each of the scales.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
     """

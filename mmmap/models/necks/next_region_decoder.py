@@ -1,6 +1,7 @@
 """The decoder of autoregressive pretraining: each region from the latents of those before it."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,7 @@ class NextRegionDecoder(TokenDecoder):
     the decoder of ARM (arXiv 2406.07537). The first region attends to the start token alone.
 
     Args:
-        in_dim, grid, embed_dim, depth, num_heads, mlp_ratio: See :class:`TokenDecoder`.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+        *args, **kwargs: See :class:`TokenDecoder`.
 
     Raises:
         ValueError: If the heads do not divide the width.
@@ -30,18 +30,9 @@ class NextRegionDecoder(TokenDecoder):
     predicts_ahead = True
     undecayed = ('mask_token', 'start_token')
 
-    def __init__(
-        self,
-        in_dim: int,
-        grid: int | tuple[int, int] | None = 14,
-        embed_dim: int = 192,
-        depth: int = 4,
-        num_heads: int = 16,
-        mlp_ratio: float = 4.0,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(in_dim, grid, embed_dim, depth, num_heads, mlp_ratio, init_cfg)
-        self.start_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.start_token = nn.Parameter(torch.empty_like(self.mask_token))
         nn.init.normal_(self.start_token, std=0.02)
 
     def forward(self, latent: Tensor, visible: Tensor | None, tokens: Tokens) -> Tensor:

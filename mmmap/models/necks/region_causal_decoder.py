@@ -1,5 +1,7 @@
 """The decoder that rebuilds hidden tokens region by region."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,28 +19,16 @@ class RegionCausalDecoder(TokenDecoder):
     Nothing is shifted: a region attends to its own visible tokens too, and the last region to all tokens.
 
     Args:
-        in_dim, grid, embed_dim, depth, num_heads, mlp_ratio: See :class:`TokenDecoder`.
+        *args, **kwargs: See :class:`TokenDecoder`.
         attention (str): 'region_causal', 'full', 'causal' or 'local', see
-            :func:`~mmmap.models.layers.region_attention.attention_mask`. Defaults to
-            'region_causal'.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+            :func:`~mmmap.models.layers.region_attention.attention_mask`. Defaults to 'region_causal'.
 
     Raises:
         ValueError: If ``attention`` is unknown or the heads do not divide the width.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        grid: int | tuple[int, int] | None = 14,
-        embed_dim: int = 192,
-        depth: int = 4,
-        num_heads: int = 16,
-        mlp_ratio: float = 4.0,
-        attention: str = 'region_causal',
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(in_dim, grid, embed_dim, depth, num_heads, mlp_ratio, init_cfg)
+    def __init__(self, *args: Any, attention: str = 'region_causal', **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if attention not in ATTENTION_RULES:
             raise ValueError(f'attention={attention!r}: must be one of {ATTENTION_RULES}')
         self.attention = attention

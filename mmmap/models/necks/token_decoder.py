@@ -33,7 +33,7 @@ class TokenDecoder(BaseModule):
     predicts_ahead: ClassVar[bool] = False
     pos_embed: PositionEncoding
     compilable = True
-    undecayed = ('mask_token',)
+    undecayed: ClassVar[tuple[str, ...]] = ('mask_token',)
 
     def __init__(
         self,

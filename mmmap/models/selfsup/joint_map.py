@@ -18,7 +18,7 @@ PARTS = {3: 'image', 2: 'points'}
 TOKENS = {'image': GridTokens, 'points': CloudTokens}
 
 
-def part_of(inputs: Tensor | Sequence[Tensor]) -> str:
+def modality_of(inputs: Tensor | Sequence[Tensor]) -> str:
     """The part of a :class:`JointMAP` that a batch is for: 'image' or 'points'.
 
     Args:
@@ -45,8 +45,8 @@ class PartPreprocessor(BaseDataPreprocessor):
         self.preprocessors = nn.ModuleDict(preprocessors)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make a batch of the one part that ``data`` is for, see :func:`part_of`."""
-        return self.preprocessors[part_of(data['inputs'])](data, training)
+        """Make a batch of the one part that ``data`` is for, see :func:`modality_of`."""
+        return self.preprocessors[modality_of(data['inputs'])](data, training)
 
 
 @MODELS.register_module()
@@ -115,8 +115,8 @@ class JointMAP(BaseModel):
             points.pos_embed = image.pos_embed
 
     def part(self, inputs: Tensor) -> TokenPretraining:
-        """The part that a batch is for, see :func:`part_of`."""
-        return getattr(self, part_of(inputs))
+        """The part that a batch is for, see :func:`modality_of`."""
+        return getattr(self, modality_of(inputs))
 
     def reconstruct(self, inputs: Tensor, mask: Tensor | None = None) -> Reconstruction:
         """Predict by the part that a batch is for, see :meth:`TokenPretraining.reconstruct`."""
@@ -128,7 +128,7 @@ class JointMAP(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The losses of the part that a batch is for, under ``image_NAME`` or ``points_NAME``."""
-        name = part_of(inputs)
+        name = modality_of(inputs)
         losses = getattr(self, name).loss(inputs, data_samples)
         if name == 'points':
             losses['loss'] = self.points_weight * losses['loss']

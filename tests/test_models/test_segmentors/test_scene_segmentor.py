@@ -27,7 +27,6 @@ from mmmap.models import PointDataPreprocessor
 from mmmap.models.heads import PointSegHead
 from mmmap.models.necks import FeaturePropagation
 from mmmap.models.segmentors import PointSegmentor, SceneSegmentor
-from mmmap.models.segmentors.batched_scoring import one_ahead
 from mmmap.structures.ply import read_ply
 
 TOOLS = Path(__file__).parents[3] / 'tools/dataset_converters'
@@ -178,18 +177,6 @@ def test_linear_layers_give_what_they_give_elsewhere(bias, amp):
         for inputs, out in segmentor.seen:
             with torch.no_grad():
                 torch.testing.assert_close(out, layer(inputs), rtol=1e-5, atol=1e-5)
-
-
-def test_the_next_batch_is_under_way_before_the_scores_of_one_are_needed():
-    events = []
-    batches = ((name, name) for name in 'abc')
-
-    def score(crops):
-        events.append(f'start {crops}')
-        return lambda: events.append(f'wait {crops}') or crops.upper()
-
-    assert list(one_ahead(batches, score)) == [('a', 'A'), ('b', 'B'), ('c', 'C')]
-    assert events == ['start a', 'start b', 'wait a', 'start c', 'wait b', 'wait c']
 
 
 def test_scores_that_are_not_finite_are_no_labels():
