@@ -15,11 +15,11 @@ EMBEDDING, NECK, HEAD, REST = 'embedding', 'decoder or neck', 'head', 'rest'
 
 @dataclass(frozen=True)
 class Complexity:
-    """What :func:`count_complexity` counts.
+    """The cost of a part of a model.
 
     Attributes:
-        parameters (int): Parameters.
-        flops (int): Additions and multiplications, so that a multiply-add is two.
+        parameters (int): Number of parameters.
+        flops (int): Number of additions and multiplications; a multiply-add is two.
     """
 
     parameters: int
@@ -27,7 +27,7 @@ class Complexity:
 
 
 def _parts_of(name: str, module: nn.Module | None, embeddings: tuple[str, ...]) -> Mapping[str, str] | None:
-    """The parts that what is inside a module belongs to, or a parameter by itself, by a piece of its name."""
+    """The parts under which a module or a parameter is counted, by a piece of its name; None for those around it."""
     counted_as = getattr(module, 'counted_as', None)
     if counted_as is not None:
         return counted_as
@@ -44,7 +44,7 @@ def _part(parts: Mapping[str, str], name: str) -> str:
 
 
 class _Counter:
-    """Walks a model and gives what each module counts to the innermost module around it that names parts."""
+    """Counts each module of a model under the parts of the innermost module around it that names parts."""
 
     def __init__(self, model: nn.Module, operations: dict[str, dict]) -> None:
         self.operations = operations
@@ -55,7 +55,7 @@ class _Counter:
         self._walk(type(model).__name__, '', model, {'': REST})
 
     def _walk(self, path: str, name: str, module: nn.Module, outer: Mapping[str, str]) -> Counter:
-        """Count below a module; all of its operations are given back."""
+        """Count a module and those inside; returns all of their operations."""
         fixed = outer in ({'': NECK}, {'': HEAD}, {'': EMBEDDING})
         parts = outer if fixed else _parts_of(name, module, self.embeddings) or outer
         for key, parameter in module.named_parameters(recurse=False):
@@ -66,7 +66,7 @@ class _Counter:
         inside: Counter = Counter()
         for key, child in module.named_children():
             inside.update(self._walk(f'{path}.{key}', f'{name}.{key}'.lstrip('.'), child, parts))
-        # A module whose forward was called past its hooks has no count of its own, but those inside have.
+        # A module whose hooks were not called has no count of its own, but those inside have one.
         total = Counter(self.operations.get(path, {})) | inside
         for operator, count in (total - inside).items():
             self.flops[_part(parts, str(operator))] += count
@@ -78,28 +78,26 @@ def count_complexity(
 ) -> dict[str, Complexity]:
     """Count parameters and the operations of a forward pass, by part.
 
-    Of a pretraining model it is the pass that gives the loss, in which the encoder sees the visible tokens only; of
-    another the one that gives the output. Counted are matrix products, convolutions, attention and the selective scans
-    (see :func:`mmmap.ops.selective_scan.selective_scan_flops`), not norms, activations and losses. Attention counts as
-    it runs on a CPU: what the decoder's rule hides is skipped by whole groups of regions.
+    For a pretraining model it is the forward pass of the loss, in which the encoder sees only the visible tokens.
+    Counted are matrix products, convolutions, attention and selective scans (see
+    :func:`mmmap.ops.selective_scan.selective_scan_flops`), but no norms, activations and losses. Attention is counted
+    as it runs on a CPU: groups of regions that are hidden are skipped.
 
-    torch's counter is taken, as the operators of :mod:`mmmap.ops` have registered their formulas there and it works
-    without computing: with model and inputs on the ``meta`` device any size takes about a second. mmengine's
-    ``get_model_complexity_info`` traces the model with ``torch.jit`` and passes over operators that it does not know,
-    the scans among them.
+    With model and inputs on the ``meta`` device nothing is computed, and any size takes about a second. torch's counter
+    is used, as it knows the formulas of our operators. mmengine's ``get_model_complexity_info`` traces the model with
+    ``torch.jit`` and skips unknown operators, such as the scans.
 
     Args:
-        model (nn.Module): A model with a backbone; its parameters are set to need no gradient.
+        model (nn.Module): A model with a backbone. Its parameters are set to need no gradient.
         inputs (Tensor | list[Tensor]): Preprocessed inputs, on the device of the model.
-        data_samples (list, optional): Their data samples, for models that do not do without. Defaults to None.
+        data_samples (list, optional): Their data samples, for models that need them. Defaults to None.
 
     Returns:
-        dict[str, Complexity]: For the embedding, what the blocks are counted as, the decoder or neck, the head, and
-        the rest.
+        dict[str, Complexity]: For the embedding, the parts of the blocks, the decoder or neck, the head, and the rest.
     """
-    model.eval().requires_grad_(False)  # The counter's hooks stumble over parameters that a module returns.
+    model.eval().requires_grad_(False)  # The counter's hooks fail on parameters that a module returns.
     mode = 'loss' if isinstance(model, BaseSelfSupervisor) else 'tensor'
-    # Of the kernels for attention this one is counted on every device.
+    # The only kernel for attention that is counted on every device.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(inputs, data_samples, mode=mode)
     counted = _Counter(model, counter.get_flop_counts())

@@ -1,9 +1,12 @@
 """What a token of a backbone responds to: effective receptive fields, attention and scan responses."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from mmmap.models.backbones import MAPHybrid
 
 
 def _check_token(token: tuple[int, int], grid: tuple[int, int]) -> None:
@@ -13,16 +16,16 @@ def _check_token(token: tuple[int, int], grid: tuple[int, int]) -> None:
         )
 
 
-def effective_receptive_field(backbone: nn.Module, inputs: Tensor, token: tuple[int, int] | None = None) -> Tensor:
-    """How strongly each pixel moves the output of one token (Luo et al. 2016, arXiv 1701.04128).
+def effective_receptive_field(backbone: MAPHybrid, inputs: Tensor, token: tuple[int, int] | None = None) -> Tensor:
+    """The effect of each pixel on the output of one token (Luo et al. 2016, arXiv 1701.04128).
 
-    The gradient of the sum of the token's output channels with respect to the pixels. Its absolute values are summed
-    over the colour channels and averaged over the images, so that signs do not cancel.
+    The gradient of the sum of the token's output channels with respect to the pixels: its absolute values, summed over
+    the colour channels and averaged over the images.
 
     Args:
-        backbone (nn.Module): A ``MAPHybrid`` in evaluation mode.
+        backbone (MAPHybrid): The backbone, in evaluation mode.
         inputs (Tensor): Preprocessed images, shape (B, c, H, W).
-        token (tuple[int, int], optional): Row and column of the token. None is the centre one.
+        token (tuple[int, int], optional): Row and column of the token. Defaults to None, the centre one.
 
     Returns:
         Tensor: Gradients, shape (H, W).
@@ -34,7 +37,7 @@ def effective_receptive_field(backbone: nn.Module, inputs: Tensor, token: tuple[
     row, column = token or (grid[0] // 2, grid[1] // 2)
     _check_token((row, column), grid)
     total = torch.zeros_like(inputs[0, 0])
-    for image in inputs.detach().split(1):  # One at a time: memory of a single graph, however many images.
+    for image in inputs.detach().split(1):  # One at a time, to keep only one graph in memory.
         image.requires_grad_()
         with torch.enable_grad():
             feature = backbone.feature_maps(image)[-1]
@@ -44,29 +47,30 @@ def effective_receptive_field(backbone: nn.Module, inputs: Tensor, token: tuple[
 
 
 def area_of_half(field: Tensor) -> float:
-    """The smallest share of the pixels that holds half of a receptive field's gradient, in (0, 1]."""
+    """The smallest share of the pixels that holds half of the gradient of a receptive field, in (0, 1]."""
     shares = field.flatten().double().sort(descending=True).values.cumsum(0)
     return (int((shares < shares[-1] / 2).sum()) + 1) / len(shares)
 
 
 def token_responses(
-    backbone: nn.Module, inputs: Tensor, token: tuple[int, int], blocks: Sequence[int]
+    backbone: MAPHybrid, inputs: Tensor, token: tuple[int, int], blocks: Sequence[int]
 ) -> dict[int, Tensor]:
-    """What a token looks at in some blocks: attention weights of T blocks, scan responses of M blocks.
+    """The responses of a token to each patch in some blocks: attention weights of T blocks, scan responses of M blocks.
 
-    The share of register tokens, if there are any, is not in the maps.
+    Responses to register tokens are left out.
 
     Args:
-        backbone (nn.Module): A ``MAPHybrid`` in evaluation mode.
+        backbone (MAPHybrid): The backbone, in evaluation mode.
         inputs (Tensor): Preprocessed images, shape (B, c, H, W).
         token (tuple[int, int]): Row and column of the token.
-        blocks (Sequence[int]): Blocks, 0 first.
+        blocks (Sequence[int]): Numbers of the blocks, 0 first.
 
     Returns:
-        dict[int, Tensor]: For each block what the ``response`` of its probed module gives, shape (B, rows, columns).
+        dict[int, Tensor]: For each block the ``response`` of its probed module, shape (B, rows, columns).
 
     Raises:
-        ValueError: If there is no such token or block, or the block is not run or attends within windows.
+        ValueError: If there is no such token or block, or a block is not run, attends within windows or has no
+            ``response``.
     """
     _check_token(token, backbone.grid_of(*inputs.shape[-2:]))
     layout = backbone.encoder.layout
@@ -94,9 +98,9 @@ def token_responses(
     return {i: part.response(seen[i], place).detach()[:, places] for i, part in probed.items()}
 
 
-def _probed(block: nn.Module, number: int) -> nn.Module:
-    """The module of a block that tells what a token responds to."""
+def _probed(block: Any, number: int) -> Any:
+    """The module of a block that has ``response``."""
     part = getattr(block, block.probed) if block.probed else block
     if not hasattr(part, 'response'):
-        raise ValueError(f'block {number}: a {type(part).__name__} does not tell what a token responds to')
+        raise ValueError(f'block {number}: a {type(part).__name__} has no response(x, position), see Block.probed')
     return part

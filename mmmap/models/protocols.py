@@ -1,4 +1,4 @@
-"""What a backbone, a decoder (neck) and a head must offer to be pretrained."""
+"""What a backbone, a decoder (neck) and a head need to be pretrained."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
