@@ -5,6 +5,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -28,8 +29,26 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
     """A backbone with embeddings and a :class:`HybridEncoder`, ``encoder``.
 
     Args:
+        settings (dict[str, Any]): Settings of the encoder that a subclass gives, see :meth:`resolve_arch`.
+        out_type (str): What the backbone returns for each of ``out_indices``, see the subclasses.
+        out_indices (int | Sequence[int]): Blocks whose output is returned, negative ones from the end. The output of a
+            block is the residual stream plus its branch, ``RMSNorm(s + h)`` of :class:`HybridEncoder`, with the final
+            norm of the encoder. Later blocks keep their weights, but are not computed and need no gradient. Defaults to
+            -1.
+        drop_path_rate (float): Stochastic depth. Defaults to 0.
+        frozen_stages (int | str): -1 freezes nothing, 0 the embeddings (patches or groups, positions, registers or
+            class token), k also the first k blocks, 'all' everything. Defaults to -1.
+        with_cp (bool | str): Compute blocks again in the backward pass to save memory; with 'selective' all but scans
+            and attention. Defaults to False.
+        weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
+        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
         init_cfg (dict | list[dict], optional): Initialisation config of mmengine. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
     """
+
+    out_types: ClassVar[tuple[str, ...]]
 
     #: Modules and parameters in front of the blocks. A backbone need not have all of them.
     embedding_names: ClassVar[tuple[str, ...]] = ()
@@ -38,8 +57,44 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
     encoder_type: ClassVar[type[HybridEncoder]] = HybridEncoder
     #: Further whole numbers that an architecture may have, beside the options of the encoder.
     arch_extras: ClassVar[tuple[str, ...]] = ()
-    embed_dim: int
     pos_embed: PositionEncoding
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        out_type: str,
+        /,
+        *,
+        out_indices: int | Sequence[int] = -1,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int | str = -1,
+        with_cp: bool | str = False,
+        weight_init: str = 'mamba',
+        scan_backend: str = 'auto',
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if out_type not in self.out_types:
+            raise ValueError(f'out_type={out_type!r}: must be one of {self.out_types}')
+        self.out_type = out_type
+        self.encoder = self.encoder_type(
+            **settings,
+            drop_path_rate=drop_path_rate,
+            weight_init=weight_init,
+            with_cp=with_cp,
+            scan_backend=scan_backend,
+        )
+        self.embed_dim = self.encoder.embed_dim
+        self.num_blocks = last = len(self.encoder.blocks)
+        given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+        self.out_indices = tuple(i + last if i < 0 else i for i in given)
+        if not given or not all(0 <= i < last for i in self.out_indices):
+            raise ValueError(f'out_indices={out_indices!r}: each must name one of the {last} blocks')
+        if frozen_stages == 'all':
+            frozen_stages = last
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= last:
+            raise ValueError(f"frozen_stages={frozen_stages!r}: must be from -1 to the {last} blocks, or 'all'")
+        self.frozen_stages = frozen_stages
 
     @classmethod
     def resolve_arch(cls, arch: str | dict) -> dict[str, Any]:
@@ -113,28 +168,6 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
         """The part of the embeddings that tells the positions, shape (1, L, C) or (B, L, C)."""
         return self.pos_embed.of(tokens)
 
-    def _set_encoder(self, encoder: HybridEncoder, out_indices: int | Sequence[int], frozen_stages: int | str) -> None:
-        """Set the encoder, and check the arguments that name its blocks.
-
-        Raises:
-            ValueError: If an index names no block; the message names the argument.
-        """
-        self.encoder = encoder
-        self.num_blocks = len(encoder.blocks)
-        self.out_indices = self._resolve_indices(out_indices)
-        if frozen_stages == 'all':
-            frozen_stages = self.num_blocks
-        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= self.num_blocks:
-            raise ValueError(f'frozen_stages={frozen_stages!r}: must be from -1 to the {self.num_blocks} blocks')
-        self.frozen_stages = frozen_stages
-
-    def _resolve_indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
-        given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-        resolved = tuple(i + self.num_blocks if i < 0 else i for i in given)
-        if not resolved or not all(0 <= i < self.num_blocks for i in resolved):
-            raise ValueError(f'out_indices={out_indices!r}: each must name one of the {self.num_blocks} blocks')
-        return resolved
-
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates, as mmpretrain's backbones give it.
 
@@ -155,6 +188,9 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
         if name.startswith('encoder.blocks.'):
             return int(name.split('.')[2]) + 1, num_depths
         return num_depths - 1, num_depths
+
+    def _learned_tokens(self, number: int) -> nn.Parameter:
+        return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, number, self.embed_dim), std=0.02))
 
     def _freeze_unused(self) -> None:
         # Parameters that get no gradient make DistributedDataParallel fail.

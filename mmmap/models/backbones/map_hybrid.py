@@ -30,7 +30,6 @@ ARCHS = {
     'large': dict(embed_dim=1024, layout='MMMT' * 16, num_heads=16, num_registers=16),
     'huge': dict(embed_dim=1536, layout='MMMT' * 12, num_heads=12, num_registers=16),
 }
-OUT_TYPES = ('registers', 'avg_featmap', 'featmap', 'raw')
 POS_EMBEDS = ('learned', 'coordinates')
 
 
@@ -41,56 +40,42 @@ class MAPHybrid(HybridBackbone[GridTokens]):
     A patch embedding with positions, then a :class:`HybridEncoder`. For classification, register tokens are spread
     through the sequence as in Mamba-R (arXiv 2405.14858).
 
-    For dense tasks, ``out_type='featmap'`` gives maps of the patches at any image size that the patch size divides; the
-    data preprocessor pads the others (``pad_size_divisor`` in mmdet, ``size_divisor`` in mmseg). Padding is not masked:
-    every token hears of every other, so that the features of an image change with the padding beside it, though not
-    with the other images of its batch. An image gives the same as part of a batch and alone if both are padded to one
-    size.
+    For dense tasks, ``out_type='featmap'`` gives maps of the patches at any image size that the patch size divides. The
+    data preprocessor pads other images (``pad_size_divisor`` in mmdet, ``size_divisor`` in mmseg). Padding is not
+    masked: the features of an image depend on its padding, but not on the other images of its batch.
 
     Args:
         arch (str | dict): 'tiny', 'small', 'base', 'large' or 'huge', or a dict of ``embed_dim``, ``layout`` and
             ``num_heads`` and, optionally, ``num_registers`` and further options of the blocks (``mlp_ratio``,
             ``d_state``, ``d_conv``, ``expand``), see :meth:`HybridBackbone.resolve_arch`. Defaults to 'base'.
-        img_size (int | Sequence[int]): Image size in pixels, (height, width), that the position embedding is stored
-            for. Other inputs are served by resizing it. Defaults to 224.
+        img_size (int | Sequence[int]): Image size in pixels, (height, width), of the stored position embedding, which
+            is resized for other images. Defaults to 224.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         in_channels (int): Image channels. Defaults to 3.
-        out_type (str): What :meth:`forward` returns for each tapped block, all of it behind the final norm:
-            'registers', the register tokens (B, n, C); 'avg_featmap', the mean of the image tokens (B, C);
-            'featmap', the image tokens as a map (B, C, rows, columns), registers taken out and the patches where they
-            lie in the image; 'raw', the sequence (B, L + n, C) as the encoder sees it. Defaults to 'registers'.
-        out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end. What is tapped is the residual
-            stream plus the block's branch, ``RMSNorm(s + h)`` of :class:`HybridEncoder`: what a backbone of the blocks
-            up to there would give. The norm is the one final norm of the encoder for all taps. Blocks behind the last
-            tap keep their weights, but are not computed and need no gradient. Defaults to -1.
-        num_registers (int, optional): Register tokens. None takes the architecture's number for
-            ``out_type='registers'`` and 0 otherwise. Defaults to None.
-        drop_path_rate (float): Stochastic depth. Defaults to 0.
-        window_size (int): Side, in patches, of windows within which T blocks attend on grids larger than one window,
-            as in ViTDet (arXiv 2203.16527); the last T block of each quarter of them stays global, and M blocks scan
-            the whole sequence. Windows at the far edges are smaller where the size does not divide the grid. Not for
-            backbones with registers; pretraining takes no notice of it. 0 is no windows. Defaults to 0.
-        frozen_stages (int | str): -1 freezes nothing, 0 the embedding of patches, positions and registers, k also
-            the first k blocks, 'all' all of them and the final norm too. Defaults to -1.
-        with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
-            scans and attention. Defaults to False.
-        serialization (str | dict): The order in which the encoder reads the patches, and with it the regions that
-            pretraining rebuilds one after the other: 'row', 'column', 'token' or ``dict(type='block', size=4)``, see
-            :class:`~mmmap.models.layers.GridSerialization`. Defaults to 'row', as released.
-        regions (str | dict, optional): Another such rule for the regions, so that the order of prediction is not that
-            of the scans. None takes the serialization's. Defaults to None.
+        out_type (str): What :meth:`forward` returns for each of ``out_indices``: 'registers', the register tokens
+            (B, n, C); 'avg_featmap', the mean of the image tokens (B, C); 'featmap', the image tokens as a map
+            (B, C, rows, columns); 'raw', the sequence of the encoder (B, L + n, C). Defaults to 'registers'.
+        num_registers (int, optional): Register tokens n. Defaults to None: the number of the architecture for
+            ``out_type='registers'``, else 0.
+        window_size (int): On grids larger than this many patches, T blocks attend within windows of this side, as in
+            ViTDet (arXiv 2203.16527). The last T block of each quarter of them stays global, and M blocks scan the
+            whole sequence. Windows at the far edges are smaller if the size does not divide the grid. Not for backbones
+            with registers, and ignored in pretraining. 0 is no windows. Defaults to 0.
+        serialization (str | dict): The order in which the encoder reads the patches, and their regions, which
+            pretraining predicts one after the other: 'row', 'column', 'token', ``dict(type='block', size=4)`` and more,
+            see :class:`~mmmap.models.layers.GridSerialization`. Defaults to 'row', as released.
+        regions (str | dict, optional): Another such rule for the regions alone. Defaults to None.
         pos_embed (str): 'learned', a vector for each cell of a grid, as released, or 'coordinates', a
-            :class:`~mmmap.models.layers.CoordinatePositionEncoding` of the patches' centres, (row, column) from -1 to 1
-            as clouds have them, which a :class:`PointMAPHybrid` can share. Defaults to 'learned'.
-        weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
-        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+            :class:`~mmmap.models.layers.CoordinatePositionEncoding` of the centres of the patches, (row, column) from
+            -1 to 1, which a :class:`PointMAPHybrid` can share. Defaults to 'learned'.
+        **common: See :class:`HybridBackbone`.
 
     Raises:
         ValueError: If an argument is out of its range; the message names it.
     """
 
     archs = ARCHS
+    out_types = ('registers', 'avg_featmap', 'featmap', 'raw')
     token_type = GridTokens
     arch_extras = ('num_registers',)
     undecayed = ('register_tokens', 'register_pos_embed')
@@ -103,44 +88,26 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         patch_size: int = 16,
         in_channels: int = 3,
         out_type: str = 'registers',
-        out_indices: int | Sequence[int] = -1,
         num_registers: int | None = None,
-        drop_path_rate: float = 0.0,
         window_size: int = 0,
-        frozen_stages: int | str = -1,
-        with_cp: bool | str = False,
         serialization: str | dict = 'row',
         regions: str | dict | None = None,
         pos_embed: str = 'learned',
-        weight_init: str = 'mamba',
-        scan_backend: str = 'auto',
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(init_cfg)
         settings = self.resolve_arch(arch)
         arch_registers = settings.pop('num_registers', 0)
-        if out_type not in OUT_TYPES:
-            raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
+        super().__init__(settings, out_type, **common)
         if pos_embed not in POS_EMBEDS:
             raise ValueError(f'pos_embed={pos_embed!r}: must be one of {POS_EMBEDS}')
         if num_registers is None:
             num_registers = arch_registers if out_type == 'registers' else 0
         if num_registers < 0 or (out_type == 'registers' and num_registers == 0):
             raise ValueError(f'num_registers={num_registers}: must be positive for out_type={out_type!r}')
-        self.out_type = out_type
         self.num_registers = num_registers
         self.patch_size = patch_size
         self.in_channels = in_channels
-        self.embed_dim = settings['embed_dim']
         self.img_size = to_pair(img_size, 'img_size')
-        encoder = self.encoder_type(
-            **settings,
-            drop_path_rate=drop_path_rate,
-            weight_init=weight_init,
-            with_cp=with_cp,
-            scan_backend=scan_backend,
-        )
-        self._set_encoder(encoder, out_indices, frozen_stages)
         self.window_size = self._check_windows(window_size)
         self.serialization = GridSerialization(serialization)
         self.regions = self.serialization if regions is None else GridSerialization(regions, 'regions')
@@ -153,14 +120,12 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         if pos_embed == 'learned':
             self.pos_embed = LearnedPositionEmbedding(grid, self.embed_dim)
         else:
-            # As a PointMAPHybrid has it.
+            # That of a PointMAPHybrid.
             self.pos_embed = CoordinatePositionEncoding(self.embed_dim, nn.SiLU)
             init_linears(self.pos_embed)
         if num_registers:
-            self.register_tokens = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
-            self.register_pos_embed = nn.Parameter(torch.empty(1, num_registers, self.embed_dim))
-            nn.init.trunc_normal_(self.register_tokens, std=0.02)
-            nn.init.trunc_normal_(self.register_pos_embed, std=0.02)
+            self.register_tokens = self._learned_tokens(num_registers)
+            self.register_pos_embed = self._learned_tokens(num_registers)
         self._freeze_unused()
         self._freeze()
 
@@ -215,7 +180,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
 
         Raises:
             TypeError: If the inputs are not one tensor.
-            ValueError: If the shape is not as above or the patch size does not divide the image size.
+            ValueError: If the shape is not as above, or the patch size does not divide the image size.
         """
         if not isinstance(inputs, Tensor):
             raise TypeError(
@@ -261,7 +226,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
             inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
 
         Returns:
-            tuple[Tensor, ...]: One feature for each of ``out_indices``; its shape is told by ``out_type``.
+            tuple[Tensor, ...]: One feature for each of ``out_indices``, of the shape of ``out_type``.
         """
         tokens = self.tokenize(inputs)
         features = self._encode_taps(tokens)
@@ -275,17 +240,17 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         return tuple(self._map(feature, tokens) for feature in features)
 
     def feature_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """What :meth:`forward` gives for ``out_type='featmap'``, whatever the ``out_type`` is."""
+        """Features as :meth:`forward` returns them for ``out_type='featmap'``, for any ``out_type``."""
         tokens = self.tokenize(inputs)
         return tuple(self._map(feature, tokens) for feature in self._encode_taps(tokens))
 
     def token_places(self, inputs: Tensor) -> Tensor:
-        """Where the patches of images (B, in_channels, H, W) are in the sequence, shape (rows, columns), int64."""
+        """Places in the sequence of the patches of images (B, in_channels, H, W), shape (rows, columns), int64."""
         tokens = self.tokenize(inputs)
         return self._places(tokens)[0].view(tokens.grid)
 
     def _places(self, tokens: GridTokens) -> tuple[Tensor, Tensor]:
-        """Where the patches, in raster order, and the registers are in the sequence that the encoder reads."""
+        """Places in the sequence of the patches, in raster order, and of the registers."""
         length, device = tokens.embeddings.shape[1], tokens.embeddings.device
         _, places, register_places = register_order(length, self.num_registers, device)
         return places if tokens.order is None else places[tokens.order.argsort()], register_places
@@ -298,7 +263,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         return self._patches(feature, tokens).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
 
     def _encode_taps(self, tokens: GridTokens) -> tuple[Tensor, ...]:
-        """The whole encoded sequence (B, L + n, C) behind each tapped block."""
+        """The encoded sequence (B, L + n, C) of each of ``out_indices``."""
         x, n = tokens.take(tokens.embeddings), self.num_registers
         if n:
             registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)

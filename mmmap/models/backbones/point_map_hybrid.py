@@ -1,7 +1,6 @@
 """PointMAPHybrid: the hybrid Mamba-Transformer backbone for clouds of points."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -9,12 +8,7 @@ from torch import Tensor, nn
 
 from mmmap.registry import MODELS
 
-from ..layers import (
-    CloudTokens,
-    CoordinatePositionEncoding,
-    PointTokenizer,
-    init_linears,
-)
+from ..layers import CloudTokens, CoordinatePositionEncoding, PointTokenizer, init_linears
 from .hybrid import HybridBackbone
 
 #: 'small' is the released size.
@@ -23,7 +17,6 @@ POINT_ARCHS = {
     'small': dict(embed_dim=384, layout='MMMT' * 4, num_heads=6, mlp_ratio=4.0),
     'base': dict(embed_dim=768, layout='MMMT' * 4, num_heads=12, mlp_ratio=4.0),
 }
-OUT_TYPES = ('points', 'max_mean', 'cls_max_mean', 'raw')
 
 
 class PointFeatures(NamedTuple):
@@ -39,7 +32,7 @@ class PointFeatures(NamedTuple):
 
 
 def default_region_size(num_groups: int) -> int:
-    """The largest number of groups that divides all and of which there are as many regions or more."""
+    """The largest divisor of the number of groups up to its root."""
     return next(size for size in range(math.isqrt(num_groups), 0, -1) if num_groups % size == 0)
 
 
@@ -47,55 +40,47 @@ def default_region_size(num_groups: int) -> int:
 class PointMAPHybrid(HybridBackbone[CloudTokens]):
     """Hybrid Mamba-Transformer backbone of PointMAP (CVPR 2025, arXiv 2410.00871).
 
-    Groups of neighbouring points around centres far from each other become tokens, which the encoder reads in the order
-    of ``serialization``. Neither the order of the points nor the other clouds of a batch change what a cloud gives in
-    evaluation mode: of equally far points, as grids and mirrored shapes have them, the coordinates tell which counts.
-    In training, the batch norms of the embedding share their statistics.
+    Groups of neighbouring points become tokens, which the encoder reads in the order of ``serialization``. In
+    evaluation mode the features of a cloud depend neither on the order of its points nor on the other clouds of the
+    batch: of equally far points, as in grids and mirrored shapes, the coordinates decide. In training, the batch norms
+    of the embedding share their statistics.
 
     Args:
-        arch (str | dict): 'tiny', 'small' or 'base', or a dict of ``embed_dim``, ``layout`` and ``num_heads`` (and
-            optionally ``mlp_ratio``, ``d_state``, ``d_conv``, ``expand``). Defaults to 'small'.
+        arch (str | dict): 'tiny', 'small' or 'base', or a dict of ``embed_dim``, ``layout`` and ``num_heads`` and,
+            optionally, ``mlp_ratio``, ``d_state``, ``d_conv`` and ``expand``. Defaults to 'small'.
         num_groups (int): Groups G of a cloud. Defaults to 64.
         group_size (int): Points M of a group. Defaults to 32.
         in_channels (int): Coordinates and features 3 + F of a point. Defaults to 3.
-        out_type (str): What :meth:`forward` returns for each tapped block, all of it behind the final norm: 'points',
-            the features of the groups at their centres as :class:`PointFeatures`; 'max_mean', the maximum and the mean
-            over the groups (B, 2C); 'cls_max_mean', a class token in front of the groups and the sum of their maximum
-            and mean (B, 2C); 'raw', the sequence as the encoder sees it (B, G, C). Defaults to 'max_mean'.
-        out_indices (int | Sequence[int]): Blocks to tap, negative ones from the end, see :class:`MAPHybrid`. Defaults
-            to -1.
-        drop_path_rate (float): Stochastic depth. Defaults to 0.
-        frozen_stages (int | str): -1 freezes nothing, 0 the embedding of groups, positions and class token, k also
-            the first k blocks, 'all' all of them and the final norm too. Defaults to -1.
-        with_cp (bool | str): Compute blocks once more in backward to save memory, with 'selective' all of them but
-            scans and attention. Defaults to False.
+        out_type (str): What :meth:`forward` returns for each of ``out_indices``: 'points', the features of the groups
+            at their centres as :class:`PointFeatures`; 'max_mean', the maximum and the mean over the groups (B, 2C);
+            'cls_max_mean', a class token, and the sum of the maximum and the mean over the groups (B, 2C); 'raw', the
+            sequence of the encoder (B, G, C). Defaults to 'max_mean'.
         serialization (str | dict, optional): The order in which the encoder reads the groups, by their centres, see
             :class:`~mmmap.models.layers.PointSerialization`. Defaults to None, which is 'hilbert'.
-        region_size (int, optional): Successive groups of a region, which pretraining rebuilds one after the other; must
-            divide ``num_groups``. None is its largest divisor up to the root. Defaults to None.
-        local_neighbours (int): In front of every block, each group hears of so many groups with the nearest centres,
-            its own among them, see :class:`~mmmap.models.layers.LocalAggregation`; in pretraining, of visible ones. 0
-            is none of it. Defaults to 4.
-        weight_init (str): 'mamba' or 'released', see :class:`HybridEncoder`. Defaults to 'mamba'.
-        scan_backend (str): Backend of the scans, see :func:`mmmap.ops.bidirectional_scan`. Defaults to 'auto'.
-        init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
+        region_size (int, optional): Groups of a region, successive ones; pretraining predicts one region after the
+            other. Must divide ``num_groups``. Defaults to None, the largest divisor up to the root.
+        local_neighbours (int): In front of every block, each group gathers features of the groups with the nearest
+            centres, this many with itself, see :class:`~mmmap.models.layers.LocalAggregation`. In pretraining only
+            visible groups count. 0 turns it off. Defaults to 4.
+        **common: See :class:`HybridBackbone`.
 
     Raises:
         ValueError: If an argument is out of its range; the message names it.
     """
 
     archs = POINT_ARCHS
+    out_types = ('points', 'max_mean', 'cls_max_mean', 'raw')
     token_type = CloudTokens
     embedding_names = ('tokenizer', 'pos_embed', 'cls_token', 'cls_pos_embed')
     undecayed = ('cls_token', 'cls_pos_embed')
     pos_embed: CoordinatePositionEncoding
     tokenizer_type: ClassVar[type[PointTokenizer]] = PointTokenizer
     default_serialization: ClassVar[str | None] = 'hilbert'
-    #: Subclasses that a keyword of their own chooses in place of this very class.
+    #: Subclasses that are built in place of this class if a keyword is given.
     variants: ClassVar[dict[str, type[HybridBackbone]]] = {}
 
     def __new__(cls, *args: object, **kwargs: object) -> HybridBackbone:
-        """Make the variant that a keyword chooses."""
+        """Create the variant that a keyword chooses."""
         variants = vars(cls).get('variants', {})
         return super().__new__(next((kind for keyword, kind in variants.items() if keyword in kwargs), cls))
 
@@ -106,33 +91,13 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
         group_size: int = 32,
         in_channels: int = 3,
         out_type: str = 'max_mean',
-        out_indices: int | Sequence[int] = -1,
-        drop_path_rate: float = 0.0,
-        frozen_stages: int | str = -1,
-        with_cp: bool | str = False,
         serialization: str | dict | None = None,
         region_size: int | None = None,
         local_neighbours: int = 4,
-        weight_init: str = 'mamba',
-        scan_backend: str = 'auto',
-        init_cfg: dict | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(init_cfg)
-        settings = self.resolve_arch(arch)
-        if out_type not in OUT_TYPES:
-            raise ValueError(f'out_type={out_type!r}: must be one of {OUT_TYPES}')
-        self.out_type = out_type
+        super().__init__(self.resolve_arch(arch) | dict(local_neighbours=local_neighbours), out_type, **common)
         self.in_channels = in_channels
-        self.embed_dim = settings['embed_dim']
-        encoder = self.encoder_type(
-            **settings,
-            drop_path_rate=drop_path_rate,
-            weight_init=weight_init,
-            with_cp=with_cp,
-            scan_backend=scan_backend,
-            local_neighbours=local_neighbours,
-        )
-        self._set_encoder(encoder, out_indices, frozen_stages)
         order = serialization or self.default_serialization
         self.tokenizer = self.tokenizer_type(in_channels, self.embed_dim, num_groups, group_size, order)
         if region_size is None:
@@ -144,10 +109,8 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
         init_linears(self.tokenizer)
         init_linears(self.pos_embed)
         if out_type == 'cls_max_mean':
-            self.cls_token = nn.Parameter(torch.empty(1, 1, self.embed_dim))
-            self.cls_pos_embed = nn.Parameter(torch.empty(1, 1, self.embed_dim))
-            nn.init.trunc_normal_(self.cls_token, std=0.02)
-            nn.init.trunc_normal_(self.cls_pos_embed, std=0.02)
+            self.cls_token = self._learned_tokens(1)
+            self.cls_pos_embed = self._learned_tokens(1)
         self._freeze_unused()
         self._freeze()
 
@@ -172,8 +135,7 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
             CloudTokens: The tokens in the order in which the encoder reads them, their regions and their groups.
 
         Raises:
-            TypeError: See :meth:`~mmmap.models.layers.PointTokenizer.group`.
-            ValueError: See :meth:`~mmmap.models.layers.PointTokenizer.group`.
+            TypeError, ValueError: See :meth:`~mmmap.models.layers.PointTokenizer.group`.
         """
         return self.embed(*self.tokenizer.group(inputs))
 
@@ -208,14 +170,13 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
             inputs (Tensor): Coordinates, then features, shape (B, N, in_channels).
 
         Returns:
-            tuple[Tensor | PointFeatures, ...]: One feature for each of ``out_indices``; its shape is told by
-            ``out_type``.
+            tuple[Tensor | PointFeatures, ...]: One feature for each of ``out_indices``, of the shape of ``out_type``.
         """
         tokens = self.tokenize(inputs)
         return tuple(self._output(feature, tokens.coords) for feature in self._encode_taps(tokens))
 
     def _encode_taps(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
-        """The encoded tokens (B, L, C) behind each tapped block, a class token first if there is one."""
+        """The encoded tokens (B, L, C) of each of ``out_indices``, a class token first if there is one."""
         x = tokens.embeddings
         if self.out_type == 'cls_max_mean':
             x = self._behind(self.cls_token + self.cls_pos_embed, x)
@@ -223,7 +184,7 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
 
     @staticmethod
     def _behind(first: Tensor, x: Tensor) -> Tensor:
-        """Tokens (B, L, C) behind one more (1, 1, C)."""
+        """Put one more token (1, 1, C) in front of tokens (B, L, C)."""
         return torch.cat([first.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
 
     def _output(self, x: Tensor, coords: Tensor) -> Tensor | PointFeatures:
