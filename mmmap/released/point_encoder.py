@@ -50,11 +50,7 @@ class ReleasedMixer(MambaMixer):
     has no second scan, and its parameters get zero gradients.
 
     Args:
-        embed_dim (int): Token width C.
-        d_state (int): States N per channel. Defaults to 16.
-        d_conv (int): Width K of the causal convolutions. Defaults to 4.
-        expand (int): The scans run on ``E = expand * embed_dim`` channels. Defaults to 2.
-        scan_backend (str): Backend of the scans. Defaults to 'auto'.
+        embed_dim, d_state, d_conv, expand, scan_backend: See :class:`MambaMixer`.
         released (str): 'v4' or 'v2'. Defaults to 'v4'.
 
     Raises:

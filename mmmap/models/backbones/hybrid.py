@@ -179,27 +179,26 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
             tuple[int, int]: The depth, 0 for the embeddings and i + 1 for block i, and the number of depths. Names
             without the prefix, and the final norm, have the last one.
         """
-        num_depths = self.num_blocks + 2
-        if not param_name.startswith(prefix):
-            return num_depths - 1, num_depths
-        name = param_name[len(prefix) :]
-        if name.split('.')[0] in self.embedding_names:
-            return 0, num_depths
-        if name.startswith('encoder.blocks.'):
-            return int(name.split('.')[2]) + 1, num_depths
-        return num_depths - 1, num_depths
+        depth = self.num_blocks + 1
+        if param_name.startswith(prefix):
+            parts = param_name.removeprefix(prefix).split('.')
+            if parts[0] in self.embedding_names:
+                depth = 0
+            elif parts[:2] == ['encoder', 'blocks']:
+                depth = int(parts[2]) + 1
+        return depth, self.num_blocks + 2
 
     def _learned_tokens(self, number: int) -> nn.Parameter:
         return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, number, self.embed_dim), std=0.02))
 
     def _freeze_unused(self) -> None:
-        # Parameters that get no gradient make DistributedDataParallel fail.
+        # DistributedDataParallel fails on parameters that get no gradient.
         first = max(self.out_indices) + 1
         if first < self.num_blocks:
             self.encoder.blocks[first:].requires_grad_(False)
             print_log(
                 f'{type(self).__name__}: out_indices={self.out_indices} leaves out blocks {first} to '
-                f'{self.num_blocks - 1}: they are not computed, and their weights need no gradient',
+                f'{self.num_blocks - 1}: they are not computed, and their weights are frozen',
                 logger='current',
             )
 

@@ -37,9 +37,9 @@ class GridWindows:
     Args:
         grid (tuple[int, int]): Rows and columns of patches.
         size (int): Rows and columns of a window.
-        order (Tensor, optional): The patches in the order of the sequence, as raster indices, shape (L,). None is
-            raster order.
-        device (torch.device, optional): Where the tokens are.
+        order (Tensor, optional): Raster indices of the patches in the order of the sequence, shape (L,). Defaults to
+            None, raster order.
+        device (torch.device, optional): Device of the tokens.
 
     Attributes:
         order (Tensor): Sorts a sequence window by window, windows of one size together, shape (L,).
@@ -66,16 +66,7 @@ class GridWindows:
         self.inverse = self.order.argsort()
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend among the tokens of each window, in the order of the windows.
-
-        Args:
-            q (Tensor): Queries, shape (B, L, heads, D).
-            k (Tensor): Keys, shape (B, L, heads, D).
-            v (Tensor): Values, shape (B, L, heads, D).
-
-        Returns:
-            Tensor: Shape (B, L, heads, D).
-        """
+        """Attend within each window, shape (B, L, heads, D) in and out, in the order of the windows."""
         sizes, lengths = zip(*self.sizes, strict=True)
         parts = (x.split(lengths, dim=1) for x in (q, k, v))
         outs = [attend_within_runs(*runs) for runs in zip(*parts, sizes, strict=True)]

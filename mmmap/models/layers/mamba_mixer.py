@@ -14,35 +14,33 @@ DT_MIN, DT_MAX = 1e-3, 1e-1
 
 
 def _project(rows: Tensor, weight: Tensor, batch: int) -> Tensor:
-    """Each direction's tokens (2, T, in) by its weight (2, out, in); T is a multiple of ``batch``."""
+    """Multiply the tokens (2, T, in) of each direction by its weight (2, out, in); T is a multiple of ``batch``."""
     weight = weight.transpose(1, 2)
     parts = math.gcd(batch, 32) if rows.is_cuda else 1
     if parts == 1:
         return torch.bmm(rows, weight)
-    # The gradient of a narrow weight is a sum over all tokens for few outputs. As sums of parts it fills a GPU.
+    # The gradient of a narrow weight sums over many tokens for few outputs. Sums of parts use more of a GPU.
     return torch.matmul(rows.unflatten(1, (parts, -1)), weight[:, None]).flatten(1, 2)
 
 
 class MambaMixer(nn.Module):
-    """Bidirectional Mamba mixer: two selective scans over one input projection, averaged.
+    """Bidirectional Mamba mixer: the mean of two selective scans (S6, arXiv 2312.00752) over one input projection.
 
-    Both directions have parameters of their own, stacked along a first axis of size 2 (forward, then from the last
-    token to the first), so that each step of a mixer is one operation for both. They are gated before the average, as
-    in Vim (arXiv 2401.09417) and in the released MAP code, by one gate; the state-space model is Mamba's S6 (arXiv
-    2312.00752).
+    Each direction has its own parameters. They are stacked along a first axis of size 2 (forward, then from the last
+    token to the first), so that each step is one operation for both. One gate multiplies both scans before the mean, as
+    in Vim (arXiv 2401.09417) and in the released MAP code.
 
     Args:
         embed_dim (int): Token width C.
         d_state (int): States N per channel. Defaults to 16.
         d_conv (int): Width K of the causal convolutions. Defaults to 4.
         expand (int): The scans run on ``E = expand * embed_dim`` channels. Defaults to 2.
-        scan_backend (str): Backend of :func:`mmmap.ops.bidirectional_scan` and
-            :func:`mmmap.ops.bidirectional_conv1d`. Defaults to 'auto'.
+        scan_backend (str): Backend of scans and convolutions, see :mod:`mmmap.ops`. Defaults to 'auto'.
     """
 
-    #: Parameters that weight decay leaves alone: those that Mamba's authors exempt, and biases, here matrices.
+    #: Parameters without weight decay: those that Mamba's authors exempt, and the biases, which are matrices here.
     undecayed = ('conv_bias', 'dt_proj_bias', 'A_log', 'D')
-    #: Parameters with one set for each direction along their first axis, the forward scan's first.
+    #: Parameters whose first axis is the direction, the forward scan first.
     directed = ('conv_weight', 'conv_bias', 'x_proj_weight', 'dt_proj_weight', 'dt_proj_bias', 'A_log', 'D')
     #: See :class:`Block`.
     counted_as: ClassVar[dict[str, str]] = {
@@ -74,7 +72,7 @@ class MambaMixer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw what belongs to the scans; the step sizes as a linear layer's, see :meth:`reset_step_sizes`."""
+        """Initialise the scans; the step sizes as a linear layer, but see :meth:`reset_step_sizes`."""
         bound = self.conv_weight.shape[-1] ** -0.5
         nn.init.uniform_(self.conv_weight, -bound, bound)
         nn.init.uniform_(self.conv_bias, -bound, bound)
@@ -86,7 +84,7 @@ class MambaMixer(nn.Module):
             self.A_log.copy_(states.log().expand_as(self.A_log))
 
     def reset_step_sizes(self) -> None:
-        """Draw Mamba's step sizes: log-uniform in [1e-3, 1e-1] at a zero input."""
+        """Draw the step sizes as in Mamba: log-uniform in [1e-3, 1e-1] at a zero input."""
         bound = self.dt_rank**-0.5
         nn.init.uniform_(self.dt_proj_weight, -bound, bound)
         with torch.no_grad():
@@ -94,15 +92,10 @@ class MambaMixer(nn.Module):
             self.dt_proj_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(bias) == dt
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
-        """Mix a sequence of tokens.
+        """Mix a sequence of tokens, shape (B, L, C) in and out.
 
-        Args:
-            x (Tensor): Tokens, shape (B, L, C).
-            causal (bool): Scan forward only: no token sees a later one, and the parameters of the other direction get
-                zero gradients. Defaults to False.
-
-        Returns:
-            Tensor: Mixed tokens, shape (B, L, C).
+        With ``causal`` only the forward scan runs, so that no token sees a later one. The parameters of the other
+        direction get zero gradients.
         """
         if causal:
             return self._forward_causal(x)
@@ -110,9 +103,9 @@ class MambaMixer(nn.Module):
         return self.out_proj(self._scan_both(*self._scan_inputs(x), D=self.D, z=z.transpose(1, 2)).transpose(1, 2))
 
     def _scan_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the scans of both directions get of projected tokens (B, L, E): u and delta (B, 2, E, L), B and C."""
+        """The inputs of both scans from projected tokens (B, L, E): u and delta (B, 2, E, L), B and C."""
         batch, length, inner_dim = x.shape
-        # The ops take (B, 2, E, L); their views keep the channels side by side, which is what they are fast on.
+        # The operators take (B, 2, E, L). They are fast on views that keep the channels of a token side by side.
         u = bidirectional_conv1d(
             x.transpose(1, 2), self.conv_weight, self.conv_bias, activation='silu', backend=self.scan_backend
         )
@@ -125,7 +118,7 @@ class MambaMixer(nn.Module):
     def _scan_both(
         self, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None
     ) -> Tensor:
-        """Both scans and their mean, (B, E, L)."""
+        """The mean of both scans, shape (B, E, L)."""
         return bidirectional_scan(
             u,
             delta,
@@ -140,14 +133,13 @@ class MambaMixer(nn.Module):
         )
 
     def response(self, x: Tensor, position: int) -> Tensor:
-        """How much the scans carry from each token to one token.
+        """The weight of each token in the scans at one token.
 
-        Given its step sizes and its B and C, a selective scan is linear in its input: in each channel
-        ``y[i] = sum over j of a[i, j] u[j] + D u[i]``. Ali, Zimerman and Wolf call the matrix ``a`` the hidden
-        attention of Mamba (arXiv 2403.01590): ``a[i, j] = C[i] exp(A (dt[j+1] + ... + dt[i])) dt[j] B[j]`` for j up to
-        i, and likewise from the other end for the reverse scan. This is the row of the token: the absolute values of
-        ``a``, averaged over the channels, of both directions, which a mixer averages. The skip D, the gate and the
-        convolution before the scan are left out.
+        Given its step sizes, B and C, a selective scan is linear in its input: in each channel
+        ``y[i] = sum over j of a[i, j] u[j] + D u[i]``. Ali, Zimerman and Wolf (arXiv 2403.01590) call the matrix ``a``
+        the hidden attention of Mamba: ``a[i, j] = C[i] exp(A (dt[j+1] + ... + dt[i])) dt[j] B[j]`` for j up to i, and
+        likewise from the other end for the reverse scan. The result is the row of the token in the mean of both
+        directions: absolute values, averaged over the channels. The skip D, the gate and the convolution are left out.
 
         Args:
             x (Tensor): Tokens, shape (B, L, C).
@@ -161,7 +153,7 @@ class MambaMixer(nn.Module):
         u = u.detach().requires_grad_()
         with torch.enable_grad():
             y = self._scan_both(u, *others)
-            # Neither samples nor channels mix, so that one backward pass gives the row in all of them.
+            # Samples and channels do not mix, so one backward pass gives the row for all of them.
             (row,) = torch.autograd.grad(y[..., position].sum(), u)
         return row.abs().sum(1).mean(1)
 
@@ -170,7 +162,7 @@ class MambaMixer(nn.Module):
         return self.out_proj(self._scan(x, z, direction=0).transpose(1, 2))
 
     def _scan(self, x: Tensor, z: Tensor, direction: int) -> Tensor:
-        """One gated scan from the first to the last token with a direction's parameters, (B, E, L) in and out."""
+        """One gated scan from the first to the last token with the parameters of a direction, (B, E, L) in and out."""
         conv_weight, conv_bias = self.conv_weight[direction], self.conv_bias[direction]
         u = causal_conv1d(x, conv_weight, conv_bias, activation='silu', backend=self.scan_backend)
         dt, B, C = F.linear(u.transpose(1, 2), self.x_proj_weight[direction]).split(

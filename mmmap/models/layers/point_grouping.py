@@ -13,16 +13,10 @@ HIDDEN_DIMS = (128, 256, 512)
 
 
 def sort_points(points: Tensor) -> Tensor:
-    """Sort the points of each cloud by their values.
+    """Sort the points (B, N, 3 + F) of each cloud by their first column, equal ones by the second, and so on.
 
-    Sampling and search for neighbours take the lower index of equally far points. Of sorted points the result does not
-    depend on the order in which the points come.
-
-    Args:
-        points (Tensor): Shape (B, N, 3 + F).
-
-    Returns:
-        Tensor: The points by their first column, of equal ones by the second and so on, shape (B, N, 3 + F).
+    Sampling and search for neighbours take the lower index of equally far points. With sorted points the result does
+    not depend on the order in which the points come.
     """
     *others, last = points.detach().unbind(-1)
     order = last.argsort(dim=1, stable=True)

@@ -12,11 +12,7 @@ from .tokens import GridTokens, Tokens
 
 
 def to_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
-    """Read a size given as one number or as (height, width).
-
-    Raises:
-        ValueError: If it is neither, or not positive; the message starts with ``name``.
-    """
+    """Read a size given as one number or (height, width); a ValueError names it if it is neither, or not positive."""
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f'{name}={value!r}: must be a positive integer or a pair (height, width) of them')
@@ -46,14 +42,7 @@ class LearnedPositionEmbedding(nn.Module):
         return resize_pos_embed(weight.flatten(1, 2), tuple(weight.shape[1:3]), grid, 'bicubic', num_extra_tokens=0)
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
-        """Vectors of a grid in raster order.
-
-        Args:
-            grid (tuple[int, int]): Rows and columns wanted.
-
-        Returns:
-            Tensor: Shape (1, rows * columns, C).
-        """
+        """Vectors of the cells of a grid in raster order, shape (1, rows * columns, C)."""
         return self._resize(self.weight, grid)
 
     def of(self, tokens: GridTokens) -> Tensor:
@@ -95,17 +84,7 @@ class CoordinatePositionEncoding(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, coords: Tensor) -> Tensor:
-        """Vectors of places.
-
-        Args:
-            coords (Tensor): Their coordinates, shape (..., D), D at most ``num_dims``.
-
-        Returns:
-            Tensor: Shape (..., C).
-
-        Raises:
-            ValueError: If the places have more than ``num_dims`` dimensions.
-        """
+        """Vectors (..., C) of coordinates (..., D); a ValueError if D is more than ``num_dims``."""
         missing = self.fc1.in_features - coords.shape[-1]
         if missing < 0:
             raise ValueError(

@@ -110,7 +110,7 @@ class AttendToEarlierRuns:
     Args:
         length (int): Tokens L, a multiple of ``region_size``.
         region_size (int): Tokens of a run.
-        device (torch.device): Where the tokens are.
+        device (torch.device): Device of the tokens.
     """
 
     def __init__(self, length: int, region_size: int, device: torch.device) -> None:

@@ -17,15 +17,7 @@ CURVE_BITS, LINE_BITS = 10, 3
 
 
 def grid_coords(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Centres of a grid's cells in raster order.
-
-    Args:
-        grid (tuple[int, int]): Rows and columns.
-        device (torch.device, optional): Where to put the result.
-
-    Returns:
-        Tensor: (row, column) of each centre in [0, 1], shape (rows * columns, 2).
-    """
+    """Centres (row, column) in [0, 1] of the cells of a grid in raster order, shape (rows * columns, 2)."""
     axes = [(torch.arange(n, device=device) + 0.5) / n for n in grid]
     return torch.cartesian_prod(*axes).view(-1, 2)
 
@@ -63,12 +55,7 @@ class GridSerialization:
         self.size = size
 
     def regions(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-        """Region of each patch in raster order, 0 first, shape (rows * columns,), int64.
-
-        Args:
-            grid (tuple[int, int]): Rows and columns.
-            device (torch.device, optional): Where to put the result.
-        """
+        """The region of each patch in raster order, 0 first, shape (rows * columns,), int64."""
         rows, columns = grid
         if self.type in CURVES:
             return self._order_along_curve(grid, device).argsort() // columns

@@ -4,15 +4,6 @@ import torch
 from torch import Tensor
 
 
-def _interleave(cells: Tensor, bits: int) -> Tensor:
-    """One number from the bits of all axes in turn, the first axis first."""
-    code = torch.zeros_like(cells[..., 0])
-    for bit in reversed(range(bits)):
-        for axis in cells.unbind(-1):
-            code = code * 2 + (axis >> bit & 1)
-    return code
-
-
 def raster_codes(cells: Tensor, bits: int) -> Tensor:
     """Places of cells in raster order, the last axis fastest.
 
@@ -31,7 +22,11 @@ def raster_codes(cells: Tensor, bits: int) -> Tensor:
 
 def morton_codes(cells: Tensor, bits: int) -> Tensor:
     """Places of cells along the Z-order curve; arguments and result are those of :func:`raster_codes`."""
-    return _interleave(cells, bits)
+    code = torch.zeros_like(cells[..., 0])
+    for bit in reversed(range(bits)):
+        for axis in cells.unbind(-1):
+            code = code * 2 + (axis >> bit & 1)
+    return code
 
 
 def hilbert_codes(cells: Tensor, bits: int) -> Tensor:
@@ -56,4 +51,4 @@ def hilbert_codes(cells: Tensor, bits: int) -> Tensor:
     correction = torch.zeros_like(axes[0])
     for bit in range(bits - 1, 0, -1):
         correction = correction ^ (axes[-1] >> bit & 1) * ((1 << bit) - 1)
-    return _interleave(torch.stack([axis ^ correction for axis in axes], dim=-1), bits)
+    return morton_codes(torch.stack([axis ^ correction for axis in axes], dim=-1), bits)

@@ -1,4 +1,4 @@
-"""Tokens of a batch: what those of images and of clouds have in common, and what each kind has of its own."""
+"""The tokens of a batch: a base, and a class each for images and clouds of points."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,10 +15,10 @@ class Tokens:
         embeddings (Tensor): Embedded tokens, shape (B, L, C).
         coords (Tensor): Token centres, shape (L, D) or (B, L, D).
         region_ids (Tensor): Autoregressive unit of each token, 0 first, shape (L,) or (B, L), int64.
-        region_size (int, optional): Tokens of a region where region r is the tokens from ``r * region_size`` on, as
-            for the rows of an image; None where the regions are of another kind.
-        order (Tensor, optional): The tokens in the order in which the encoder reads them, shape (L,), int64; None for
-            the order of the embeddings.
+        region_size (int, optional): Tokens of a region if region r is the tokens from ``r * region_size`` on, as for
+            the rows of an image; else None.
+        order (Tensor, optional): The order in which the encoder reads the tokens, as indices, shape (L,), int64; None
+            is the order of the embeddings.
     """
 
     embeddings: Tensor
@@ -27,30 +27,30 @@ class Tokens:
     region_size: int | None = None
     order: Tensor | None = None
 
-    #: Data preprocessor of models that are given none.
+    #: The default data preprocessor of models.
     data_preprocessor: ClassVar[str]
 
     def visible(self, mask: Tensor, num_hidden: int) -> Tensor:
-        """The tokens that are not hidden, in the order of the scans, shape (B, L - ``num_hidden``).
+        """Indices of the visible tokens in the order of the scans, shape (B, L - ``num_hidden``).
 
         Args:
             mask (Tensor): True where hidden, shape (B, L).
-            num_hidden (int): How many are hidden in each sample.
+            num_hidden (int): Number of hidden tokens of each sample.
         """
         return self._visible_first(mask)[:, : mask.shape[1] - num_hidden]
 
     def _visible_first(self, mask: Tensor) -> Tensor:
-        # A stable sort keeps the tokens in order, and needs no look at the values on the host.
+        # A stable sort keeps the order, and the host need not wait for the values.
         if self.order is None:
             return mask.to(torch.uint8).argsort(dim=1, stable=True)
         return self.order[mask[:, self.order].to(torch.uint8).argsort(dim=1, stable=True)]
 
     def take(self, values: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Values of the tokens that the encoder reads, in its order.
+        """Values of the visible tokens, in the order of the scans.
 
         Args:
             values (Tensor): A vector of each token, shape (B, L, D) or (1, L, D).
-            visible (Tensor, optional): The tokens, shape (B, L_visible). None is all of them.
+            visible (Tensor, optional): Indices of the tokens, shape (B, L_visible). Defaults to None, all of them.
 
         Returns:
             Tensor: Shape (B, L_visible, D), or that of ``values``.
@@ -61,14 +61,14 @@ class Tokens:
         return values if self.order is None else values[:, self.order]
 
     def put_back(self, values: Tensor) -> Tensor:
-        """Values (B, L, D) of all tokens from the order of the scans to that of the embeddings."""
+        """Bring values (B, L, D) of all tokens from the order of the scans back to that of the embeddings."""
         return values if self.order is None else values[:, self.order.argsort()]
 
     def restore(self, visible: Tensor | None) -> Tensor:
-        """For each token its place in ``[visible | hidden]``, shape (B, L), the hidden ones in the order of the scans.
+        """The place of each token in ``[visible | hidden]``, shape (B, L); the hidden are in the order of the scans.
 
         Args:
-            visible (Tensor, optional): The visible tokens, shape (B, L_visible). None is all of them.
+            visible (Tensor, optional): Indices of the visible tokens, shape (B, L_visible). Defaults to None, all.
         """
         batch, length = self.embeddings.shape[:2]
         if visible is None:
@@ -80,20 +80,20 @@ class Tokens:
 
     @property
     def scanned_regions(self) -> Tensor:
-        """Region of each token in the order of the scans, shape (L,)."""
+        """The region of each token in the order of the scans, shape (L,)."""
         return self.region_ids if self.order is None else self.region_ids[self.order]
 
     @property
     def places(self) -> Tensor:
-        """Token centres as position encodings take them, (row, column) or (x, y, z) around 0."""
+        """Token centres for position encodings: (row, column) or (x, y, z) around 0."""
         raise NotImplementedError
 
     def targets(self, inputs: Tensor) -> Tensor:
-        """What a head compares its predictions with, from the inputs that were tokenized."""
+        """The targets of a head, from the inputs that were tokenized."""
         raise NotImplementedError
 
     def frame(self) -> dict[str, Any]:
-        """What lays predictions of tokens out as inputs: fields of a ``Reconstruction``."""
+        """The fields of a ``Reconstruction`` that place its predictions in the inputs."""
         raise NotImplementedError
 
 
@@ -129,8 +129,8 @@ class CloudTokens(Tokens):
     """Tokens of clouds: groups of points, with centres (x, y, z).
 
     Attributes:
-        groups (Tensor): The points of each token, coordinates relative to its centre first, then features, shape
-            (B, L, M, 3 + F).
+        groups (Tensor): The points of each token, shape (B, L, M, 3 + F): coordinates relative to its centre, then
+            features.
     """
 
     groups: Tensor

@@ -1,4 +1,4 @@
-"""Pre-norm Transformer blocks: self-attention for encoders, two-norm attention for the decoder."""
+"""Pre-norm Transformer blocks of encoders and decoders."""
 
 from typing import Any, ClassVar
 
@@ -40,9 +40,6 @@ class SelfAttention(nn.Module):
         embed_dim (int): Width C.
         num_heads (int): Heads; must divide ``embed_dim``.
         qkv_bias (bool): Give queries, keys and values a bias. Defaults to True.
-
-    Raises:
-        ValueError: If ``num_heads`` does not divide ``embed_dim``.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, qkv_bias: bool = True) -> None:
@@ -53,20 +50,12 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor, attend: Attend = attend) -> Tensor:
-        """Attend among the tokens by the given function of queries, keys and values (default: all to all)."""
+        """Attend among the tokens by a function of queries, keys and values. Defaults to all to all."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         return self.proj(attend(q, k, v).flatten(2))
 
     def response(self, x: Tensor, position: int) -> Tensor:
-        """How much one token attends to each token, the mean over the heads.
-
-        Args:
-            x (Tensor): Tokens, shape (B, L, C).
-            position (int): Place of the token in the sequence.
-
-        Returns:
-            Tensor: Weights that sum to 1, shape (B, L).
-        """
+        """Attention weights (B, L) of the token at a position of tokens (B, L, C), the mean over the heads."""
         q, k, _ = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         scores = torch.einsum('bhd,blhd->bhl', q[:, position], k) * q.shape[-1] ** -0.5
         return scores.softmax(-1).mean(1)
@@ -77,15 +66,14 @@ class TransformerBlock(Block):
     """Pre-norm Transformer block (ViT, arXiv 2010.11929).
 
     Behind a block that opens a branch it refines that branch, with an extra skip: ``h = block(h) + h``. Behind another
-    Transformer block of the branch it is ``h = block(h)``. Where there is no branch it is a plain ViT block on the
-    stream.
+    Transformer block of the branch it is ``h = block(h)``. If there is no branch, it is a ViT block on the stream.
 
     Args:
         embed_dim (int): Token width C.
         num_heads (int): Attention heads.
         mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 2, as in the released MAP encoder.
         qkv_bias (bool): Give queries, keys and values a bias. Defaults to True.
-        **common: See :class:`Block`; ``drop_path_rate`` is that of attention and MLP.
+        **common: See :class:`Block`; ``drop_path_rate`` is the rate of attention and MLP.
     """
 
     attends = True
@@ -121,14 +109,11 @@ class TransformerBlock(Block):
 
 
 class MaskedAttention(nn.Module):
-    """Multi-head attention whose queries and keys come from differently normalised copies of the tokens.
+    """Multi-head attention from query tokens to context tokens.
 
     Args:
         embed_dim (int): Width C.
         num_heads (int): Heads; must divide ``embed_dim``.
-
-    Raises:
-        ValueError: If ``num_heads`` does not divide ``embed_dim``.
     """
 
     def __init__(self, embed_dim: int, num_heads: int) -> None:
@@ -147,7 +132,7 @@ class MaskedAttention(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Pre-norm block of the MAP decoder: queries and keys have a LayerNorm each, shape (B, L, C) in and out.
+    """Pre-norm block of the MAP decoder; queries and keys have a LayerNorm each.
 
     Args:
         embed_dim (int): Width C.
@@ -173,7 +158,7 @@ class DecoderBlock(nn.Module):
         Args:
             x (Tensor): Tokens, shape (B, L, C).
             attend (Attend): Function of queries, keys and values. Defaults to all to all.
-            context (Tensor, optional): What to attend to, shape (B, M, C). None is the tokens themselves.
+            context (Tensor, optional): Tokens to attend to, shape (B, M, C). Defaults to None, ``x`` itself.
 
         Returns:
             Tensor: Shape (B, L, C).
