@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmmap.models import AR, MAP, HybridSimMIM, NextRegionDecoder, RegionCausalDecoder
 from mmmap.models.backbones.hybrid import HybridBackbone
 from mmmap.models.heads.reconstruction_head import ReconstructionHead
-from mmmap.models.layers import CoordinatePositionEncoding, HybridEncoder, Tokens
+from mmmap.models.layers import CoordinatePositionEncoding, Tokens
 from mmmap.models.reconstruction_results import Reconstruction
 
 MASKS = 'RandomMasking', 'SequentialMasking', 'DiagonalMasking'
@@ -44,12 +44,11 @@ class VideoMAPHybrid(HybridBackbone):
     """Tubes of 2 frames x 4 x 4 pixels; a region is a frame of tubes."""
 
     token_type = VideoTokens
+    out_types = ('raw',)
     embedding_names = ('patch_embed', 'pos_embed')
 
     def __init__(self, out_type='raw'):
-        super().__init__()
-        self.embed_dim, self.out_type = 16, out_type
-        self._set_encoder(HybridEncoder(16, 'MT', num_heads=2, d_state=4), -1, -1)
+        super().__init__(dict(embed_dim=16, layout='MT', num_heads=2, d_state=4), out_type)
         self.patch_embed = nn.Conv3d(3, 16, (2, 4, 4), stride=(2, 4, 4))
         self.pos_embed = CoordinatePositionEncoding(16)
 

@@ -14,9 +14,7 @@ from .block import BLOCKS, Block, Context
 from .checkpointing import check_with_cp, run_block
 from .grid_windows import GridWindows, windowed_blocks
 from .region_attention import attend, region_attention
-from .weight_init import init_linears, init_step_sizes
-
-WEIGHT_INITS = ('mamba', 'released')
+from .weight_init import WEIGHT_INITS
 
 
 class HybridEncoder(nn.Module):
@@ -85,18 +83,17 @@ class HybridEncoder(nn.Module):
         kinds = [self.block_types[letter] for letter in layout]
         rates = self.drop_path_rates(kinds, drop_path_rate)
         self.blocks = nn.ModuleList()
-        for kind, before, rate in zip(kinds, [Block, *kinds[:-1]], rates, strict=True):
-            own = {name: value for name, value in options.items() if name in kind.options()}
-            common = dict(norm_eps=norm_eps, local=bool(local_neighbours), refines=before.opens_branch)
-            self.blocks.append(kind(embed_dim, drop_path_rate=rate, **common, **own))
+        previous: list[type[Block]] = [Block, *kinds[:-1]]
+        for kind, before, rate in zip(kinds, previous, rates, strict=True):
+            own: dict[str, Any] = {name: value for name, value in options.items() if name in kind.options()}
+            own |= dict(norm_eps=norm_eps, local=bool(local_neighbours), refines=before.opens_branch)
+            self.blocks.append(kind(embed_dim, drop_path_rate=rate, **own))
         self.windowed_blocks = windowed_blocks([i for i, kind in enumerate(kinds) if kind.attends])
         for i in self.windowed_blocks:
-            self.blocks[i].windowed = True
+            self.blocks[i].windowed = True  # type: ignore[assignment]
         self.drop_path = DropPath(drop_path_rate)
         self.norm = self.norm_type(embed_dim, eps=norm_eps)
-        init_linears(self)
-        if weight_init == 'mamba':
-            init_step_sizes(self)
+        WEIGHT_INITS[weight_init](self)
 
     @classmethod
     def options(cls) -> dict[str, Parameter]:
@@ -118,8 +115,8 @@ class HybridEncoder(nn.Module):
         layout, rate, letters = settings['layout'], settings['drop_path_rate'], sorted(self.block_types)
         if not layout or set(layout) - set(letters):
             raise ValueError(f'layout={layout!r}: must be a non-empty string of the letters {", ".join(letters)}')
-        if settings['weight_init'] not in WEIGHT_INITS:
-            raise ValueError(f'weight_init={settings["weight_init"]!r}: must be one of {WEIGHT_INITS}')
+        if settings['weight_init'] not in tuple(WEIGHT_INITS):
+            raise ValueError(f'weight_init={settings["weight_init"]!r}: must be one of {tuple(WEIGHT_INITS)}')
         if not 0.0 <= rate < 1.0:
             raise ValueError(f'drop_path_rate={rate}: must be in [0, 1)')
         check_with_cp(settings['with_cp'])

@@ -1,4 +1,6 @@
-"""Initialisation of the linear layers and the mixers of encoders and decoders."""
+"""Initialisation of the linear layers and mixers of encoders and decoders."""
+
+from collections.abc import Callable
 
 from torch import nn
 
@@ -12,8 +14,13 @@ def init_linears(module: nn.Module) -> None:
                 nn.init.zeros_(m.bias)
 
 
-def init_step_sizes(module: nn.Module) -> None:
-    """Draw the step sizes of every mixer below ``module`` that has them, see :meth:`MambaMixer.reset_step_sizes`."""
+def init_linears_and_step_sizes(module: nn.Module) -> None:
+    """Call :func:`init_linears`, and ``reset_step_sizes`` of every mixer that has it, such as :class:`MambaMixer`."""
+    init_linears(module)
     for m in module.modules():
         if callable(reset := getattr(m, 'reset_step_sizes', None)):
             reset()
+
+
+#: The values of ``weight_init`` of an encoder.
+WEIGHT_INITS: dict[str, Callable[[nn.Module], None]] = {'mamba': init_linears_and_step_sizes}
