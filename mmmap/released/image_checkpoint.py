@@ -1,5 +1,7 @@
 """Infers the model in a released MAP or Mamba-R checkpoint from the shapes of its parameters."""
 
+from typing import Any
+
 from torch import Tensor
 
 from mmmap.models.backbones.map_hybrid import ARCHS
@@ -66,22 +68,20 @@ def infer_model_cfg(
     if task == 'classification' and any(key in state_dict for key in _NARROWING):
         needed |= _NARROWING
     check_needed(state_dict, needed, _KINDS[task])
-    arch = _arch(state_dict, layout, num_heads)
+    embed_dim = len(state_dict['patch_embed.proj.weight'])
+    if num_heads is None:
+        num_heads = DEFAULT_NUM_HEADS_OF_WIDTH.get(embed_dim, DEFAULT_NUM_HEADS)
+    arch = infer_arch(state_dict, layout, embed_dim, num_heads, 'layers.0.mixer', 'blocks.0.mlp')
     if task == 'pretraining':
         return _map_cfg(state_dict, arch, decoder_num_heads)
     return _classifier_cfg(state_dict, arch)
 
 
 def check_needed(state_dict: dict[str, Tensor], needed: dict[str, int], kind: str) -> None:
-    """Check the parameters that tell an architecture.
-
-    Args:
-        state_dict (dict[str, Tensor]): The released parameters by name.
-        needed (dict[str, int]): Names, and how many dimensions each has.
-        kind (str): The expected kind of checkpoint, for the message.
+    """Check the parameters that tell an architecture, by their names and numbers of dimensions.
 
     Raises:
-        ValueError: If one is missing, empty, or has another number of dimensions.
+        ValueError: If one is missing, empty, or has another number of dimensions; the message names ``kind``.
     """
     missing = [key for key in needed if key not in state_dict]
     if missing:
@@ -92,29 +92,28 @@ def check_needed(state_dict: dict[str, Tensor], needed: dict[str, int], kind: st
         raise ValueError(f'not {kind}: unexpected shapes {shapes}')
 
 
-def _arch(state_dict: dict[str, Tensor], layout: str, num_heads: int | None) -> dict:
-    """Settings of the encoder, without registers."""
-    embed_dim = len(state_dict['patch_embed.proj.weight'])
-    inner_dim, d_state = state_dict['layers.0.mixer.A_log'].shape
+def infer_arch(
+    state_dict: dict[str, Tensor], layout: str, embed_dim: int, num_heads: int, mixer: str, mlp: str
+) -> dict[str, Any]:
+    """Settings of the encoder, without registers; ``mixer`` and ``mlp`` are the names of the first of each."""
+    inner_dim, d_state = state_dict[f'{mixer}.A_log'].shape
     arch = dict(
         embed_dim=embed_dim,
         layout=layout,
-        num_heads=DEFAULT_NUM_HEADS_OF_WIDTH.get(embed_dim, DEFAULT_NUM_HEADS) if num_heads is None else num_heads,
+        num_heads=num_heads,
         d_state=d_state,
-        d_conv=state_dict['layers.0.mixer.conv1d.weight'].shape[-1],
+        d_conv=state_dict[f'{mixer}.conv1d.weight'].shape[-1],
         expand=inner_dim // embed_dim,
     )
-    if 'T' in layout:
-        arch['mlp_ratio'] = state_dict['blocks.0.mlp.fc1.weight'].shape[0] / embed_dim
-    return arch
+    return arch | (dict(mlp_ratio=len(state_dict[f'{mlp}.fc1.weight']) / embed_dim) if 'T' in layout else {})
 
 
-def _named_arch(arch: dict, num_registers: int | None = None) -> str | dict:
-    """The name of an architecture if we have one for it (and for its number of registers, if given), else itself."""
-    defaults = dict(mlp_ratio=2.0, d_state=16, d_conv=4, expand=2)
-    for name, settings in ARCHS.items():
-        registers = settings['num_registers'] if num_registers is None else num_registers
-        if {**defaults, **arch, 'num_registers': registers} == {**defaults, **settings}:
+def named_arch(arch: dict[str, Any], archs: dict[str, dict], num_registers: int | None = None) -> str | dict[str, Any]:
+    """The name of an architecture if it has one (with as many registers, if given), else the architecture."""
+    defaults = dict(mlp_ratio=2.0, d_state=16, d_conv=4, expand=2, num_registers=None)
+    for name, known in archs.items():
+        registers = known.get('num_registers') if num_registers is None else num_registers
+        if {**defaults, **arch, 'num_registers': registers} == {**defaults, **known}:
             return name
     return arch
 
@@ -131,7 +130,7 @@ def _map_cfg(state_dict: dict[str, Tensor], arch: dict, decoder_num_heads: int |
     decoder_dim = state_dict['decoder_embed.weight'].shape[0]
     return dict(
         type='MAP',
-        backbone=dict(type='MAPHybrid', arch=_named_arch(arch), **image, out_type='raw'),
+        backbone=dict(type='MAPHybrid', arch=named_arch(arch, ARCHS), **image, out_type='raw'),
         neck=dict(
             type='RegionCausalDecoder',
             in_dim=arch['embed_dim'],
@@ -167,7 +166,7 @@ def _classifier_cfg(state_dict: dict[str, Tensor], arch: dict) -> dict:
         type='mmpretrain.ImageClassifier',
         backbone=dict(
             type='MAPHybrid',
-            arch=_named_arch(arch, num_registers),
+            arch=named_arch(arch, ARCHS, num_registers),
             **_image_cfg(state_dict),
             out_type='registers',
             num_registers=num_registers,

@@ -51,15 +51,9 @@ TASKS = tuple(_TASK_RULES)
 
 
 def find_task(state_dict: dict[str, Tensor], task: str | None = None) -> str:
-    """The task of a released checkpoint, by the names in it.
+    """The task of a released checkpoint, 'pretraining' or 'classification'.
 
-    Args:
-        state_dict (dict[str, Tensor]): The released parameters by name.
-        task (str, optional): 'pretraining' or 'classification', for a checkpoint that holds both. None takes
-            pretraining if there is a decoder, and classification if there are only registers.
-
-    Returns:
-        str: 'pretraining' or 'classification'.
+    A checkpoint may hold both: without ``task`` it is pretraining if there is a decoder.
 
     Raises:
         ValueError: If ``task`` is unknown, or None and the checkpoint is of neither.

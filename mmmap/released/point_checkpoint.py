@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmmap.models.backbones.point_map_hybrid import POINT_ARCHS
 
-from .image_checkpoint import check_needed
+from .image_checkpoint import check_needed, infer_arch, named_arch
 from .point_keys import PREFIX, find_point_task, point_layout
 from .renaming import count_blocks
 
@@ -73,9 +73,12 @@ def infer_point_model_cfg(
         group_size = size
     elif group_size is None:
         group_size = 32
+    names = f'{prefix}blocks.blocks.0.mixer', f'{prefix}blocks.blocks_vit.0.mixer.mlp'
     backbone = dict(
         type='PointMAPHybrid',
-        arch=_arch(shapes, embed_dim, layout, 6 if num_heads is None else num_heads),
+        arch=named_arch(
+            infer_arch(state_dict, layout, embed_dim, 6 if num_heads is None else num_heads, *names), POINT_ARCHS
+        ),
         num_groups=num_groups,
         group_size=group_size,
         in_channels=shapes['encoder.first_conv.0.weight'][1],
@@ -97,23 +100,6 @@ def infer_point_model_cfg(
     )
     head = dict(type='PointReconstructionHead', in_dim=embed_dim, group_size=group_size, loss_type=_LOSSES[loss])
     return dict(type='MAP', **cfg, neck=neck, head=head, masking=dict(type='RandomMasking', ratio=0.6))
-
-
-def _arch(shapes: dict[str, tuple], embed_dim: int, layout: str, num_heads: int) -> str | dict:
-    """The name of an architecture if it is one of ours, else its settings."""
-    inner_dim, d_state = shapes['blocks.blocks.0.mixer.A_log']
-    arch = dict(
-        embed_dim=embed_dim,
-        layout=layout,
-        num_heads=num_heads,
-        d_state=d_state,
-        d_conv=shapes['blocks.blocks.0.mixer.conv1d.weight'][-1],
-        expand=inner_dim // embed_dim,
-    )
-    if 'T' in layout:
-        arch['mlp_ratio'] = shapes['blocks.blocks_vit.0.mixer.mlp.fc1.weight'][0] / embed_dim
-    named = (name for name, known in POINT_ARCHS.items() if dict(d_state=16, d_conv=4, expand=2) | known == arch)
-    return next(named, arch)
 
 
 def _classifier_head(shapes: dict[str, tuple], embed_dim: int) -> dict:

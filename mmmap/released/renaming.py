@@ -26,12 +26,8 @@ def count_blocks(names: Collection[str], module_list: str) -> int:
 def find_layout(names: Collection[str], mamba_list: str, transformer_list: str) -> str:
     """The order of the released blocks, one letter a block.
 
-    A Transformer block is behind every third Mamba block, as long as there are any.
-
-    Args:
-        names (Collection[str]): The names of all parameters.
-        mamba_list (str): Name of the list of Mamba blocks.
-        transformer_list (str): Name of the list of Transformer blocks.
+    A Transformer block is behind every third Mamba block, as long as there are any. The two lists of blocks are given
+    by their names.
 
     Raises:
         ValueError: If a block is missing, or there are more Transformer blocks than places for them.

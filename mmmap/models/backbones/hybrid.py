@@ -191,7 +191,7 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
     def _learned_tokens(self, number: int) -> nn.Parameter:
         return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, number, self.embed_dim), std=0.02))
 
-    def _freeze_unused(self) -> None:
+    def _freeze(self) -> None:
         # DistributedDataParallel fails on parameters that get no gradient.
         first = max(self.out_indices) + 1
         if first < self.num_blocks:
@@ -201,29 +201,23 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
                 f'{self.num_blocks - 1}: they are not computed, and their weights are frozen',
                 logger='current',
             )
+        for part in self._frozen():
+            part.requires_grad_(False)
+        self.train(self.training)
 
-    def _embeddings(self) -> list[nn.Module | nn.Parameter]:
-        return [getattr(self, name) for name in self.embedding_names if hasattr(self, name)]
-
-    def _frozen_modules(self) -> list[nn.Module]:
+    def _frozen(self) -> list[nn.Module | nn.Parameter]:
         if self.frozen_stages < 0:
             return []
-        frozen = [part for part in self._embeddings() if isinstance(part, nn.Module)]
+        frozen = [getattr(self, name) for name in self.embedding_names if hasattr(self, name)]
         frozen += self.encoder.blocks[: self.frozen_stages]
         if self.frozen_stages == self.num_blocks:
             frozen += [self.encoder.drop_path, self.encoder.norm]
         return frozen
 
-    def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.eval().requires_grad_(False)
-        if self.frozen_stages >= 0:
-            for part in self._embeddings():
-                part.requires_grad_(False)
-
     def train(self, mode: bool = True) -> 'HybridBackbone':
         """Set the training mode; frozen parts stay in evaluation mode."""
         super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
+        for part in self._frozen():
+            if isinstance(part, nn.Module):
+                part.eval()
         return self

@@ -126,7 +126,6 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         if num_registers:
             self.register_tokens = self._learned_tokens(num_registers)
             self.register_pos_embed = self._learned_tokens(num_registers)
-        self._freeze_unused()
         self._freeze()
 
     def _check_windows(self, window_size: int) -> int:

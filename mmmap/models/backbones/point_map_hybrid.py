@@ -111,7 +111,6 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
         if out_type == 'cls_max_mean':
             self.cls_token = self._learned_tokens(1)
             self.cls_pos_embed = self._learned_tokens(1)
-        self._freeze_unused()
         self._freeze()
 
     @property

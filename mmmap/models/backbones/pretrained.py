@@ -97,8 +97,6 @@ class PretrainedBackbone(BaseModule):
     are new (not in the file), which were resized (position embeddings of another grid), and which weights of the file
     are left over. Weights of another architecture are an error that names both, however they are loaded.
 
-    Args:
-        init_cfg (dict | list[dict], optional): Initialisation config of mmengine. Defaults to None.
     """
 
     #: Settings of each architecture that has a name.

@@ -98,7 +98,8 @@ class MambaMixer(nn.Module):
         direction get zero gradients.
         """
         if causal:
-            return self._forward_causal(x)
+            x, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
+            return self.out_proj(self._scan(x, z, direction=0).transpose(1, 2))
         x, z = self.in_proj(x).chunk(2, dim=-1)
         return self.out_proj(self._scan_both(*self._scan_inputs(x), D=self.D, z=z.transpose(1, 2)).transpose(1, 2))
 
@@ -133,20 +134,14 @@ class MambaMixer(nn.Module):
         )
 
     def response(self, x: Tensor, position: int) -> Tensor:
-        """The weight of each token in the scans at one token.
+        """The weights (B, L) of all tokens (B, L, C) in the scans at one position.
 
         Given its step sizes, B and C, a selective scan is linear in its input: in each channel
         ``y[i] = sum over j of a[i, j] u[j] + D u[i]``. Ali, Zimerman and Wolf (arXiv 2403.01590) call the matrix ``a``
         the hidden attention of Mamba: ``a[i, j] = C[i] exp(A (dt[j+1] + ... + dt[i])) dt[j] B[j]`` for j up to i, and
         likewise from the other end for the reverse scan. The result is the row of the token in the mean of both
-        directions: absolute values, averaged over the channels. The skip D, the gate and the convolution are left out.
-
-        Args:
-            x (Tensor): Tokens, shape (B, L, C).
-            position (int): Place i of the token in the sequence.
-
-        Returns:
-            Tensor: Responses, not normalised, shape (B, L).
+        directions: absolute values, averaged over the channels, and not normalised. The skip D, the gate and the
+        convolution are left out.
         """
         with torch.no_grad():
             u, *others = self._scan_inputs(self.in_proj(x).chunk(2, dim=-1)[0])
@@ -156,10 +151,6 @@ class MambaMixer(nn.Module):
             # Samples and channels do not mix, so one backward pass gives the row for all of them.
             (row,) = torch.autograd.grad(y[..., position].sum(), u)
         return row.abs().sum(1).mean(1)
-
-    def _forward_causal(self, x: Tensor) -> Tensor:
-        x, z = self.in_proj(x).transpose(1, 2).chunk(2, dim=1)
-        return self.out_proj(self._scan(x, z, direction=0).transpose(1, 2))
 
     def _scan(self, x: Tensor, z: Tensor, direction: int) -> Tensor:
         """One gated scan from the first to the last token with the parameters of a direction, (B, E, L) in and out."""

@@ -33,9 +33,7 @@ class Tokens:
     def visible(self, mask: Tensor, num_hidden: int) -> Tensor:
         """Indices of the visible tokens in the order of the scans, shape (B, L - ``num_hidden``).
 
-        Args:
-            mask (Tensor): True where hidden, shape (B, L).
-            num_hidden (int): Number of hidden tokens of each sample.
+        ``mask`` (B, L) is True where tokens are hidden, ``num_hidden`` of each sample.
         """
         return self._visible_first(mask)[:, : mask.shape[1] - num_hidden]
 
@@ -65,11 +63,7 @@ class Tokens:
         return values if self.order is None else values[:, self.order.argsort()]
 
     def restore(self, visible: Tensor | None) -> Tensor:
-        """The place of each token in ``[visible | hidden]``, shape (B, L); the hidden are in the order of the scans.
-
-        Args:
-            visible (Tensor, optional): Indices of the visible tokens, shape (B, L_visible). Defaults to None, all.
-        """
+        """The place of each token in ``[visible | hidden]``, shape (B, L); the hidden are in the order of the scans."""
         batch, length = self.embeddings.shape[:2]
         if visible is None:
             order = torch.arange(length, device=self.embeddings.device) if self.order is None else self.order
