@@ -76,11 +76,11 @@ class ReleasedPointMAPHybrid(PointMAPHybrid):
         """See :meth:`HybridBackbone.positions`; the embeddings hold none."""
         return torch.zeros_like(tokens.embeddings)
 
-    def _encode_taps(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
+    def _encode_outputs(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
         x, positions = tokens.embeddings, self.pos_embed(tokens.coords)
         if self.out_type == 'cls_max_mean':
             x, positions = self._behind(self.cls_token, x), self._behind(self.cls_pos_embed, positions)
-        return self.encoder(x, positions, tokens.coords, taps=self.out_indices)
+        return self.encoder(x, positions, tokens.coords, out_indices=self.out_indices)
 
     def _mean(self, groups: Tensor) -> Tensor:
         return groups[:1].mean(dim=1)

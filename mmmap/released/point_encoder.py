@@ -157,7 +157,7 @@ class ReleasedPointEncoder(HybridEncoder):
             raise ValueError('local_neighbours=0: the released encoder needs at least 1')
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, positions: Tensor, coords: Tensor, taps: Sequence[int] | None = None
+        self, x: Tensor, positions: Tensor, coords: Tensor, out_indices: Sequence[int] | None = None
     ) -> Tensor | tuple[Tensor, ...]:
         """Encode a sequence of tokens.
 
@@ -165,10 +165,10 @@ class ReleasedPointEncoder(HybridEncoder):
             x (Tensor): Tokens without their positions, shape (B, L, C).
             positions (Tensor): Their positions, shape (B, L, C).
             coords (Tensor): Places of the last T tokens in space, shape (B, T, D).
-            taps (Sequence[int], optional): See :meth:`HybridEncoder.forward`.
+            out_indices (Sequence[int], optional): See :meth:`HybridEncoder.forward`.
 
         Returns:
-            Tensor | tuple[Tensor, ...]: Shape (B, L, C); with ``taps`` a tuple of it, in the order given.
+            Tensor | tuple[Tensor, ...]: Shape (B, L, C); with ``out_indices`` a tuple of it, in the order given.
         """
         neighbours = knn(coords, coords, min(self.local_neighbours, coords.shape[1]))[1]
-        return self._run_blocks(x, taps, ReleasedContext(neighbours=neighbours, positions=positions))
+        return self._run_blocks(x, out_indices, ReleasedContext(neighbours=neighbours, positions=positions))

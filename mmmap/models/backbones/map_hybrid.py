@@ -228,7 +228,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
             tuple[Tensor, ...]: One feature for each of ``out_indices``, of the shape of ``out_type``.
         """
         tokens = self.tokenize(inputs)
-        features = self._encode_taps(tokens)
+        features = self._encode_outputs(tokens)
         if self.out_type == 'raw':
             return features
         if self.out_type == 'registers':
@@ -241,7 +241,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
     def feature_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Features as :meth:`forward` returns them for ``out_type='featmap'``, for any ``out_type``."""
         tokens = self.tokenize(inputs)
-        return tuple(self._map(feature, tokens) for feature in self._encode_taps(tokens))
+        return tuple(self._map(feature, tokens) for feature in self._encode_outputs(tokens))
 
     def token_places(self, inputs: Tensor) -> Tensor:
         """Places in the sequence of the patches of images (B, in_channels, H, W), shape (rows, columns), int64."""
@@ -261,7 +261,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
     def _map(self, feature: Tensor, tokens: GridTokens) -> Tensor:
         return self._patches(feature, tokens).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
 
-    def _encode_taps(self, tokens: GridTokens) -> tuple[Tensor, ...]:
+    def _encode_outputs(self, tokens: GridTokens) -> tuple[Tensor, ...]:
         """The encoded sequence (B, L + n, C) of each of ``out_indices``."""
         x, n = tokens.take(tokens.embeddings), self.num_registers
         if n:
@@ -270,4 +270,4 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         windows = None
         if self.window_size and max(tokens.grid) > self.window_size:
             windows = GridWindows(tokens.grid, self.window_size, tokens.order, x.device)
-        return self.encoder(x, taps=self.out_indices, windows=windows)
+        return self.encoder(x, out_indices=self.out_indices, windows=windows)

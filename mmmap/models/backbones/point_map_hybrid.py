@@ -172,14 +172,14 @@ class PointMAPHybrid(HybridBackbone[CloudTokens]):
             tuple[Tensor | PointFeatures, ...]: One feature for each of ``out_indices``, of the shape of ``out_type``.
         """
         tokens = self.tokenize(inputs)
-        return tuple(self._output(feature, tokens.coords) for feature in self._encode_taps(tokens))
+        return tuple(self._output(feature, tokens.coords) for feature in self._encode_outputs(tokens))
 
-    def _encode_taps(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
+    def _encode_outputs(self, tokens: CloudTokens) -> tuple[Tensor, ...]:
         """The encoded tokens (B, L, C) of each of ``out_indices``, a class token first if there is one."""
         x = tokens.embeddings
         if self.out_type == 'cls_max_mean':
             x = self._behind(self.cls_token + self.cls_pos_embed, x)
-        return self.encoder(x, taps=self.out_indices, coords=tokens.coords)
+        return self.encoder(x, out_indices=self.out_indices, coords=tokens.coords)
 
     @staticmethod
     def _behind(first: Tensor, x: Tensor) -> Tensor:

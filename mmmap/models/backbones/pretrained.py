@@ -96,7 +96,6 @@ class PretrainedBackbone(BaseModule):
     ``init_cfg=dict(type='Pretrained', checkpoint=FILE_OR_URL, prefix='backbone.')`` logs which weights of the backbone
     are new (not in the file), which were resized (position embeddings of another grid), and which weights of the file
     are left over. Weights of another architecture are an error that names both, however they are loaded.
-
     """
 
     #: Settings of each architecture that has a name.

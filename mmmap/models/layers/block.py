@@ -1,4 +1,4 @@
-"""What a block of an encoder is: the unit by which backbones are extended."""
+"""The base of the blocks of an encoder, and their registry."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ def options_of(kind: type[nn.Module]) -> dict[str, Parameter]:
 class Block(nn.Module):
     """Base of the blocks of an encoder.
 
-    An encoder keeps a residual stream beside the branch of the last block. A block takes both and gives both: how it
-    joins them is its own affair. The keywords that a subclass's ``__init__`` has beyond those of this class are its
-    options, which a user sets in ``arch``.
+    An encoder keeps a residual stream beside the branch of the last block. A block takes both and returns both; how
+    they are joined is defined by the block. The keywords of a subclass's ``__init__`` that this class does not have are
+    its options, which a user sets in ``arch``.
 
     Args:
         embed_dim (int): Token width C.
@@ -66,9 +66,9 @@ class Block(nn.Module):
     counted_as: ClassVar[Mapping[str, str] | None]
     #: The module inside whose ``response(x, position)`` tells what a token responds to, see `mmmap.analysis`.
     probed: ClassVar[str | None] = None
-    #: What gathers the features of neighbours.
+    #: The module that gathers features of neighbours.
     local_type: ClassVar[type[LocalAggregation]] = LocalAggregation
-    #: One of many alike, which checkpointing and FSDP handle one by one.
+    #: Checkpointing and FSDP handle such modules one by one.
     repeated: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
@@ -99,16 +99,16 @@ class Block(nn.Module):
         return options_of(cls)
 
     def gather(self, x: Tensor, context: Context) -> Tensor:
-        """Add to tokens (B, L, C) what they gather of their neighbours, if they do."""
+        """Add features of neighbours to tokens (B, L, C) if the block has ``local``."""
         return x if self.local is None else x + self.local(x, context.neighbours)
 
     def forward(self, branch: Tensor | None, stream: Tensor, context: Context) -> tuple[Tensor | None, Tensor]:
         """Run the block.
 
         Args:
-            branch (Tensor, optional): What the block before put beside the stream, shape (B, L, C); None for nothing.
+            branch (Tensor, optional): Branch of the block before, shape (B, L, C), or None.
             stream (Tensor): Residual stream in at least float32, shape (B, L, C).
-            context (Context): What the blocks share.
+            context (Context): What all blocks share.
 
         Returns:
             tuple[Tensor | None, Tensor]: Branch and stream behind this block.

@@ -16,7 +16,7 @@ def _policy(
 
 
 def kept_operators(block: nn.Module) -> tuple[str, ...]:
-    """What takes long beside the memory of its outputs, by a part of the operator's name: all that the block names."""
+    """The operators whose results selective checkpointing keeps, by parts of their names, of all modules of a block."""
     return tuple({name for module in block.modules() for name in getattr(module, 'kept_operators', ())})
 
 
@@ -27,13 +27,12 @@ def check_with_cp(with_cp: bool | str) -> None:
 
 
 def run_block(block: nn.Module, with_cp: bool | str, *args: object) -> Tensor | tuple[Tensor, ...]:
-    """Call a block; in its backward pass it is computed once more if wanted.
+    """Call a block, which the backward pass may compute again to save memory.
 
     Args:
-        block (nn.Module): What to call.
-        with_cp (bool | str): False keeps all that the backward pass needs. True keeps the block's inputs alone.
-            'selective' also keeps what the operators gave that the block names, such as scans and attention, and
-            computes the rest once more.
+        block (nn.Module): The block.
+        with_cp (bool | str): False keeps all that the backward pass needs. True keeps only the inputs of the block.
+            'selective' also keeps the results of its ``kept_operators``, such as scans and attention.
         *args: For the block.
     """
     if not with_cp or not torch.is_grad_enabled():

@@ -1,4 +1,4 @@
-"""The one encoder of the toolbox: blocks of any kind in any order, over any tokens."""
+"""The encoder of all backbones: blocks of any kind in any order, for any tokens."""
 
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
@@ -22,22 +22,22 @@ class HybridEncoder(nn.Module):
 
     The encoder keeps a residual stream ``s`` (float32 under AMP) beside the branch ``h`` of the last block. An M block
     computes ``s = s + h`` and ``h = mixer(RMSNorm(s))``. A T block right behind an M block refines that branch, with an
-    extra skip: ``h = block(h) + h``; ``s`` is untouched, as in the released MAP code. Cases which that code does not
-    have: a T block behind another T block of the branch is ``h = block(h)``, and a T block with no M block before it is
+    extra skip: ``h = block(h) + h``; ``s`` is untouched, as in the released MAP code. Two cases are not in that
+    code: a T block behind another T block of the branch is ``h = block(h)``, and a T block with no M block before it is
     a plain ViT block on the stream, so that layout ``'T' * n`` is a ViT. The output is ``RMSNorm(s + h)``.
 
     Args:
         embed_dim (int): Token width C.
         layout (str): One letter a block, 'M' or 'T', such as ``'MMMT' * 8``.
         drop_path_rate (float): Stochastic depth on the branches of the blocks that open one, such as M blocks: rising
-            linearly from 0, the full rate on the last one (Mamba-R's schedule). Defaults to 0.
+            linearly from 0 to the full rate on the last one, as in Mamba-R. Defaults to 0.
         norm_eps (float): Epsilon of every norm. Defaults to 1e-5.
-        weight_init (str): 'mamba' keeps Mamba's step-size initialisation; 'released' overwrites it with Xavier weights
-            and zero biases, as the released MAP code does. All else is alike. Defaults to 'mamba'.
-        with_cp (bool | str): Compute each block once more in backward to save memory, with 'selective' all of it but
-            what the block names, such as scans and attention. Defaults to False.
-        local_neighbours (int): In front of every block, tokens gather the features of so many neighbours in space,
-            themselves among them, see :class:`LocalAggregation`. 0 is none of it. Defaults to 0.
+        weight_init (str): 'mamba' initialises the step sizes as Mamba does, 'released' as linear layers, as the
+            released MAP code does. Defaults to 'mamba'.
+        with_cp (bool | str): Compute each block again in the backward pass to save memory; with 'selective' all but the
+            operators that the block names, such as scans and attention. Defaults to False.
+        local_neighbours (int): In front of every block, tokens gather features of this many nearest tokens in space,
+            with themselves, see :class:`LocalAggregation`. 0 turns it off. Defaults to 0.
         **options: Options of the blocks, see :meth:`Block.options`: ``num_heads`` and ``mlp_ratio`` of T blocks,
             ``d_state``, ``d_conv``, ``expand`` and ``scan_backend`` of M blocks.
 
@@ -102,7 +102,7 @@ class HybridEncoder(nn.Module):
 
     @staticmethod
     def drop_path_rates(kinds: Sequence[type[Block]], drop_path_rate: float) -> list[float]:
-        """The rate of each block: 0 for the first branch, whose stream is empty, then rising to the final sum's."""
+        """The rate of each block: 0 for the first branch, whose stream is empty, then rising up to the final sum."""
         rates = [
             0.0,
             *torch.linspace(0, drop_path_rate, sum(kind.opens_branch for kind in kinds), device='cpu').tolist(),
@@ -110,7 +110,7 @@ class HybridEncoder(nn.Module):
         return [rates.pop(0) if kind.opens_branch else 0.0 for kind in kinds]
 
     def _check(self, options: Mapping[str, object]) -> None:
-        """Raise a ValueError that names the setting unless all are what the encoder takes."""
+        """Raise a ValueError that names a setting if it is not valid."""
         settings = self.settings
         layout, rate, letters = settings['layout'], settings['drop_path_rate'], sorted(self.block_types)
         if not layout or set(layout) - set(letters):
@@ -148,7 +148,7 @@ class HybridEncoder(nn.Module):
     def forward(
         self,
         x: Tensor,
-        taps: Sequence[int] | None = None,
+        out_indices: Sequence[int] | None = None,
         causal_regions: Tensor | None = None,
         windows: GridWindows | None = None,
         coords: Tensor | None = None,
@@ -157,25 +157,25 @@ class HybridEncoder(nn.Module):
 
         Args:
             x (Tensor): Tokens, shape (B, L, C), any L >= 1.
-            taps (Sequence[int], optional): Blocks (0 first) whose state to return instead of the last one's. Those
-                behind the last of them are not computed.
+            out_indices (Sequence[int], optional): Blocks (0 first) whose output is returned. Later blocks are not
+                computed. Defaults to None, the last block.
             causal_regions (Tensor, optional): Region of each token, shape (L,), never falling along the sequence. With
                 it no token sees a later region: M blocks scan forward only, and T blocks attend to their own and
                 earlier regions. Defaults to None, every token sees all.
-            windows (GridWindows, optional): Windows over the tokens of a whole grid, within which T blocks attend but
-                for the few that stay global, see :func:`windowed_blocks`; M blocks scan the whole sequence. Not beside
-                ``causal_regions``. Defaults to None, all T blocks are global.
+            windows (GridWindows, optional): Windows over the tokens of a whole grid. T blocks attend within them, all
+                but a few, see :func:`windowed_blocks`; M blocks scan the whole sequence. Not with ``causal_regions``.
+                Defaults to None, all T blocks are global.
             coords (Tensor, optional): Places of the tokens in space, shape (B, T, D), for encoders with
-                ``local_neighbours``; ignored by others. With T below L the first L - T tokens have no place and
-                no neighbours. Defaults to None.
+                ``local_neighbours``; ignored by others. If T is below L, the first L - T tokens have no place and no
+                neighbours. Defaults to None.
 
         Returns:
             Tensor | tuple[Tensor, ...]: The normalised stream ``RMSNorm(s + h)`` behind the last block, shape
-            (B, L, C); with ``taps`` a tuple of it behind each named block, in the order given.
+            (B, L, C); with ``out_indices`` a tuple of it behind each of these blocks.
 
         Raises:
-            ValueError: If both regions and windows are given, or the encoder has ``local_neighbours`` and regions or
-                windows are given or the places are not.
+            ValueError: If both regions and windows are given; or, with ``local_neighbours``, either of them or no
+                places.
         """
         if causal_regions is not None and windows is not None:
             raise ValueError('causal_regions and windows: T blocks cannot attend by both, give one of them')
@@ -186,18 +186,20 @@ class HybridEncoder(nn.Module):
             windows=windows,
             neighbours=self._neighbours(coords, causal_regions, windows) if self.local_neighbours else None,
         )
-        return self._run_blocks(stream, taps, context)
+        return self._run_blocks(stream, out_indices, context)
 
-    def _run_blocks(self, stream: Tensor, taps: Sequence[int] | None, context: Context) -> Tensor | tuple[Tensor, ...]:
+    def _run_blocks(
+        self, stream: Tensor, out_indices: Sequence[int] | None, context: Context
+    ) -> Tensor | tuple[Tensor, ...]:
         branch = None
         last = len(self.blocks) - 1
-        tapped = {}
+        outputs = {}
         for i, block in enumerate(self.blocks):
             branch, stream = run_block(block, self.with_cp, branch, stream, context)
-            if taps is not None and i in taps:
-                tapped[i] = self._normalise(branch, stream, drop=i == last)
-                if len(tapped) == len(set(taps)):
+            if out_indices is not None and i in out_indices:
+                outputs[i] = self._normalise(branch, stream, drop=i == last)
+                if len(outputs) == len(set(out_indices)):
                     break
-        if taps is not None:
-            return tuple(tapped[i] for i in taps)
+        if out_indices is not None:
+            return tuple(outputs[i] for i in out_indices)
         return self._normalise(branch, stream, drop=True)

@@ -1,7 +1,7 @@
 """The bidirectional Mamba mixer of vision backbones."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,7 @@ class MambaMixer(nn.Module):
             [self.dt_rank, self.d_state, self.d_state], dim=-1
         )
         delta = F.linear(dt, self.dt_proj_weight[direction])
-        return selective_scan(
+        scanned: Any = selective_scan(
             u,
             delta.transpose(1, 2),
             -torch.exp(self.A_log[direction]),
@@ -172,3 +172,4 @@ class MambaMixer(nn.Module):
             delta_softplus=True,
             backend=self.scan_backend,
         )
+        return scanned

@@ -17,16 +17,16 @@ from ..layers import init_linears
 class FeaturePropagation(BaseModule):
     """Features of every point from those of the groups near it (as PointNet++, arXiv 1706.02413, section 3.4).
 
-    The features of each tapped block are projected, and interpolated from the three nearest group centres. Added to
-    them are projections of the point, of the last tap's maximum and mean over the cloud and, for parts of objects, of
-    the object's category. A small perceptron follows. All norms are LayerNorms, so the clouds of a batch do not mix.
+    The features of each block are projected, and interpolated from the three nearest group centres. Added to them are
+    projections of the point, of the maximum and mean of the last block over the cloud and, for parts of objects, of the
+    category of the object. A small perceptron follows. All norms are LayerNorms, so the clouds of a batch do not mix.
 
     Args:
         in_channels (int): Width C of the backbone. In a model this, ``point_channels`` and ``num_taps`` default to
             those of the backbone.
         out_channels (int): Width of what comes out. Defaults to 128.
         point_channels (int): Columns 3 + F of a point. Defaults to 3.
-        num_taps (int): Tapped blocks of the backbone. Defaults to 3.
+        num_taps (int): Number of blocks in ``out_indices`` of the backbone. Defaults to 3.
         num_categories (int): Categories of objects; 0 leaves the category out. Defaults to 0.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None.
 
@@ -84,16 +84,18 @@ class FeaturePropagation(BaseModule):
             Tensor: Features of the points, shape (B, N, ``out_channels``).
 
         Raises:
-            ValueError: If the number of taps or a width differs from the arguments.
+            ValueError: If the number of blocks or a width differs from the arguments.
         """
         if len(inputs) != len(self.taps):
-            raise ValueError(f'FeaturePropagation got {len(inputs)} taps, num_taps={len(self.taps)} expected')
+            raise ValueError(
+                f'FeaturePropagation got features of {len(inputs)} blocks, num_taps={len(self.taps)} expected'
+            )
         if points.shape[-1] != self.point_channels:
             raise ValueError(
                 f'points have {points.shape[-1]} columns, FeaturePropagation expects {self.point_channels}: set '
                 'point_channels'
             )
-        # Interpolation is linear, so taps with the same centres are summed first.
+        # Interpolation is linear, so blocks with the same centres are summed first.
         shared: dict[int, tuple[Tensor, Tensor]] = {}
         for project, (coords, features) in zip(self.taps, inputs, strict=True):
             if features.shape[-1] != self.in_channels:

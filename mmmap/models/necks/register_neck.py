@@ -58,16 +58,14 @@ class RegisterNeck(BaseModule):
             init_linears(self)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Join registers, a tensor (B, n, C) for each tapped block, into vectors (B, ``out_dim``) of the images.
+        """Join registers, a tensor (B, n, C) for each of ``out_indices``, into vectors (B, ``out_dim``) of the images.
 
         Raises:
             TypeError: If the inputs are not a tuple.
             ValueError: If one of them has another shape.
         """
         if isinstance(inputs, Tensor):
-            raise TypeError(
-                f'RegisterNeck takes a tuple of tensors, one for each tapped block, not {tuple(inputs.shape)}'
-            )
+            raise TypeError(f'RegisterNeck takes a tuple of tensors, one for each block, not {tuple(inputs.shape)}')
         expected = self.num_registers, self.in_dim
         for x in inputs:
             if tuple(x.shape[1:]) != expected:

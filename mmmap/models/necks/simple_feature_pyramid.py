@@ -107,7 +107,7 @@ class SimpleFeaturePyramid(BaseModule):
         """
         if not isinstance(inputs, tuple | list):
             raise TypeError(
-                f'SimpleFeaturePyramid takes a tuple of maps, one for each tapped block, not a {type(inputs).__name__}'
+                f'SimpleFeaturePyramid takes a tuple of maps, one for each block, not a {type(inputs).__name__}'
             )
         if len(inputs) not in (1, len(self.scales)):
             raise ValueError(

@@ -76,8 +76,8 @@ def test_an_encoder_equals_one_with_masks_in_those_blocks(layout, rule, monkeypa
     encoder = HybridEncoder(16, layout, num_heads=2, d_state=4).eval()
     x = torch.randn(2, 35, 16)
     taps = range(len(layout))
-    whole = encoder(x, taps=taps)
-    windowed = encoder(x, taps=taps, windows=GridWindows(grid, size, GridSerialization(rule).order(grid)))
+    whole = encoder(x, out_indices=taps)
+    windowed = encoder(x, out_indices=taps, windows=GridWindows(grid, size, GridSerialization(rule).order(grid)))
     mask, chosen, forward = shared(grid, size, rule), encoder.windowed_blocks, TransformerBlock.forward
     number = {block: i for i, block in enumerate(encoder.blocks)}
 
@@ -86,7 +86,7 @@ def test_an_encoder_equals_one_with_masks_in_those_blocks(layout, rule, monkeypa
         return forward(block, branch, stream, by_mask if number[block] in chosen else context)
 
     monkeypatch.setattr(TransformerBlock, 'forward', masked)
-    expected = encoder(x, taps=taps)
+    expected = encoder(x, out_indices=taps)
     assert chosen
     torch.testing.assert_close(windowed, expected)
     assert all(torch.equal(a, b) for a, b in zip(whole[: min(chosen)], windowed, strict=False))

@@ -120,7 +120,7 @@ def test_a_transformer_only_layout_is_a_vit():
 def test_a_tap_is_the_output_of_the_encoder_cut_off_there(layout):
     encoder = make(layout, drop_path_rate=0.5).eval()
     x = torch.randn(2, 5, 16)
-    taps = encoder(x, taps=range(len(layout)))
+    taps = encoder(x, out_indices=range(len(layout)))
     assert len(taps) == len(layout)
     for i, tap in enumerate(taps):
         short = make(layout[: i + 1]).eval()
@@ -132,8 +132,8 @@ def test_a_tap_is_the_output_of_the_encoder_cut_off_there(layout):
 def test_taps_come_in_the_order_asked_for():
     encoder = make('MMT').eval()
     x = torch.randn(1, 4, 16)
-    every = encoder(x, taps=(0, 1, 2))
-    for mine, i in zip(encoder(x, taps=(2, 0, 2)), (2, 0, 2), strict=True):
+    every = encoder(x, out_indices=(0, 1, 2))
+    for mine, i in zip(encoder(x, out_indices=(2, 0, 2)), (2, 0, 2), strict=True):
         assert torch.equal(mine, every[i])
 
 

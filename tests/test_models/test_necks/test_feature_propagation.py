@@ -56,7 +56,7 @@ def test_options_that_make_no_sense(changes, culprit):
 
 def test_inputs_that_do_not_fit():
     points, neck = clouds(), FeaturePropagation(8, 12)
-    with pytest.raises(ValueError, match='got 2 taps, num_taps=3 expected'):
+    with pytest.raises(ValueError, match='got features of 2 blocks, num_taps=3 expected'):
         neck(taps(points, 2), points)
     with pytest.raises(ValueError, match='the width 6, FeaturePropagation expects 8'):
         neck(taps(points, width=6), points)
