@@ -1,4 +1,4 @@
-"""What models cost, and what their tokens respond to."""
+"""The cost of models, and what their tokens respond to."""
 
 from .complexity import Complexity, count_complexity
 from .response import area_of_half, effective_receptive_field, token_responses

@@ -1,4 +1,4 @@
-"""What a backbone, a decoder (neck) and a head need to be pretrained."""
+"""Protocols of the backbone, the decoder (neck) and the head of a pretraining model."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol

@@ -110,14 +110,7 @@ class ReleasedMambaBlock(_OneStreamBlock, MixerBlock):
 
 
 class ReleasedTransformerBlock(_OneStreamBlock):
-    """A :class:`TransformerBlock`, whose own skips are added to those of the stream.
-
-    Args:
-        embed_dim (int): Token width C.
-        num_heads (int): Attention heads; queries, keys and values have no bias.
-        mlp_ratio (float): Hidden width of the MLP over ``embed_dim``. Defaults to 4.
-        **common: See :class:`Block`.
-    """
+    """A :class:`TransformerBlock` without biases of queries, keys and values. Its skips are added to the stream's."""
 
     attends = True
     counted_as = None

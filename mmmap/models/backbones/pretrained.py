@@ -105,7 +105,7 @@ class PretrainedBackbone(BaseModule):
 
     def __init__(self, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        # Not bound methods: a deep copy of the module would keep the original's.
+        # Not bound methods: a deep copy of the module would keep those of the original.
         self.register_state_dict_post_hook(_store_layout)
         self.register_load_state_dict_pre_hook(_check_loaded)
 
@@ -179,9 +179,7 @@ class PretrainedBackbone(BaseModule):
             found = {key.removeprefix('module.'): value for key, value in weights.items()}
         else:
             path = init.prefix.removesuffix('.')
-            found = {
-                key.removeprefix(f'{path}.'): value for key, value in weights.items() if key.startswith(f'{path}.')
-            }
+            found = {key[len(path) + 1 :]: value for key, value in weights.items() if key.startswith(f'{path}.')}
             source = f'{path}.* of {source}'
         if self.state_dict().keys().isdisjoint(found):
             prefixes = sorted({key.split('.')[0] + '.' * ('.' in key) for key in weights})

@@ -18,7 +18,7 @@ BLOCKS: dict[str, type['Block']] = {}
 
 @dataclass(frozen=True)
 class Context:
-    """What the blocks share in one forward pass, beside the tokens.
+    """What all blocks share in one forward pass.
 
     Attributes:
         attend (Attend): The attention of blocks that attend. Defaults to all to all.
@@ -90,7 +90,7 @@ class Block(nn.Module):
         self.local = self.local_type(embed_dim, norm_eps) if local else None
         self.norm_eps = norm_eps
         self.refines = refines
-        #: Set by the encoder: whether the block attends within windows where there are any.
+        #: Set by the encoder: whether the block attends within windows if there are any.
         self.windowed = False
 
     @classmethod

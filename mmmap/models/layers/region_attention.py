@@ -105,12 +105,7 @@ class AttendToEarlierRuns:
     """Attention of each run of tokens to itself and the runs before it.
 
     One group of whole runs after the other attends to the keys up to its end, so that hidden keys cost little. Only
-    groups of several runs need a mask, and no mask has the size (L, L).
-
-    Args:
-        length (int): Tokens L, a multiple of ``region_size``.
-        region_size (int): Tokens of a run.
-        device (torch.device): Device of the tokens.
+    groups of several runs need a mask, and no mask has the size (L, L). L must be a multiple of ``region_size``.
     """
 
     def __init__(self, length: int, region_size: int, device: torch.device) -> None:
@@ -146,11 +141,7 @@ class AttendByBlocks:
 
     The lowest and the highest region of two blocks tell whether one attends to the other in part, in full or not at
     all, so nothing of size (L, L) is computed. If a block holds regions that are not neighbours, 'local' may compute a
-    block of scores that is hidden in whole.
-
-    Args:
-        region_ids (Tensor): Region of each token, shape (L,) or (B, L).
-        rule (str): 'region_causal' or 'local'.
+    block of scores that is hidden in whole. The rule is 'region_causal' or 'local'.
     """
 
     def __init__(self, region_ids: Tensor, rule: str) -> None:

@@ -16,12 +16,7 @@ def _check_heads(embed_dim: int, num_heads: int) -> None:
 
 
 class MLP(nn.Module):
-    """Two linear layers with an exact GELU between them, shape (..., C) in and out.
-
-    Args:
-        embed_dim (int): Width C.
-        hidden_dim (int): Width between the layers.
-    """
+    """Two linear layers with an exact GELU between them, shape (..., C) in and out."""
 
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -34,13 +29,7 @@ class MLP(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused projection, shape (B, L, C) in and out.
-
-    Args:
-        embed_dim (int): Width C.
-        num_heads (int): Heads; must divide ``embed_dim``.
-        qkv_bias (bool): Give queries, keys and values a bias. Defaults to True.
-    """
+    """Multi-head self-attention with one fused projection, shape (B, L, C) in and out."""
 
     def __init__(self, embed_dim: int, num_heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
@@ -109,12 +98,7 @@ class TransformerBlock(Block):
 
 
 class MaskedAttention(nn.Module):
-    """Multi-head attention from query tokens to context tokens.
-
-    Args:
-        embed_dim (int): Width C.
-        num_heads (int): Heads; must divide ``embed_dim``.
-    """
+    """Multi-head attention from query tokens to context tokens."""
 
     def __init__(self, embed_dim: int, num_heads: int) -> None:
         super().__init__()

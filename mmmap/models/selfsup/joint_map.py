@@ -13,7 +13,7 @@ from ..protocols import SharedBackbone
 from ..reconstruction_results import Reconstruction
 from .token_pretraining import TokenPretraining
 
-#: Part for samples of so many dimensions: images (c, H, W) and clouds (N, 3 + F).
+#: The part for samples with this number of dimensions: images (c, H, W) and clouds (N, 3 + F).
 PARTS = {3: 'image', 2: 'points'}
 TOKENS = {'image': GridTokens, 'points': CloudTokens}
 
