@@ -1,8 +1,8 @@
 from .confusion import confusion_counts, score_table, segmentation_scores
-from .features import extract_features, extract_share, gather_shares, pooled_feature
+from .frozen_features import extract_features, extract_share, gather_shares, pooled_feature
 from .knn import knn_accuracy, knn_scores
 from .metrics import PartIoUMetric, SceneSegMetric
-from .parts import part_iou, part_scores
+from .part_scores import part_iou, part_scores
 
 __all__ = [
     'PartIoUMetric',

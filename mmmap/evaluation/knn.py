@@ -1,11 +1,11 @@
-"""A classifier by nearest neighbours on frozen features."""
+"""Nearest-neighbour classification of frozen features."""
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-# Similarities computed at once; bounds the memory of a search in a bank of any size.
+# Similarities computed at once. This bounds the memory for a bank of any size.
 _MAX_SIMILARITIES = 2**26
 
 
@@ -17,27 +17,27 @@ def knn_scores(
     temperature: float = 0.07,
     device: torch.device | str = 'cpu',
 ) -> np.ndarray:
-    """Scores of a weighted nearest-neighbour classifier on frozen features.
+    """Scores of a weighted k-nearest-neighbour classifier on frozen features.
 
-    The k nearest bank features by cosine similarity s vote with weight exp(s / temperature), the protocol of instance
-    discrimination (arXiv 1805.01978, section 3.4) that DINO made common.
+    The k bank features with the highest cosine similarity s vote with weight exp(s / temperature). This is the protocol
+    of instance discrimination (arXiv 1805.01978, section 3.4), which DINO also uses.
 
     Args:
         bank_features (np.ndarray): Features that vote, shape (N, C).
         bank_labels (np.ndarray): Their classes, from 0, shape (N,).
         query_features (np.ndarray): Features to classify, shape (M, C).
-        k (int): Neighbours. Defaults to 20.
+        k (int): Number of neighbours. Defaults to 20.
         temperature (float): Temperature of the votes. Defaults to 0.07.
-        device (torch.device | str): Where the neighbours are looked for; it must hold the bank. Defaults to 'cpu'.
+        device (torch.device | str): Device of the search; its memory must hold the bank. Defaults to 'cpu'.
 
     Returns:
-        np.ndarray: Share of the votes for each class up to the bank's last, shape (M, classes), float32.
+        np.ndarray: Share of the votes for each class, shape (M, highest bank label + 1), float32.
 
     Raises:
         ValueError: If k is not from 1 to N, or a feature is not finite.
     """
     if not 1 <= k <= len(bank_features):
-        raise ValueError(f'k={k} neighbours of {len(bank_features)} bank features')
+        raise ValueError(f'k={k} neighbours among {len(bank_features)} bank features')
     bank = _unit_vectors(bank_features, 'bank', device)
     query = _unit_vectors(query_features, 'query', device)
     labels = torch.as_tensor(bank_labels, dtype=torch.int64, device=device)
@@ -65,22 +65,6 @@ def knn_accuracy(
     temperature: float = 0.07,
     device: torch.device | str = 'cpu',
 ) -> float:
-    """Accuracy of the classifier of :func:`knn_scores`.
-
-    Args:
-        bank_features (np.ndarray): Features that vote, shape (N, C).
-        bank_labels (np.ndarray): Their classes, from 0, shape (N,).
-        query_features (np.ndarray): Features to classify, shape (M, C).
-        query_labels (np.ndarray): Their classes, shape (M,).
-        k (int): Neighbours. Defaults to 20.
-        temperature (float): Temperature of the votes. Defaults to 0.07.
-        device (torch.device | str): Where the neighbours are looked for; it must hold the bank. Defaults to 'cpu'.
-
-    Returns:
-        float: Accuracy in percent.
-
-    Raises:
-        ValueError: If k is not from 1 to N, or a feature is not finite.
-    """
+    """Accuracy in percent of the classifier of :func:`knn_scores`, given the classes of the queries, shape (M,)."""
     scores = knn_scores(bank_features, bank_labels, query_features, k, temperature, device)
     return 100.0 * float(np.mean(scores.argmax(axis=1) == query_labels))

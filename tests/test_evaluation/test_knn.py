@@ -36,7 +36,7 @@ def test_length_of_a_feature_does_not_count():
 
 
 def test_more_neighbours_than_features():
-    with pytest.raises(ValueError, match='k=20 neighbours of 3 bank features'):
+    with pytest.raises(ValueError, match='k=20 neighbours among 3 bank features'):
         knn_accuracy(np.eye(3), np.arange(3), np.eye(3), np.arange(3))
 
 

@@ -62,8 +62,8 @@ def test_metric(evaluator):
     ('truth', 'category', 'culprit'),
     [
         ([0, 1], None, 'a.txt has no category'),
-        ([0, 1], 2, 'a.txt has the category 2; there are 2'),
-        ([0, 2], 0, r'a.txt: a point has the true part 2, its category has the parts \(0, 1\)'),
+        ([0, 1], 2, 'a.txt has the category 2; the last one is 1'),
+        ([0, 2], 0, r'a.txt: a point has the true part 2, but its category has the parts \(0, 1\)'),
         ([0, 1, 1], 0, 'a.txt: 2 predictions for 3 points'),
         ([0, 0.5], 0, 'a.txt: true parts: label 0.5 is no whole number'),
     ],

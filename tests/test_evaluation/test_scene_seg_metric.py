@@ -86,5 +86,5 @@ def test_what_does_not_fit_is_named(metric):
     metric.dataset_meta = {}
     with pytest.raises(ValueError, match='the data set names no classes'):
         metric.process(None, [sample([0], [0])])
-    with pytest.raises(ValueError, match='no point with a label'):
+    with pytest.raises(ValueError, match='no point has a label'):
         segmentation_scores(confusion_counts(np.array([255]), np.array([0]), 2))

@@ -1,4 +1,4 @@
-"""The metric of the segmentation of objects into parts."""
+"""The metric of part segmentation."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,21 @@ from mmengine.logging import MMLogger
 from mmmap.registry import METRICS
 from mmmap.structures.scene_files import IGNORED
 
-from ..parts import part_iou, part_scores
+from ..part_scores import part_iou, part_scores
 
 
 @METRICS.register_module()
 class PartIoUMetric(BaseMetric):
-    """Class mIoU and instance mIoU, and the score of each category in the log.
+    """Class mIoU and instance mIoU. The mean IoU of each category is logged.
 
-    The score of an object is the mean IoU over the parts of its category; the instance mIoU is the mean of all objects,
-    the class mIoU that of the categories' means. The data set tells the parts of each category,
-    ``metainfo['category_parts']``, and their names, ``metainfo['categories']``.
+    The score of an object is its mean IoU over the parts of its category. The instance mIoU is the mean of all objects,
+    the class mIoU the mean of the categories' means. The data set's ``metainfo`` must have the parts of each category,
+    ``category_parts``, and may have their names, ``categories``.
 
     Args:
-        ignore_index (int): Points with this label are left out. Defaults to 255.
-        collect_device (str): 'cpu' or 'gpu', over which ranks exchange scores. Defaults to 'cpu'.
-        prefix (str, optional): Before the names of the scores. Defaults to None.
+        ignore_index (int): Points with this label are not counted. Defaults to 255.
+        collect_device (str): 'cpu' or 'gpu': the device on which ranks exchange results. Defaults to 'cpu'.
+        prefix (str, optional): Prefix of the names of the scores. Defaults to None.
     """
 
     def __init__(self, ignore_index: int = IGNORED, collect_device: str = 'cpu', prefix: str | None = None) -> None:
@@ -35,26 +35,26 @@ class PartIoUMetric(BaseMetric):
         """The parts of each category of the data set."""
         parts = (self.dataset_meta or {}).get('category_parts')
         if not parts:
-            raise ValueError('PartIoUMetric: the data set tells no parts: its metainfo has no category_parts')
+            raise ValueError('PartIoUMetric: the metainfo of the data set has no category_parts')
         return parts
 
     def process(self, data_batch: dict | None, data_samples: Sequence[dict]) -> None:
-        """Score some objects.
+        """Score objects.
 
         Args:
             data_batch (dict, optional): Not used.
-            data_samples (Sequence[dict]): With ``category``, and ``gt_pts_seg`` and ``pred_pts_seg``, each with
-                ``pts_semantic_mask``.
+            data_samples (Sequence[dict]): Objects with ``category``, ``gt_pts_seg`` and ``pred_pts_seg``; the last two
+                have ``pts_semantic_mask``.
 
         Raises:
-            ValueError: If an object has no category or labels, or they do not fit; one line that names it.
+            ValueError: If an object has no category, no labels, or wrong ones. The message names its file.
         """
         for sample in data_samples:
             name, category = sample.get('lidar_path', 'an object'), sample.get('category')
             if category is None or 'gt_pts_seg' not in sample:
                 raise ValueError(f'{name} has no {"category" if category is None else "labels"}: it cannot be scored')
             if not 0 <= category < len(self.category_parts):
-                raise ValueError(f'{name} has the category {category}; there are {len(self.category_parts)}')
+                raise ValueError(f'{name} has the category {category}; the last one is {len(self.category_parts) - 1}')
             truth, prediction = (
                 torch.as_tensor(sample[key]['pts_semantic_mask']).cpu().numpy()
                 for key in ('gt_pts_seg', 'pred_pts_seg')
@@ -63,18 +63,11 @@ class PartIoUMetric(BaseMetric):
                 iou = part_iou(truth, prediction, self.category_parts[category], self.ignore_index)
             except ValueError as error:
                 raise ValueError(f'{name}: {error}') from None
-            # Kept all the same: a distributed test cuts the list to as many results as there are objects.
+            # None is kept too: a distributed test expects one result per object.
             self.results.append((category, iou))
 
     def compute_metrics(self, results: list[tuple[int, float | None]]) -> dict[str, float]:
-        """Scores of the whole test set.
-
-        Args:
-            results (list[tuple[int, float | None]]): Category and score of each object, None for one without labels.
-
-        Returns:
-            dict[str, float]: ``class_mIoU`` and ``instance_mIoU``, in percent.
-        """
+        """``class_mIoU`` and ``instance_mIoU`` in percent, from the category and the IoU (or None) of each object."""
         scored = [(category, iou) for category, iou in results if iou is not None]
         categories, ious = zip(*scored, strict=True) if scored else ((), ())
         count = len(self.category_parts)
@@ -83,4 +76,4 @@ class PartIoUMetric(BaseMetric):
         width = max(map(len, names))
         rows = [f'{name:{width}}  {iou:6.2f}' for name, iou in zip(names, scores['IoU'], strict=True)]
         MMLogger.get_current_instance().info('\n'.join(['IoU of the categories (%)', *rows]))
-        return {name: round(scores[name], 4) for name in ('class_mIoU', 'instance_mIoU')}
+        return dict(class_mIoU=round(scores['class_mIoU'], 4), instance_mIoU=round(scores['instance_mIoU'], 4))

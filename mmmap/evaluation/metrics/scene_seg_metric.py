@@ -1,4 +1,4 @@
-"""The metric of semantic segmentation of scenes."""
+"""The metric of semantic segmentation of point-cloud scenes."""
 
 import json
 import logging
@@ -22,18 +22,18 @@ def _labels(segmentation: dict) -> np.ndarray:
 
 @METRICS.register_module()
 class SceneSegMetric(BaseMetric):
-    """mIoU, mAcc and OA over the points of all scenes, and a table of the classes in the log.
+    """mIoU, mAcc and OA over the points of all scenes. A table of the classes is logged.
 
-    Scenes without a labelled point, such as those of ScanNet's test, are left out, and the log says so. Points are
-    counted over the whole test set before anything is divided, as the benchmarks of S3DIS and ScanNet do. Of each scene
-    only the counts are kept, so that a distributed test gathers little.
+    Scores are computed from the counts of the whole test set, as the benchmarks of S3DIS and ScanNet do. Scenes without
+    a labelled point, such as the test scenes of ScanNet, are not counted; a warning tells how many. Only the counts of
+    each scene are kept, so that ranks exchange little.
 
     Args:
-        ignore_index (int): Points with this label are left out. Defaults to 255.
-        confusion_file (str, optional): Also write the counts to this JSON file, ``classes`` and ``counts``, for
+        ignore_index (int): Points with this label are not counted. Defaults to 255.
+        confusion_file (str, optional): A JSON file to write ``classes`` and ``counts`` to, for
             ``tools/analysis_tools/sum_confusions.py``, which joins the folds of a cross-validation.
-        collect_device (str): 'cpu' or 'gpu', over which ranks exchange counts. Defaults to 'cpu'.
-        prefix (str, optional): Before the names of the scores. Defaults to None.
+        collect_device (str): 'cpu' or 'gpu': the device on which ranks exchange results. Defaults to 'cpu'.
+        prefix (str, optional): Prefix of the names of the scores. Defaults to None.
     """
 
     def __init__(
@@ -56,28 +56,25 @@ class SceneSegMetric(BaseMetric):
         return classes
 
     def process(self, data_batch: dict | None, data_samples: Sequence[dict]) -> None:
-        """Count the points of some scenes.
+        """Count the points of scenes.
 
         Args:
             data_batch (dict, optional): Not used.
-            data_samples (Sequence[dict]): With ``gt_pts_seg`` and ``pred_pts_seg``, each with ``pts_semantic_mask``.
+            data_samples (Sequence[dict]): Scenes with ``pred_pts_seg`` and, if labelled, ``gt_pts_seg``; both have
+                ``pts_semantic_mask``.
 
         Raises:
-            ValueError: If the labels of a scene do not fit; one line that names the scene.
+            ValueError: If the labels of a scene are wrong. The message names its file.
         """
         for sample in data_samples:
             name = sample.get('lidar_path', 'a scene')
             if 'pts_semantic_mask' not in (sample.get('gt_pts_seg') or {}):
-                # Kept all the same: a distributed test cuts the list to as many results as there are scenes.
+                # The name is kept: a distributed test expects one result per scene.
                 self.results.append(name)
                 continue
             try:
-                counts = confusion_counts(
-                    _labels(sample['gt_pts_seg']),
-                    _labels(sample['pred_pts_seg']),
-                    len(self.classes),
-                    self.ignore_index,
-                )
+                truth, prediction = _labels(sample['gt_pts_seg']), _labels(sample['pred_pts_seg'])
+                counts = confusion_counts(truth, prediction, len(self.classes), self.ignore_index)
             except ValueError as error:
                 raise ValueError(f'{name}: {error}') from None
             self.results.append(counts if counts.any() else name)
@@ -86,19 +83,17 @@ class SceneSegMetric(BaseMetric):
         """Scores of the whole test set.
 
         Args:
-            results (list[np.ndarray | str]): The counts of each scene, the name of one without a labelled point.
+            results (list[np.ndarray | str]): The counts of each scene, or its name if it has no labelled point.
 
         Returns:
-            dict[str, float]: ``mIoU``, ``mAcc`` and ``OA``, in percent; none if no scene has labels.
+            dict[str, float]: ``mIoU``, ``mAcc`` and ``OA`` in percent; empty if no scene has labels.
         """
         unlabelled = [result for result in results if isinstance(result, str)]
         if unlabelled:
-            scores = 'there are no scores' if len(unlabelled) == len(results) else 'they are not in the scores'
-            print_log(
-                f'{len(unlabelled):,} of {len(results):,} scenes have no labels ({unlabelled[0]} first): {scores}',
-                'current',
-                logging.WARNING,
-            )
+            outcome = 'there are no scores' if len(unlabelled) == len(results) else 'they are not in the scores'
+            first = unlabelled[0]
+            message = f'{len(unlabelled):,} of {len(results):,} scenes have no labels ({first} first): {outcome}'
+            print_log(message, 'current', logging.WARNING)
         if len(unlabelled) == len(results):
             return {}
         counts = np.sum([result for result in results if not isinstance(result, str)], axis=0)
@@ -108,4 +103,4 @@ class SceneSegMetric(BaseMetric):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(dict(classes=list(self.classes), counts=counts.tolist())) + '\n')
         scores = segmentation_scores(counts)
-        return {name: round(scores[name], 4) for name in ('mIoU', 'mAcc', 'OA')}
+        return dict(mIoU=round(scores['mIoU'], 4), mAcc=round(scores['mAcc'], 4), OA=round(scores['OA'], 4))
