@@ -11,7 +11,7 @@ from mmmap.visualization import (
     label_colours,
     make_palette,
 )
-from mmmap.visualization.points import GREY, MAX_POINTS, PANEL
+from mmmap.visualization.cloud_drawing import GREY, MAX_POINTS, PANEL
 
 
 def has_colour(picture, colour, tolerance=3):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmmap.visualization import draw_reconstruction, plot_curves, read_scalars
-from mmmap.visualization.reconstruction import HIDDEN, LINE_WIDTH
+from mmmap.visualization.image_reconstruction import HIDDEN, LINE_WIDTH
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_missing_scalars_are_named(tmp_path):
         read_scalars(tmp_path)
     path = tmp_path / 'scalars.json'
     path.write_text('{"loss": 1.0, "step": 1}\n')
-    with pytest.raises(ValueError, match="no run has the scalar 'acc'; there are loss"):
+    with pytest.raises(ValueError, match="no run has the scalar 'acc'; the scalars are loss"):
         plot_curves({'run': path}, ['acc'], tmp_path / 'x.png')
     path.write_text('nonsense\n{"loss": 1.0, "step": 1}\n')
-    with pytest.raises(ValueError, match=r'scalars\.json:1: not a line of JSON'):
+    with pytest.raises(ValueError, match=r'scalars\.json:1: the line is not JSON'):
         read_scalars(path)

@@ -14,7 +14,7 @@ from mmmap.structures import PointDataSample
 from mmmap.structures.output_names import dataset_names, output_names
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import read_scene
-from mmmap.visualization.points import draw_segmentation, label_colours, make_palette
+from mmmap.visualization import draw_segmentation, label_colours, make_palette
 
 from ..wrapped_datasets import leaf_datasets
 from .side_product_hook import SideProductHook

@@ -17,7 +17,7 @@ from mmmap.engine.hooks import KNNHook, PreemptionHook, ReconstructionHook
 from mmmap.engine.preemption import Preempted
 from mmmap.evaluation import extract_features
 from mmmap.visualization import read_scalars
-from mmmap.visualization.reconstruction import LINE_WIDTH, VISIBLE_SIDE
+from mmmap.visualization.image_reconstruction import LINE_WIDTH, VISIBLE_SIDE
 
 ROOT = Path(__file__).parents[3]
 

@@ -26,4 +26,4 @@ optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='Ad
     assert Image.open('curves.png').width > 800
     with pytest.raises(SystemExit):
         run_tool('analysis_tools/plot_curves.py', 'run', '--keys', 'accuracy/top5', '--out', 'curves.png')
-    assert "no run has the scalar 'accuracy/top5'; there are accuracy/top1" in capsys.readouterr().err
+    assert "no run has the scalar 'accuracy/top5'; the scalars are accuracy/top1" in capsys.readouterr().err

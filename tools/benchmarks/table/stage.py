@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from mmmap.engine.checkpoint import AtomicLocalBackend
 from mmmap.utils.safe_load import load
-from mmmap.visualization.curves import read_scalars
+from mmmap.visualization import read_scalars
 
 _METRICS = {'finetune': 'accuracy/top1', 'linear': 'accuracy/top1'}
 _KNN = re.compile(r'knn/accuracy: ([\d.]+)')

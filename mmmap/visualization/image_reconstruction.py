@@ -1,28 +1,27 @@
-"""Pictures of what a pretraining model rebuilds."""
+"""Pictures of images that a pretraining model reconstructs."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmmap.models.selfsup import Reconstruction
+from mmmap.models.reconstruction_results import ImageReconstruction
 
-#: Grey of hidden patches, white of the lines between the columns, in [0, 255].
+#: Grey of hidden patches and white of the lines between images, in [0, 255].
 HIDDEN, LINE = 128, 255
 LINE_WIDTH = 2
-#: Images smaller than this many pixels are enlarged by whole factors up to it, so that a digit can be seen.
+#: Smaller images are enlarged by whole factors up to this many pixels.
 VISIBLE_SIDE = 112
 
 
 def to_pixels(images: Tensor, data_preprocessor: nn.Module | None) -> Tensor:
-    """Undo the normalisation and make images something to look at.
+    """Undo the normalisation of images, and convert them to RGB.
 
     Args:
-        images (Tensor): Preprocessed images, shape (B, c, H, W), of any number c of channels.
-        data_preprocessor (nn.Module, optional): Tells the mean and std to undo.
+        images (Tensor): Preprocessed images, shape (B, c, H, W), with any number c of channels.
+        data_preprocessor (nn.Module, optional): The module that normalised them, with its mean and std.
 
     Returns:
-        Tensor: RGB images (B, 3, H, W) in [0, 255]: one channel as grey, three as they are, of any other number the
-        mean of the channels as grey.
+        Tensor: RGB images (B, 3, H, W) in [0, 255]. Unless there are three channels, their mean is shown in grey.
     """
     mean, std = getattr(data_preprocessor, 'mean', None), getattr(data_preprocessor, 'std', None)
     if mean is not None and std is not None:
@@ -33,19 +32,19 @@ def to_pixels(images: Tensor, data_preprocessor: nn.Module | None) -> Tensor:
 
 
 def draw_reconstruction(
-    reconstruction: Reconstruction, inputs: Tensor, data_preprocessor: nn.Module | None = None, columns: int = 2
+    reconstruction: ImageReconstruction, inputs: Tensor, data_preprocessor: nn.Module | None = None, columns: int = 2
 ) -> np.ndarray:
-    """Draw original, masked and rebuilt images side by side.
+    """Draw original, masked and reconstructed images side by side.
 
-    In the rebuilt image hidden patches are predictions and visible ones the original's. Images of one channel are grey,
-    those of three are taken for RGB in [0, 255]. Of any other number the mean of the channels is drawn in grey, scaled
-    from the darkest to the brightest of the originals, as such channels have no range in common.
+    The reconstructed image has predictions in the hidden patches and the original pixels elsewhere. One channel is
+    drawn in grey, three as RGB in [0, 255]. For other numbers the mean of the channels is drawn in grey, from the
+    smallest to the largest value of the originals, because their range is not known.
 
     Args:
-        reconstruction (Reconstruction): What the model made of ``inputs``.
+        reconstruction (ImageReconstruction): The model's result on ``inputs``.
         inputs (Tensor): Preprocessed images, shape (B, c, H, W).
-        data_preprocessor (nn.Module, optional): Tells the mean and std to undo.
-        columns (int): Triples of pictures in a row. Defaults to 2.
+        data_preprocessor (nn.Module, optional): The module that normalised them, with its mean and std.
+        columns (int): Triples of images per row. Defaults to 2.
 
     Returns:
         np.ndarray: An RGB picture, (height, width, 3), uint8.
@@ -59,14 +58,8 @@ def draw_reconstruction(
     if inputs.shape[1] not in (1, 3):
         low, high = original.min(), original.max()
         original, rebuilt = (255 * (images - low) / (high - low).clamp(min=1e-6) for images in (original, rebuilt))
-    triples = torch.stack(
-        [
-            original,
-            torch.where(hidden, torch.full_like(original, HIDDEN), original),
-            torch.where(hidden, rebuilt, original),
-        ],
-        dim=1,
-    )
+    masked = original.masked_fill(hidden, HIDDEN)
+    triples = torch.stack([original, masked, torch.where(hidden, rebuilt, original)], dim=1)
     zoom = max(1, VISIBLE_SIDE // max(height, width))
     triples = triples.repeat_interleave(zoom, 3).repeat_interleave(zoom, 4)
     triples = torch.nn.functional.pad(triples, (LINE_WIDTH, LINE_WIDTH, LINE_WIDTH, LINE_WIDTH), value=LINE)
