@@ -1,17 +1,25 @@
-from .examples import Example, config_points, example_batches, example_parts, takes_clouds
-from .models import build_model, example_inputs, load_clouds, load_first, load_images, load_model, stored_model
+from .example_batches import (
+    ExampleBatch,
+    example_batches,
+    example_images,
+    parts_with_inputs,
+    points_per_cloud,
+    takes_clouds,
+)
+from .input_loading import load_clouds, load_images, load_training_samples
+from .model_loading import build_model, build_stored_model, load_weights
 
 __all__ = [
-    'Example',
+    'ExampleBatch',
     'build_model',
-    'config_points',
+    'build_stored_model',
     'example_batches',
-    'example_inputs',
-    'example_parts',
+    'example_images',
     'load_clouds',
-    'load_first',
     'load_images',
-    'load_model',
-    'stored_model',
+    'load_training_samples',
+    'load_weights',
+    'parts_with_inputs',
+    'points_per_cloud',
     'takes_clouds',
 ]

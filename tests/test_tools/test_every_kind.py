@@ -137,6 +137,6 @@ def test_confusion_matrix_and_scenes_of_other_models(kind, config, run_tool, cap
 
 @pytest.mark.parametrize('kind', ['map', 'points'], indirect=True)
 def test_sizes_of_the_other_kind_are_refused(kind, config, run_tool, capsys):
-    options, advice = (['--points', 9], '--shape says') if kind == 'map' else (['--shape', 9, 9], '--points says')
+    options, advice = (['--points', 9], 'with --shape') if kind == 'map' else (['--shape', 9, 9], 'with --points')
     for tool in ('analysis_tools/get_flops.py', 'benchmarks/benchmark_throughput.py'):
         assert refusal(run_tool, capsys, tool, config, *options).endswith(advice)

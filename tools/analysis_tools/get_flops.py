@@ -35,12 +35,12 @@ from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
 from mmmap.analysis import Complexity, count_complexity
-from mmmap.apis import Example, build_model, example_batches
+from mmmap.apis import ExampleBatch, build_model, example_batches
 from mmmap.engine.errors import one_line_errors
 from mmmap.engine.launch import read_config
 
 
-def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module, dict[str, tuple[Example, dict]]]:
+def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module, dict[str, tuple[ExampleBatch, dict]]]:
     """A config's model, and for each of its parts what it was run on and the counts."""
     torch.manual_seed(0)
     with torch.device(device):

@@ -49,7 +49,7 @@ from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
 from mmmap.analysis import area_of_half, effective_receptive_field, token_responses
-from mmmap.apis import build_model, example_parts, load_images
+from mmmap.apis import build_model, load_images, parts_with_inputs
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.launch import read_config
@@ -79,7 +79,7 @@ def load_backbone_model(cfg: Config, checkpoint: str, seed: int) -> nn.Module:
     """
     torch.manual_seed(seed)
     whole = build_model(cfg)
-    model = next((part for part in example_parts(whole).values() if has_backbone(part)), None)
+    model = next((part for part in parts_with_inputs(whole).values() if has_backbone(part)), None)
     if model is None:
         raise UserError(
             f'{cfg.filename}: {type(whole).__name__} has no MAPHybrid as its backbone: of other models, such as those '

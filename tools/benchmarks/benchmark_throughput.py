@@ -59,7 +59,7 @@ from matplotlib.figure import Figure
 from mmengine.device import get_device
 from mmengine.logging import MessageHub
 
-from mmmap.apis import Example, build_model, example_batches
+from mmmap.apis import ExampleBatch, build_model, example_batches
 from mmmap.engine.device import keep_freed_memory
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.engine.hooks.compile_hook import compile_parts
@@ -67,7 +67,7 @@ from mmmap.engine.launch import read_config
 from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report
 
 
-def make_inference(example: Example) -> Callable[[], object]:
+def make_inference(example: ExampleBatch) -> Callable[[], object]:
     """One call of the model without gradients."""
     model = example.model.eval()
 
@@ -78,7 +78,7 @@ def make_inference(example: Example) -> Callable[[], object]:
     return infer
 
 
-def make_training(example: Example) -> Callable[[], object]:
+def make_training(example: ExampleBatch) -> Callable[[], object]:
     """One step of training: loss, gradients, AdamW."""
     model = example.model.train()
     # The schedule of a momentum encoder asks the run for its length.
@@ -94,7 +94,7 @@ def make_training(example: Example) -> Callable[[], object]:
     return step
 
 
-def measure(example: Example, args: argparse.Namespace, device: torch.device) -> dict:
+def measure(example: ExampleBatch, args: argparse.Namespace, device: torch.device) -> dict:
     """Time a batch and measure its memory, and print both."""
     if args.compile:
         compile_parts(example.model, args.compile)

@@ -48,13 +48,13 @@ from torch import Tensor, nn
 import mmmap  # noqa: F401  (registers everything)
 from mmmap.apis import (
     build_model,
-    config_points,
-    example_parts,
+    build_stored_model,
     load_clouds,
-    load_first,
     load_images,
-    load_model,
-    stored_model,
+    load_training_samples,
+    load_weights,
+    parts_with_inputs,
+    points_per_cloud,
     takes_clouds,
 )
 from mmmap.engine.errors import UserError, one_line_errors
@@ -76,8 +76,8 @@ def is_image(path: str) -> bool:
 
 
 def load_files(model: nn.Module, files: list[str], points: int) -> dict[str, tuple[list[str], Tensor]]:
-    """The files of each part of a model, see ``example_parts``, and what it sees of them."""
-    parts, of_part = example_parts(model), defaultdict(list)
+    """The files of each part of a model, see ``parts_with_inputs``, and what it sees of them."""
+    parts, of_part = parts_with_inputs(model), defaultdict(list)
     for path in files:
         name = next(iter(parts)) if len(parts) == 1 else 'image' if is_image(path) else 'points'
         of_part[name].append(path)
@@ -93,14 +93,14 @@ def load_files(model: nn.Module, files: list[str], points: int) -> dict[str, tup
 
 def load_samples(cfg: Config, model: nn.Module, count: int) -> dict[str, tuple[list[str], Tensor]]:
     """What each part of a model sees of the first samples of a config's training set, beside an empty list of files."""
-    parts = example_parts(model)
+    parts = parts_with_inputs(model)
     datasets = (cfg.get('train_dataloader') or {}).get('dataset', {}).get('datasets')
     if len(parts) == 1 or not datasets:
-        return {next(iter(parts)): ([], load_first(cfg, model, count))}
+        return {next(iter(parts)): ([], load_training_samples(cfg, model, count))}
     loaded, own = {}, deepcopy(cfg)
     for dataset in datasets:
         own.train_dataloader.dataset = dataset
-        inputs = load_first(own, model, count)
+        inputs = load_training_samples(own, model, count)
         loaded.setdefault(modality_of(inputs), ([], inputs))
     return loaded
 
@@ -127,17 +127,17 @@ def main() -> None:
         cfg = None if args.config is None else read_config(args.config)
         if cfg is None and not args.files:
             raise UserError('nothing to rebuild: give files, or with --config samples of its training set are taken')
-        model = stored_model(args.checkpoint) if cfg is None else build_model(cfg)
-        parts = example_parts(model)
+        model = build_stored_model(args.checkpoint) if cfg is None else build_model(cfg)
+        parts = parts_with_inputs(model)
         if not all(isinstance(part, TokenPretraining) for part in parts.values()):
             raise UserError(
                 f'{args.config or args.checkpoint}: {type(model).__name__} rebuilds nothing: give the config of the '
                 'pretraining, by MAP, MAE, AR, SimMIM or JointMAP'
             )
-        load_model(model, args.checkpoint)
+        load_weights(model, args.checkpoint)
         set_random_seed(args.seed)
         if args.files:
-            points = args.points or (cfg and config_points(cfg)) or POINTS
+            points = args.points or (cfg and points_per_cloud(cfg)) or POINTS
             loaded = load_files(model, args.files, points)
         else:
             loaded = load_samples(cfg, model, args.count)

@@ -37,7 +37,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import ProgressBar
 from PIL import Image
 
-from mmmap.apis import build_model, load_model
+from mmmap.apis import build_model, load_weights
 from mmmap.datasets import SceneDataset
 from mmmap.datasets.transforms import LoadScene
 from mmmap.engine.errors import UserError, one_line_errors
@@ -110,7 +110,7 @@ def main() -> None:
                 f'{args.config}: {type(model).__name__} labels no scenes: give the config of a SceneSegmentor; the '
                 'parts of shapes are drawn by test.py --show-dir'
             )
-        model = load_model(model, args.checkpoint).to(args.device)
+        model = load_weights(model, args.checkpoint).to(args.device)
         dataset, steps = scene_dataset(cfg)
         for step in steps:
             # Each scene is read once: in memory they would add up.

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmmap.apis import build_model, stored_model
+from mmmap.apis import build_model, build_stored_model
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,7 +43,7 @@ def test_a_converted_checkpoint_needs_no_config(run_tool, converted, tmp_path, c
     original = np.asarray(Image.open(tmp_path / 'out.png'))[2:66, 2:66].astype(int)
     assert np.abs(original - colours).max() <= 1
     # What the model sees is normalised as the released script does.
-    model = stored_model(str(converted))
+    model = build_stored_model(str(converted))
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
 
 
