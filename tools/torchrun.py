@@ -1,4 +1,4 @@
-"""torchrun for the dist_*.sh scripts, without its own traceback after the error line of the process that failed."""
+"""torchrun for the dist_*.sh scripts, but without a second traceback after the error line of the failed process."""
 
 import sys
 

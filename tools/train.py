@@ -5,16 +5,16 @@ import os
 import signal
 import sys
 
-# What a scheduler sends. PreemptionHook takes them over when the training starts; until then there is nothing to save,
-# and a process that loads its packages or its data must not be taken for one that crashed.
+# Signals from schedulers. Before the training starts there is nothing to save, but the exit status must not be that of
+# a crash. PreemptionHook handles them from then on.
 SCHEDULER_SIGNALS = [getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'SIGHUP') if hasattr(signal, name)]
 
 
 def _leave(number: int, frame: object) -> None:
-    # As in mmmap.engine.preemption, which is not loaded yet.
+    # Does the same as mmmap.engine.preemption, which is not imported yet.
     marker = os.environ.get('MMMAP_PREEMPTED_FILE')
     if marker and number != signal.SIGUSR1:
-        # dist_train.sh passes SIGUSR1 on. Others come from torchrun, which ends all processes when one has failed.
+        # dist_train.sh forwards SIGUSR1. Other signals come from torchrun, which ends all processes if one fails.
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
@@ -25,12 +25,12 @@ def _leave(number: int, frame: object) -> None:
     os._exit(0 if marker else 75)
 
 
-# What has begun does not end like this.
+# mmmap.engine reads this: the handler is only for the start.
 _leave.for_the_start = True
 
 if __name__ == '__main__':
     for _signal in SCHEDULER_SIGNALS:
-        # Ignored by nohup, or by dist_train.sh until here.
+        # nohup ignores signals, which is kept; dist_train.sh ignores SIGUSR1 until here.
         if _signal == signal.SIGUSR1 or signal.getsignal(_signal) is not signal.SIG_IGN:
             signal.signal(_signal, _leave)
 
@@ -49,8 +49,8 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         action='append',
         metavar='CHECKPOINT',
-        help='continue from this checkpoint, or without a value from the last whole one of the work directory; given '
-        'both, as by slurm_train.sh, from the checkpoint only where the directory has none',
+        help='continue from this checkpoint; without a value, from the last complete one in the work directory. Given '
+        'both, as by slurm_train.sh, the checkpoint is used only if the directory has none',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='default',
         choices=list(COMPILE_MODES),
-        help="compile encoder and decoder by torch.compile, in this mode; 'reduce-overhead' is for small models",
+        help="compile encoder and decoder with torch.compile in this mode; 'reduce-overhead' is for small models",
     )
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate by batch size / base_batch_size'
@@ -115,7 +115,7 @@ def main() -> None:
             if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
                 raise UserError(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
             cfg.auto_scale_lr.enable = True
-        # A config may ask to resume as well.
+        # The config may also ask to resume.
         given = args.resume or ([cfg.get('load_from') or 'auto'] if cfg.get('resume') else [])
         files = [checkpoint for checkpoint in given if checkpoint != 'auto']
         resume = ['auto', *files[-1:]] if 'auto' in given else files[-1:]
@@ -123,7 +123,7 @@ def main() -> None:
         runner = build_runner(cfg, messages)
         if cfg.get('resume'):
             require_fit(runner, cfg.load_from)
-        # The data sets are built here, where an error is the config's, and not within the training.
+        # Builds the data sets, so that errors of the config are told before the training.
         check_last_batch(runner)
         for message in end_short_schedules(runner):
             runner.logger.warning(message)
@@ -137,7 +137,7 @@ def main() -> None:
             runner.train()
         except Preempted as stop:
             status = stop.code
-    # All that was to be written is: what comes now changes nothing but the status.
+    # All files are written: signals must not change the exit status.
     _set_signals(signal.SIG_IGN)
     leave_process_group(status)
     if status:

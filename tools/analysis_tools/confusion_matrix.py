@@ -2,7 +2,7 @@
 
     python tools/analysis_tools/confusion_matrix.py CONFIG CHECKPOINT|PREDICTIONS.pkl [--out FILE.png] [--json FILE]
 
-Predictions are what tools/test.py --out writes; a checkpoint is tested first, as tools/test.py does.
+PREDICTIONS.pkl is a file of tools/test.py --out. A checkpoint is tested first, as by tools/test.py.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of the classifier')
     parser.add_argument('source', help='its checkpoint, or a .pkl of predictions')
     parser.add_argument('--out', default='confusion_matrix.png', help='picture to write (default: %(default)s)')
-    parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, a list for each true class')
+    parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, one list per true class')
     add_data_option(parser)
     add_common_options(parser)
     return parser.parse_args()
@@ -51,7 +51,7 @@ from mmmap.registry import DATASETS
 from mmmap.utils.class_names import names_of
 from mmmap.utils.safe_load import unpickle
 
-#: Up to so many classes the counts are written into the picture.
+#: Counts are written into the picture up to this number of classes.
 READABLE = 20
 
 
@@ -72,12 +72,12 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str, data: str | None) -> tuple
         )
     require_fit(runner, checkpoint)
     matrix = runner.test()['confusion_matrix/result']
-    # By now those of the model, of which the test set may lack some.
+    # These are now the classes of the model; the test set may lack some.
     return matrix, dataset_classes(runner.test_dataloader.dataset, 'test_dataloader.dataset')
 
 
 def read_predictions(cfg: Config, path: str, data: str | None) -> tuple[Tensor, Sequence[str] | None]:
-    """Confusion matrix of stored predictions, and the names of the classes if they or the data set here tell them."""
+    """Confusion matrix of stored predictions, and the names of the classes if they or the data set have some."""
     if not Path(path).is_file():
         raise UserError(f'predictions not found: {path}')
     predictions = unpickle(path)
@@ -92,7 +92,7 @@ def read_predictions(cfg: Config, path: str, data: str | None) -> tuple[Tensor, 
     elif data is not None:
         print('\n'.join(use_test_folder(cfg, data, None)))
     if classes is None:
-        with suppress(FileNotFoundError):  # The data need not be on the machine that draws.
+        with suppress(FileNotFoundError):  # The data may be on another machine.
             scope = cfg.get('default_scope', 'mmpretrain')
             for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, ''):
                 dataset.pipeline = []
@@ -125,7 +125,7 @@ def main() -> None:
         read = read_predictions if args.source.endswith(('.pkl', '.pickle')) else evaluate_checkpoint
         matrix, classes = read(cfg, args.source, args.data)
         matrix = matrix.cpu()
-        # A head may have more outputs than there were classes.
+        # A head may have more outputs than the data set has classes.
         names = [*(classes or ()), *map(str, range(len(classes or ()), len(matrix)))]
         print(f'accuracy: {100 * float(matrix.diag().sum() / matrix.sum()):.2f} % of {int(matrix.sum())} images')
         print('\n'.join(most_confused(matrix, names)))

@@ -1,11 +1,11 @@
-"""Count parameters and FLOPs of a model, by part, the selective scans included.
+"""Count parameters and FLOPs of a model by part, selective scans included.
 
     python tools/analysis_tools/get_flops.py CONFIG [--shape H W | --points N] [--batch 1] [--json FILE]
 
-The config may be any of ours: pretraining of images, of clouds or of both, classifiers, segmentors, detectors. Nothing
-is computed where the model allows, so that any size takes seconds. A multiply-add is two operations. Of a pretraining
-model the encoder sees the visible tokens only, of a segmentor of scenes one crop is counted, and the heads of a
-detector work on the proposals of weights that are not trained. See mmmap.analysis for what is counted.
+CONFIG is any config of this project: pretraining on images, point clouds or both, classifiers, segmentors, detectors.
+Most models are counted without computing them, in seconds for any size. A multiply-add is two operations. In
+pretraining, the encoder gets only the visible tokens. Of a scene, one crop is counted. The heads of a detector get the
+proposals of untrained weights. See mmmap.analysis for what is counted.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
     parser.add_argument('--points', type=int, metavar='N', help="points of a cloud (default: the config's)")
-    parser.add_argument('--batch', type=int, default=1, help='samples (default: %(default)s); FLOPs are of all of them')
+    parser.add_argument('--batch', type=int, default=1, help='samples in the counted batch (default: %(default)s)')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
     return parser.parse_args()
 
@@ -41,7 +41,7 @@ from mmmap.engine.launch import read_config
 
 
 def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module, dict[str, tuple[ExampleBatch, dict]]]:
-    """A config's model, and for each of its parts what it was run on and the counts."""
+    """The model of a config, and for each of its parts the batch and the counts."""
     torch.manual_seed(0)
     with torch.device(device):
         model = build_model(cfg)
@@ -53,7 +53,7 @@ def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module
 
 
 def show(title: str, parts: dict[str, Complexity]) -> dict:
-    """Print the counts of a model, and give them as a report."""
+    """Print the counts of a model, and return them as a report."""
     parameters, flops = (sum(getattr(part, key) for part in parts.values()) for key in ('parameters', 'flops'))
     print(f'{title}, a multiply-add is two FLOPs')
     print(f'{"part":20} {"parameters":>13} {"GFLOPs":>10} {"share":>7}')
@@ -74,7 +74,7 @@ def main() -> None:
         except RuntimeError as error:
             if 'meta' not in str(error):
                 raise
-            print('The model looks at values, so that it has to be computed.')
+            print('This model depends on the values of its input: it is computed on the CPU.')
             model, counted = count(cfg, args, 'cpu')
         config = Path(args.config).stem
         report = dict(config=config, batch=args.batch)
@@ -83,7 +83,7 @@ def main() -> None:
             figures = dict(shape=list(example.size)) | figures
             report |= {name: figures} if name else figures
         if len(counted) > 1:
-            # The parts share weights.
+            # The parts share weights: these count once.
             report['parameters'] = sum(parameter.numel() for parameter in model.parameters())
             print(f'{report["parameters"]:,} parameters in all, those that {" and ".join(counted)} share counted once')
         if args.json:

@@ -1,4 +1,4 @@
-"""Plot training curves of one or several runs as a PNG picture."""
+"""Plot the training curves of runs."""
 
 import argparse
 from pathlib import Path
@@ -7,9 +7,9 @@ from pathlib import Path
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('runs', nargs='+', help='work directories, or scalars.json files, of the runs')
+    parser.add_argument('runs', nargs='+', help='work directories or scalars.json files')
     parser.add_argument('--keys', nargs='+', default=['loss', 'lr'], help='scalars to plot (default: loss lr)')
-    parser.add_argument('--labels', nargs='+', help='names of the runs (default: those of their folders)')
+    parser.add_argument('--labels', nargs='+', help='names of the runs (default: the names of their folders)')
     parser.add_argument('--out', default='curves.png', help='picture to write (default: %(default)s)')
     args = parser.parse_args()
     args.labels = args.labels or [Path(run).name for run in args.runs]

@@ -1,14 +1,14 @@
-"""Draw what a backbone looks at: effective receptive fields, attention maps, scan responses.
+"""Draw effective receptive fields, attention maps and scan responses of a backbone.
 
     python tools/analysis_tools/response_maps.py CONFIG CHECKPOINT IMAGE ... --kind erf [--compare CHECKPOINT] ...
     python tools/analysis_tools/response_maps.py CONFIG CHECKPOINT IMAGE ... --kind attention|scan --blocks 3 15 31
 
 erf: the gradient of the centre token's output with respect to the pixels, averaged over the images (Luo et al. 2016,
-arXiv 1701.04128). attention: the weights of one token in Transformer blocks, averaged over the heads. scan: the hidden
-attention of the selective scans of Mamba blocks (Ali et al. 2024, arXiv 2403.01590), averaged over the channels; see
-mmmap.analysis.response. The config may be any of a model of images with a MAPHybrid: pretraining, of a joint one its
-images, a classifier, a segmentor or a detector. Of a checkpoint only the backbone is used, so that of a pretraining run
-fits the config of a classifier with the same backbone, and the other way round.
+arXiv 1701.04128). attention: the attention weights of one token in Transformer blocks, averaged over the heads. scan:
+the hidden attention of the selective scans of Mamba blocks (Ali et al. 2024, arXiv 2403.01590), averaged over the
+channels; see mmmap.analysis.response. CONFIG is that of any model of images with a MAPHybrid: pretraining, a
+classifier, a segmentor or a detector. Only the backbone of a checkpoint is loaded: a pretraining checkpoint fits the
+config of a classifier with the same backbone.
 """
 
 import argparse
@@ -25,16 +25,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help=f'its checkpoint, or {UNTRAINED!r} for initial weights')
     parser.add_argument('images', nargs='+', help='image files')
     parser.add_argument('--kind', choices=['erf', *LETTERS], default='erf', help='default: %(default)s')
-    # One at a time, so that it may stand before the images.
-    parser.add_argument('--compare', action='append', default=[], metavar='CHECKPOINT', help='another one, repeatable')
+    # One value per option, so that it can be given before the images.
+    parser.add_argument(
+        '--compare', action='append', default=[], metavar='CHECKPOINT', help='another checkpoint to draw; repeatable'
+    )
     parser.add_argument('--blocks', nargs='+', type=int, help='blocks to draw, 0 first (default: up to four)')
-    parser.add_argument('--token', nargs=2, type=int, metavar=('ROW', 'COLUMN'), help='default: the centre one')
+    parser.add_argument(
+        '--token', nargs=2, type=int, metavar=('ROW', 'COLUMN'), help='token to draw (default: the centre)'
+    )
     parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help="pixels (default: the backbone's)")
     parser.add_argument('--seed', type=int, default=0, help='seed of initial weights (default: %(default)s)')
     parser.add_argument('--out', default='response_maps.png', help='picture to write (default: %(default)s)')
     args = parser.parse_args()
     if args.kind == 'erf' and args.blocks:
-        parser.error('--blocks: --kind erf has none, it is of the whole backbone')
+        parser.error('--blocks: --kind erf is of the whole backbone and takes no blocks')
     return args
 
 
@@ -58,20 +62,20 @@ from mmmap.utils.checkpoint_fit import shorten_keys
 from mmmap.utils.safe_load import load_checkpoint
 from mmmap.visualization import draw_receptive_fields, draw_token_responses, to_pixels
 
-#: Where a checkpoint has the weights of a backbone of images: a joint one has two backbones.
+#: Prefixes of the weights of an image backbone. A checkpoint of joint pretraining has two backbones.
 PREFIXES = ('image.backbone.', 'backbone.')
 
 
 def load_backbone_model(cfg: Config, checkpoint: str, seed: int) -> nn.Module:
-    """The model of a config in evaluation mode, its backbone with the weights of a checkpoint's.
+    """The model of a config in evaluation mode, with the backbone weights of a checkpoint.
 
     Args:
         cfg (Config): The config of a run.
         checkpoint (str): A checkpoint, or 'none' for initial weights.
-        seed (int): Of the initial weights.
+        seed (int): Seed of the initial weights.
 
     Returns:
-        nn.Module: The model, of joint pretraining that of images.
+        nn.Module: The model; of joint pretraining, its image part.
 
     Raises:
         UserError: If the file is missing or has no backbone, or the model has another backbone than ``MAPHybrid``.
@@ -101,12 +105,12 @@ def load_backbone_model(cfg: Config, checkpoint: str, seed: int) -> nn.Module:
 
 
 def has_backbone(model: nn.Module) -> bool:
-    """Whether the backbone of a model is one whose responses are known."""
+    """Whether a model has a ``MAPHybrid``, whose responses can be drawn."""
     return isinstance(getattr(model, 'backbone', None), MAPHybrid)
 
 
 def choose_blocks(layout: str, kind: str, blocks: list[int] | None) -> list[int]:
-    """The blocks to draw: those asked for, or up to four of the kind, from the first to the last.
+    """The blocks to draw: the given ones, or up to four of the kind, evenly spread.
 
     Raises:
         UserError: If a block is of the other kind, or there is none of this kind.
@@ -127,7 +131,7 @@ def main() -> None:
     args = parse_args()
     checkpoints = [args.checkpoint, *args.compare]
     names = ['untrained' if path == UNTRAINED else Path(path).stem for path in checkpoints]
-    if len(set(names)) != len(names):  # Runs write files of the same name.
+    if len(set(names)) != len(names):  # Checkpoints of different runs can have one file name.
         names = ['untrained' if path == UNTRAINED else path for path in checkpoints]
     with one_line_errors():
         cfg = read_config(args.config)
@@ -153,7 +157,7 @@ def main() -> None:
         if args.kind == 'erf':
             draw_receptive_fields(fields, args.out)
         else:
-            rows.sort(key=lambda row: row[0])  # The checkpoints of an image one below the other.
+            rows.sort(key=lambda row: row[0])  # All checkpoints of one image below each other
             pixels = to_pixels(inputs, model.data_preprocessor).round().clamp(0, 255).byte()
             draw_token_responses(pixels.permute(0, 2, 3, 1).numpy(), rows, token, args.out)
         print(f'wrote {args.out}')

@@ -2,8 +2,8 @@
 
     python tools/analysis_tools/sum_confusions.py FOLD1.json FOLD2.json ...
 
-The files are what SceneSegMetric(confusion_file=...) writes. The mean of the folds' mIoU is another number: small folds
-count as much as large ones there. Classes are matched by name: a file may lack some or have another order.
+The files are written by SceneSegMetric(confusion_file=...). The mIoU of the sum is not the mean of the folds' mIoU, in
+which small folds count as much as large ones. Classes are matched by name: a file may lack some, in any order.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('files', type=Path, nargs='+', help='JSON files with confusion counts, one a fold')
+    parser.add_argument('files', type=Path, nargs='+', help='JSON files with confusion counts, one per fold')
     return parser.parse_args()
 
 
@@ -40,7 +40,7 @@ def read_counts(path: Path) -> tuple[list[str], np.ndarray]:
         tuple[list[str], np.ndarray]: Names of the C classes, and counts of shape (C, C).
 
     Raises:
-        UserError: If it is missing or not such a file.
+        UserError: If it is missing or has no confusion counts.
     """
     if not path.is_file():
         raise UserError(f'confusion counts not found: {path}')
@@ -50,7 +50,7 @@ def read_counts(path: Path) -> tuple[list[str], np.ndarray]:
     except (ValueError, KeyError, TypeError):
         counts = None
     if counts is None or counts.shape != (len(classes), len(classes)):
-        raise UserError(f'{path}: not confusion counts as SceneSegMetric(confusion_file=...) writes them')
+        raise UserError(f'{path}: has no confusion counts as SceneSegMetric(confusion_file=...) writes them')
     return classes, counts
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         folds = [read_counts(path) for path in args.files]
-        # Of which the others may lack some.
+        # The file with the most classes: others may lack some.
         source, classes = max(zip(args.files, (fold[0] for fold in folds), strict=True), key=lambda fold: len(fold[1]))
         total = np.zeros([len(classes)] * 2, np.int64)
         for path, (own, counts) in zip(args.files, folds, strict=True):

@@ -3,9 +3,9 @@
     python tools/benchmarks/benchmark_gpus.py [--gpus 1 2 4 8] [--models tiny:ddp:256 ...] [--compile [MODE]]
         [--json FILE] [--plot FILE]
 
-Every GPU has a batch of its own (the work grows with the GPUs), in bfloat16 with fused AdamW. Before it is timed, each
-model takes a few steps in float32 on one batch that the GPUs share; its losses are those of one GPU, but for rounding.
-``--device cpu`` tries it out with gloo processes.
+Every GPU gets its own batch, so that the work grows with the GPUs; bfloat16, fused AdamW. First each model takes a few
+steps in float32 on one batch that the GPUs share: its losses must be those of one GPU, up to rounding. ``--device cpu``
+tries the benchmark out with gloo processes.
 """
 
 import argparse
@@ -45,14 +45,16 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     defaults = ['tiny:ddp:256', 'base:ddp:256', 'huge:fsdp:32']
-    parser.add_argument('--gpus', type=int, nargs='+', help='(default: 1, 2, 4 ... as many as there are)')
+    parser.add_argument('--gpus', type=int, nargs='+', help='numbers of GPUs (default: 1, 2, 4 ... up to all)')
     parser.add_argument('--models', type=parse_model, nargs='+', default=[parse_model(text) for text in defaults],
                         metavar='MODEL:WRAPPER:BATCH', help=f'(default: {" ".join(defaults)})')  # fmt: skip
     parser.add_argument('--steps', type=int, default=10, help='steps of a timed run (default: %(default)s)')
-    parser.add_argument('--runs', type=int, default=3, help='timed runs, of which the median counts')
+    parser.add_argument('--runs', type=int, default=3, help='timed runs; the median counts')
     parser.add_argument('--check-batch', type=int, default=16, help='images that all GPUs share (default: %(default)s)')
     parser.add_argument('--check-steps', type=int, default=4, help='(default: %(default)s)')
-    parser.add_argument('--tolerance', type=float, default=1e-4, help='of a loss, relative (default: %(default)s)')
+    parser.add_argument(
+        '--tolerance', type=float, default=1e-4, help='relative tolerance of losses (default: %(default)s)'
+    )
     parser.add_argument('--compile', nargs='?', const='default', choices=list(COMPILE_MODES),
                         help='as of tools/train.py (default: eager)')  # fmt: skip
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')

@@ -1,10 +1,9 @@
-"""Peak memory of a backbone at large inputs: with gradient checkpointing and without.
+"""Measure the peak memory of a backbone at large inputs, with and without gradient checkpointing.
 
     python tools/benchmarks/benchmark_memory.py [--arch tiny] [--pixels 1024] [--window-size 0] [--json FILE]
 
-Forward and backward of a MAPHybrid that gives the map of its last block, as under a simple feature pyramid. The peak is
-that of the tensors alive at once beyond weights and images, gradients included; it does not depend on what else the
-machine does.
+Forward and backward of a MAPHybrid that returns the map of its last block, as under a simple feature pyramid. The peak
+counts all tensors that exist at once, gradients included, without weights and images. Other programs do not change it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from mmmap.command_line import add_output_arguments
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--arch', default='tiny', help='as of MAPHybrid (default: %(default)s)')
+    parser.add_argument('--arch', default='tiny', help='arch of MAPHybrid (default: %(default)s)')
     parser.add_argument('--pixels', type=int, default=1024, help='height and width (default: %(default)s)')
     parser.add_argument('--batch-size', type=int, default=1)
     parser.add_argument('--window-size', type=int, default=0, help="MAPHybrid's window_size, in patches")

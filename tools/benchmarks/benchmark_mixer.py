@@ -1,17 +1,15 @@
-"""Time whole Mamba mixers on a CPU: both directions in one call, against calls with flips and against transformers.
+"""Time whole Mamba mixers on a CPU: mmmap's, one made of calls with flips, and that of Hugging Face transformers.
 
     python tools/benchmarks/benchmark_mixer.py [--threads 2] [--compile] [--json FILE] [--plot FILE]
 
-Both directions: mmmap's mixer, and the same mixer made of two one-directional passes of which the second one works on
-flipped copies, as the released MAP code does. One direction: the plain mixer of Hugging Face transformers, and the same
-mixer (the very parameters) on mmmap's operators; it takes part if transformers can be imported, installed for this run
-only with
+Both directions: mmmap's mixer, and the same mixer made of two passes, the second one on flipped copies, as in the
+released MAP code. One direction: the mixer of transformers, and the same mixer with the same parameters on mmmap's
+operators. These two are timed if transformers can be imported; install it for this run only with
 
     pip install --target /tmp/transformers 'transformers<5' && export PYTHONPATH=/tmp/transformers
 
-An encoder of four blocks through torch.compile and without: ``--compile`` (about a minute to compile).
-
-All candidates take turns in one run and must agree before they are timed.
+``--compile`` adds an encoder of four blocks, compiled and eager; compiling takes about a minute. All candidates must
+agree first, and then take turns in one run.
 """
 
 from __future__ import annotations
@@ -31,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=9, help='timed calls in each of five turns')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--compile', action='store_true', help='an encoder of four blocks, compiled and eager, too')
+    parser.add_argument(
+        '--compile', action='store_true', help='also time an encoder of four blocks, compiled and eager'
+    )
     add_output_arguments(parser)
     return parser.parse_args()
 

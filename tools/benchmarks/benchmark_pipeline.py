@@ -3,8 +3,8 @@
     python tools/benchmarks/benchmark_pipeline.py [--json FILE] [--plot FILE]
 
 Decoding, random crop, flip and packing of JPEGs made from the two sample photos of scikit-learn, in one process
-and one thread. All pipelines see the same images and crops and take turns image by image, so that the ratios hold even
-on a machine that others use.
+and one thread. All pipelines get the same images and crops and take turns image by image: the ratios hold even on a
+shared machine.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from mmmap.command_line import add_output_arguments
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--images', type=int, default=32, help='how many are made (default: %(default)s)')
+    parser.add_argument('--images', type=int, default=32, help='number of images (default: %(default)s)')
     parser.add_argument('--size', type=int, nargs=2, default=(500, 375), metavar=('WIDTH', 'HEIGHT'))
-    parser.add_argument('--quality', type=int, default=98, help='of the JPEGs (default: %(default)s)')
+    parser.add_argument('--quality', type=int, default=98, help='quality of the JPEGs (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=15, help='passes over the images (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)

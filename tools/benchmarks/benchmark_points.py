@@ -1,10 +1,10 @@
-"""Time the operators on point clouds: the native kernels against the plain-torch fallback and the usual plain torch.
+"""Time the operators on point clouds: native kernels, the plain-torch fallback, and common plain torch.
 
     python tools/benchmarks/benchmark_points.py [--threads 2] [--repeats 5] [--json FILE] [--plot FILE]
 
-The usual plain torch is what code of point clouds does without an extension, written below: a loop over the picks of
-farthest point sampling, a loop over the queries for their neighbours, and tables of all distances of a cloud
-(torch.cdist) for the rest, and once more for the neighbours. All of an operator takes turns in this one run.
+Common plain torch is the code that projects use without an extension: a loop over the picks of farthest point sampling,
+a loop over the queries for their neighbours, and all distances in a cloud (torch.cdist) for the neighbours again and
+for the other operators. The candidates of an operator take turns in one run.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Time and memory of an encoder against the length of the sequence: Mamba, hybrid, and a ViT of equal parameters.
+"""Measure time and memory of encoders by sequence length: Mamba, hybrid, and a ViT with as many parameters.
 
     python tools/benchmarks/benchmark_scaling.py [--device cuda --dtype bfloat16] [--json FILE] [--plot FILE]
 
 Three encoders of the tiny width take turns at forward + backward: layout 'M', layout 'MMMT', and a pure ViT (layout
-'T') with as many parameters as 'MMMT'. A step holds the same number of tokens at every length, or one sequence if that
-is longer, so that short sequences are not measured by what a step costs whatever it holds. The time is that of the
-fastest step, which other programs on the machine disturb least.
+'T') with as many parameters as 'MMMT'. A step has the same number of tokens at every length, or one sequence if that is
+longer: so the fixed cost of a step does not dominate short sequences. The fastest step counts, because other programs
+disturb it least.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--lengths', type=int, nargs='+', default=LENGTHS, help='tokens (default: 64 to 16384)')
-    parser.add_argument('--tokens', type=int, default=4096, help='tokens of a step (default: %(default)s)')
+    parser.add_argument('--tokens', type=int, default=4096, help='tokens in a step (default: %(default)s)')
     parser.add_argument('--depth', type=int, default=4, help="blocks of 'M' and 'MMMT' (default: %(default)s)")
     parser.add_argument('--repeats', type=int, default=5, help='timed steps at most (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=2)

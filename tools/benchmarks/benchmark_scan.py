@@ -1,13 +1,13 @@
-"""Time the selective scan: the native kernels against plain autograd, the plain-torch fallback and mambapy.
+"""Time the selective scan: native kernels, plain autograd, the plain-torch fallback and mambapy.
 
     python tools/benchmarks/benchmark_scan.py [--threads 2] [--repeats 7] [--json FILE] [--plot FILE]
 
-mambapy's parallel scan takes part if it can be imported; install it for this run only with
+mambapy's parallel scan is timed if it can be imported; install it for this run only with
 
     pip install --no-deps --target /tmp/mambapy mambapy && export PYTHONPATH=/tmp/mambapy
 
-Every table is measured in this one run, the candidates taking turns, so that the ratios hold even on a machine that
-others use; quote absolute times from an idle machine only (the load is printed).
+The candidates of every table take turns in one run: the ratios hold even on a shared machine. Quote absolute times from
+an idle machine only; the load is printed.
 """
 
 from __future__ import annotations

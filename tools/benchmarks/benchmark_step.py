@@ -1,11 +1,11 @@
-"""Time a pretraining step: as it is and without its scans, its parts, and the floor below each part.
+"""Time a pretraining step with and without its scans, its parts, and a lower bound (floor) for each part.
 
     python tools/benchmarks/benchmark_step.py [CONFIG] [--batch-size 8] [--bfloat16] [--guard] [--json FILE]
 
-The step as it is and the step with every selective scan replaced by the identity take turns, so that both see the same
-machine. The parts come from torch's profiler. A floor is the time that a part could not go below on this machine: its
-floating-point operations over the rate of one large matrix product, or its bytes (inputs and outputs of every tensor
-operation) over the bandwidth of one large copy, whichever is longer, both measured in the same run.
+The step and the step with every selective scan replaced by the identity take turns, so that the load of the machine is
+the same. The parts come from torch's profiler. The floor is the least time of a part on this machine: its
+floating-point operations divided by the rate of a large matrix product, or its bytes (inputs and outputs of every
+tensor operation) divided by the bandwidth of a large copy, whichever is longer. Both are measured in the same run.
 """
 
 import argparse
@@ -28,18 +28,20 @@ def parse_args() -> argparse.Namespace:
         'config',
         nargs='?',
         default=DEFAULT_CONFIG,
-        help='of a pretraining model of images or of clouds (default: tiny on ImageNet)',
+        help='config of a pretraining model (default: tiny on ImageNet)',
     )
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=15)
     parser.add_argument('--threads', type=int, help="(default: torch's)")
     parser.add_argument(
-        '--bfloat16', action='store_true', help='time the step in bfloat16 mixed precision too, in turn with the others'
+        '--bfloat16',
+        action='store_true',
+        help='also time the step in bfloat16 mixed precision, in turns with the others',
     )
     parser.add_argument(
         '--guard',
         action='store_true',
-        help='also time the step with the guard of a run against NaN, in turns with the step as it is',
+        help='also time the step with the guard against NaN, in turns with the plain step',
     )
     parser.add_argument('--backend', default='auto', help='backend of the scans (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0)

@@ -1,13 +1,12 @@
-"""Images or clouds a second and peak memory of a model on this machine's device.
+"""Measure images or clouds per second and peak memory of a model on this machine.
 
     python tools/benchmarks/benchmark_throughput.py CONFIG [--train] [--compile] [--batch-size 8] [--amp]
         [--json FILE]
 
-The config may be any of ours: pretraining of images, of clouds or of both, classifiers, segmentors, detectors.
-Inference is the output of the model, or the features that a pretraining model's backbone makes of the whole image or
-cloud; of a segmentor of scenes it is that of crops. --train takes forward, backward and AdamW steps on generated inputs
-and labels: of a pretraining model with its masking and its decoder. Data loading is not in it, see
-benchmark_pipeline.py.
+CONFIG is any config of this project: pretraining on images, point clouds or both, classifiers, segmentors, detectors.
+Inference computes the output of the model; of a pretraining model, the backbone's features of the whole image or cloud;
+of a scene segmentor, the labels of crops. --train takes forward, backward and AdamW steps on random inputs and labels;
+in pretraining, with masking and decoder. Data loading is not measured, see benchmark_pipeline.py.
 """
 
 import argparse
@@ -35,8 +34,8 @@ def parse_args() -> argparse.Namespace:
         choices=list(COMPILE_MODES),
         help='with --train: compile encoder and decoder in this mode, as tools/train.py does',
     )
-    parser.add_argument('--warm-up', type=int, default=3, help='runs that are not counted (default: %(default)s)')
-    parser.add_argument('--repeats', type=int, default=15, help='runs of which to take the median (default: 15)')
+    parser.add_argument('--warm-up', type=int, default=3, help='first runs, which are not timed (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=15, help='timed runs; the median counts (default: 15)')
     parser.add_argument('--threads', type=int, help="(default: torch's)")
     parser.add_argument('--seed', type=int, default=0)
     add_output_arguments(parser)

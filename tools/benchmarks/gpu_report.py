@@ -7,15 +7,15 @@ Sections, in this order:
 scan-check    every scan backend against float64: output and gradients, float32 and bfloat16, 1 to 4096 positions
 fixtures      the model against stored numbers of the released code
 sync          no wait of the host in a step, no graph break in encoder and decoder
-guard         a step that skips what is not finite beside one that does not, and that it holds without a wait
+guard         a step with the guard against NaN beside a plain one; the guard must work without a wait of the host
 scan-speed    the triton scan against mamba-ssm with flips, and against the bandwidth of a copy
-step          the pretraining step against the way of the released code, see gpu/released_way.py
-stability     many steps in bfloat16, nothing NaN
-vit           the step of a ViT of as many parameters under MAE
+step          the pretraining step against that of the released code, see gpu/released_way.py
+stability     many steps in bfloat16 without NaN
+vit           the step of MAE on a ViT with as many parameters
 
-A section that fails does not keep the others from running; the exit status is 1 then. Triton compiles each variant of
-its backward kernel for some 15 seconds once: the first run on a machine takes several minutes, of which no timing
-shows anything. With ``--device cpu`` the sections that need no GPU can be tried out.
+If a section fails, the others still run; the exit status is then 1. Triton compiles each variant of its backward kernel
+once, in about 15 seconds: the first run on a machine takes several minutes, which are not in the timings. With
+``--device cpu`` the sections that need no GPU can be tried out.
 """
 
 import argparse
@@ -40,14 +40,16 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sections', nargs='+', choices=SECTIONS, default=list(SECTIONS), metavar='SECTION')
     parser.add_argument('--archs', nargs='+', default=list(NAMES), help=f'of {", ".join(NAMES)}, or config files')
-    parser.add_argument('--lengths', type=int, nargs='+', help='of scan-check')
+    parser.add_argument('--lengths', type=int, nargs='+', help='sequence lengths of scan-check')
     parser.add_argument('--fixtures', nargs='+', default=[ROOT / 'tests/data'], help='folders of map_*.npz')
     parser.add_argument('--batch-size', type=int, default=256, help='the fixed batch (default: %(default)s)')
     parser.add_argument('--steps', type=int, default=10, help='steps of a timed run (default: %(default)s)')
-    parser.add_argument('--runs', type=int, default=3, help='timed runs, of which the median counts')
-    parser.add_argument('--milliseconds', type=int, default=60, help='spent on timing a scan (default: %(default)s)')
+    parser.add_argument('--runs', type=int, default=3, help='timed runs; the median counts')
+    parser.add_argument(
+        '--milliseconds', type=int, default=60, help='time spent on timing a scan (default: %(default)s)'
+    )
     parser.add_argument('--no-compile', dest='compile', action='store_false', help='leave torch.compile out')
-    parser.add_argument('--ways', nargs='+', metavar='WAY', help='of the table of step')
+    parser.add_argument('--ways', nargs='+', metavar='WAY', help='implementations to time in step')
     parser.add_argument('--no-largest', dest='largest', action='store_false', help='leave the largest batch out')
     parser.add_argument('--stability-steps', type=int, default=2000)
     parser.add_argument('--stability-batch', type=int, default=64)

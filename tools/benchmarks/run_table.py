@@ -2,7 +2,7 @@
 
     python tools/benchmarks/run_table.py pretraining --track mini --seeds 2 --data DIR
 
-Started again, it goes on where it was interrupted, and finished rows are not run again. The rows, their configs and the
+An interrupted run continues when it is started again; finished rows are not run again. The rows, their configs and the
 paper's figures are in tools/benchmarks/table/rows.py.
 """
 
@@ -28,20 +28,20 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('table', help=f'one of {", ".join(TABLES)}')
     add('--track', choices=list(TRACKS), default='mini', help='; '.join(f'{k}: {v}' for k, v in TRACKS.items()))
-    add('--seeds', type=int, default=1, help='run every row with the seeds 0, 1, ... of so many (default: 1)')
+    add('--seeds', type=int, default=1, help='number of seeds, 0, 1, ..., of every row (default: 1)')
     add('--rows', nargs='+', metavar='ROW', help='only these rows')
     add('--evaluate', nargs='+', choices=EVALUATIONS, default=['finetune'], help='(default: finetune)')
     add('--epochs', nargs=2, type=int, metavar=('PRETRAIN', 'FINETUNE'), help='rescale the schedules')
     options = dict(nargs='+', action=CfgOptions, metavar='KEY=VALUE', default={})
-    add('--options-pretrain', **options, help='settings of every pretraining, as in --cfg-options of train.py')
+    add('--options-pretrain', **options, help='settings of every pretraining, as --cfg-options of train.py')
     add('--options-finetune', **options, help='settings of every fine-tuning')
-    add('--data', type=Path, metavar='DIR', help='images DIR/{train,test}/CLASS/* instead of the data sets configured')
-    add('--images', type=int, help='train on so many images, evenly over the classes, the same in all rows')
+    add('--data', type=Path, metavar='DIR', help='images DIR/{train,test}/CLASS/* instead of those of the configs')
+    add('--images', type=int, help='number of training images, evenly over the classes, the same in all rows')
     add(
         '--split',
         choices=['test', 'val'],
         default='test',
-        help='val: hold a tenth of the training images out and evaluate on it, to choose hyper-parameters',
+        help='val: evaluate on a tenth of the training images, held out, to choose hyper-parameters',
     )
     add('--jobs', type=int, default=1, help='rows to run side by side, on the GPUs in turn (default: 1)')
     add('--gpus', type=int, default=1, help='GPUs, or processes, of each training, through dist_train.sh (default: 1)')
@@ -50,11 +50,11 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='default',
         choices=list(COMPILE_MODES),
-        help='compile what takes the time of each training, as train.py does',
+        help='compile the model of each training, as train.py does',
     )
     add('--slurm', metavar='PARTITION', help='start each training with slurm_train.sh')
     add('--out', type=Path, help='folder of the runs and reports (default: work_dirs/tables/TRACK)')
-    add('--restart', action='store_true', help='throw runs with other settings away instead of stopping')
+    add('--restart', action='store_true', help='delete runs with other settings instead of stopping')
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""Lay out ADE20K's scene parsing benchmark as the configs expect it: unpack its archive, count, look for odd files.
+"""Unpack and check the scene parsing benchmark of ADE20K, in the layout of the configs.
 
-Started again after an interruption, it goes on where it ended. The archive is ADEChallengeData2016.zip
-(http://sceneparsing.csail.mit.edu); what is unpacked already is only checked if it is left out.
+An interrupted run continues when it is started again. The archive is ADEChallengeData2016.zip
+(http://sceneparsing.csail.mit.edu); without it, the unpacked files are checked.
 """
 
 import argparse
@@ -13,7 +13,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('archive', type=Path, nargs='?', help='ADEChallengeData2016.zip')
     parser.add_argument(
-        '--out', type=Path, default=Path('data/ade'), metavar='DIR', help='where it goes (default: %(default)s)'
+        '--out', type=Path, default=Path('data/ade'), metavar='DIR', help='root of the data set (default: %(default)s)'
     )
     return parser.parse_args()
 
@@ -26,7 +26,7 @@ if __name__ == '__main__':
 from mmmap.engine.errors import UserError, one_line_errors
 from mmmap.utils.archives import unpack_zip
 
-#: Folder of the archive, and where mmseg's configs look for it under the root.
+#: Folder in the archive and under the root, where mmseg's configs expect it.
 NAME = 'ADEChallengeData2016'
 #: Images of each split, and as many annotations.
 IMAGES = {'training': 20_210, 'validation': 2_000}
@@ -34,19 +34,19 @@ SUFFIXES = {'images': '.jpg', 'annotations': '.png'}
 
 
 def part_of_the_benchmark(name: str) -> str | None:
-    """The same path for what belongs to the benchmark, None for anything else an archive may hold."""
+    """The path of a file of the benchmark, None for other files in the archive."""
     return name if name.split('/')[0] == NAME and not Path(name).name.startswith('.') else None
 
 
 def unpack(archive: Path, out: Path) -> int:
-    """Unpack the archive, without what is there already.
+    """Unpack the files of the archive that do not exist yet.
 
     Args:
         archive (Path): The archive.
         out (Path): The folder that gets ``ADEChallengeData2016``.
 
     Returns:
-        int: How many files were written.
+        int: Number of files written.
 
     Raises:
         UserError: If the archive is missing or damaged.
@@ -68,7 +68,7 @@ def check_split(root: Path, split: str, expected: int) -> None:
         expected (int): How many images it should have.
 
     Raises:
-        UserError: If one is missing; one line that names it.
+        UserError: If one is missing. The message names it.
     """
     names = {}
     for kind, suffix in SUFFIXES.items():

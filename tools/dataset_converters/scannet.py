@@ -1,10 +1,10 @@
-"""Turn ScanNet v2 as released into one .npz file a scan: xyz, rgb, label.
+"""Convert ScanNet v2 as released to one .npz file per scan: xyz, rgb, label.
 
 The folder of the release has scans/SCENE/SCENE_vh_clean_2.ply with SCENE_vh_clean_2.labels.ply, whose property 'label'
 is an NYU40 class, scans_test/SCENE/SCENE_vh_clean_2.ply without labels, and scannetv2_train.txt, scannetv2_val.txt and
-scannetv2_test.txt. A part of it will do: what is missing is counted and listed. The 20 classes of the benchmark get the
-labels 0 to 19 in their order, everything else 255. Started again after an interruption, it goes on where it ended; a
-scan whose files have changed since is made anew.
+scannetv2_test.txt. The release may be incomplete: missing scans are counted and listed. The 20 classes of the benchmark
+get the labels 0 to 19 in their order, all others 255. An interrupted run continues when it is started again; a scan
+whose files have changed is converted again.
 """
 
 import argparse
@@ -19,7 +19,11 @@ def parse_args() -> argparse.Namespace:
         '--lists', type=Path, metavar='DIR', help='folder with scannetv2_{train,val,test}.txt (default: the source)'
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('data/scannet'), metavar='DIR', help='where it goes (default: %(default)s)'
+        '--out',
+        type=Path,
+        default=Path('data/scannet'),
+        metavar='DIR',
+        help='root of the data set (default: %(default)s)',
     )
     return parser.parse_args()
 

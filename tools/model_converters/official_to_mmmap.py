@@ -1,8 +1,8 @@
 """Convert a checkpoint of the released MAP, Mamba-R or PointMAP code into one of mmmap.
 
-A pretrained model becomes a ``MAP``, a classifier mmpretrain's ``ImageClassifier``, whose ``mode='tensor'`` gives the
-logits. The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])`` gives
-the model that ``ckpt['state_dict']`` loads into, strictly.
+A pretrained model becomes a ``MAP``, a classifier mmpretrain's ``ImageClassifier``, which returns the logits in
+``mode='tensor'``. The architecture is inferred from the shapes and stored: ``MODELS.build(ckpt["meta"]["model_cfg"])``
+builds the model into which ``ckpt['state_dict']`` is loaded strictly.
 """
 
 import argparse
@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', help='checkpoint of the released code')
     parser.add_argument('dst', help='checkpoint to write')
-    parser.add_argument('--ema', action='store_true', help='take the moving average of the parameters')
+    parser.add_argument('--ema', action='store_true', help='convert the moving average of the parameters')
     parser.add_argument(
         '--num-heads', type=int, help="heads of the encoder's Transformer blocks (default: as released)"
     )
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--task',
         choices=('pretraining', 'classification'),
-        help='what to take of a checkpoint that holds both (default: pretraining)',
+        help='model to convert if the checkpoint has both (default: pretraining)',
     )
     points = parser.add_argument_group('point clouds', 'what shapes do not tell; for PointMAP checkpoints only')
     points.add_argument('--num-groups', type=int, help='the released num_group (default: 64)')

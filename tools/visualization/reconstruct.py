@@ -1,7 +1,7 @@
-"""Draw original, masked and rebuilt images or clouds of points of a pretrained model side by side.
+"""Draw original, masked and reconstructed images or point clouds of a pretrained model side by side.
 
-Clouds are written as PLY files too, in a folder beside the picture and of its name. A joint model gets images, clouds
-or both; of both there are two pictures, NAME_image.png and NAME_points.png.
+Point clouds are also written as PLY files, in a folder with the name of the picture. A joint model takes images, point
+clouds or both; for both, two pictures are written, NAME_image.png and NAME_points.png.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from collections import defaultdict
 from copy import deepcopy
 from pathlib import Path
 
-#: Points of a cloud where neither the command nor the config tells.
+#: Points of a cloud if neither the command nor the config tells.
 POINTS = 1024
 
 
@@ -20,12 +20,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'files',
         nargs='*',
-        help='images, or clouds: .npy, .npz, .ply, .las, .laz, .pcd, .off, text (default: of the training set)',
+        help='images, or clouds: .npy, .npz, .ply, .las, .laz, .pcd, .off, text (default: the training set)',
     )
-    parser.add_argument('--config', help='config file (default: the one that a converted checkpoint stores)')
+    parser.add_argument('--config', help='config file (default: the config in a converted checkpoint)')
     parser.add_argument('--count', type=int, default=4, help='samples of the training set (default: %(default)s)')
     parser.add_argument(
-        '--points', type=int, help=f"points to draw of a file's cloud (default: as many as the config's, or {POINTS})"
+        '--points',
+        type=int,
+        help=f'points to sample from the cloud of a file (default: those of the config, or {POINTS})',
     )
     parser.add_argument('--out', default='reconstruction.png', help='picture to write (default: %(default)s)')
     parser.add_argument(
@@ -65,7 +67,7 @@ from mmmap.visualization import draw_reconstruction, save_point_reconstruction
 
 
 def is_image(path: str) -> bool:
-    """Whether a file begins as an image does."""
+    """Whether a file starts like an image."""
     try:
         with Image.open(path):
             return True
@@ -76,7 +78,7 @@ def is_image(path: str) -> bool:
 
 
 def load_files(model: nn.Module, files: list[str], points: int) -> dict[str, tuple[list[str], Tensor]]:
-    """The files of each part of a model, see ``parts_with_inputs``, and what it sees of them."""
+    """The files and their inputs for each part of a model, see ``parts_with_inputs``."""
     parts, of_part = parts_with_inputs(model), defaultdict(list)
     for path in files:
         name = next(iter(parts)) if len(parts) == 1 else 'image' if is_image(path) else 'points'
@@ -92,7 +94,7 @@ def load_files(model: nn.Module, files: list[str], points: int) -> dict[str, tup
 
 
 def load_samples(cfg: Config, model: nn.Module, count: int) -> dict[str, tuple[list[str], Tensor]]:
-    """What each part of a model sees of the first samples of a config's training set, beside an empty list of files."""
+    """No files, and the first inputs of the training set, for each part of a model."""
     parts = parts_with_inputs(model)
     datasets = (cfg.get('train_dataloader') or {}).get('dataset', {}).get('datasets')
     if len(parts) == 1 or not datasets:
@@ -106,7 +108,7 @@ def load_samples(cfg: Config, model: nn.Module, count: int) -> dict[str, tuple[l
 
 
 def draw(model: nn.Module, inputs: Tensor, out: Path, files: list[str]) -> None:
-    """Rebuild a batch, write its picture, and print the loss."""
+    """Reconstruct a batch, write its picture, and print the loss."""
     with torch.no_grad():
         reconstruction = model.reconstruct(inputs)
     if takes_clouds(model):

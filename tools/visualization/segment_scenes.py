@@ -1,10 +1,10 @@
-"""Label the points of scenes by a trained segmentor, and write a picture and a PLY file of each.
+"""Segment scenes with a trained model, and write a picture and a PLY file of each.
 
     python tools/visualization/segment_scenes.py CONFIG CHECKPOINT SCENE [SCENE ...] [--out DIR]
 
 A scene is an .npz, .ply, .las, .laz, .pcd, .off or text file with the features that the config's test pipeline loads.
-Colours that it loads are drawn, and labels beside the predicted ones, which must be those of the test set. What is
-written is called FOLDER_SCENE.
+Colours are drawn if the pipeline loads them. Labels in the file are drawn too; they must be classes of the test set.
+The files are named FOLDER_SCENE.
 """
 
 import argparse
@@ -17,8 +17,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file of a SceneSegmentor')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('scenes', nargs='+', type=Path, help='files of scenes')
-    parser.add_argument('--out', type=Path, default=Path('scenes'), metavar='DIR', help='(default: %(default)s)')
-    parser.add_argument('--device', default='cpu', help='such as cuda (default: %(default)s)')
+    parser.add_argument(
+        '--out', type=Path, default=Path('scenes'), metavar='DIR', help='folder to write to (default: %(default)s)'
+    )
+    parser.add_argument('--device', default='cpu', help='device, such as cuda (default: %(default)s)')
     return parser.parse_args()
 
 
@@ -99,7 +101,7 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args.config)
         if cfg.get('test_dataloader') is None:
-            raise UserError(f'{args.config} has no test_dataloader, whose pipeline would load the scenes')
+            raise UserError(f'{args.config} has no test_dataloader, but its pipeline loads the scenes')
         for path in args.scenes:
             if not path.is_file():
                 raise UserError(f'scene not found: {path}')
@@ -113,7 +115,7 @@ def main() -> None:
         model = load_weights(model, args.checkpoint).to(args.device)
         dataset, steps = scene_dataset(cfg)
         for step in steps:
-            # Each scene is read once: in memory they would add up.
+            # Each scene is read once: keeping them would fill the memory.
             if step.get('in_memory'):
                 step.in_memory = False
         pipeline = Compose(steps)
