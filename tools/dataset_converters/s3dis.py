@@ -68,7 +68,7 @@ def list_rooms(source: Path, area: str) -> tuple[list[Path], list[Path]]:
 
 
 def repair(line: bytes) -> list[bytes]:
-    """The numbers of a line, whatever a control character stands for: a space, or nothing."""
+    """The numbers of a line. A control character in it may stand for a space or for nothing."""
     for replacement in (b' ', b''):
         words = CONTROL_CHARACTER.sub(replacement, line).split()
         if len(words) == 6:
@@ -86,7 +86,7 @@ def read_points(path: Path) -> tuple[np.ndarray, list[int]]:
         tuple[np.ndarray, list[int]]: Its points, shape (N, 6), and the lines that were repaired, from 1.
 
     Raises:
-        UserError: If a line is not six numbers, or there is none; one line that names it.
+        UserError: If a line is not six numbers, or there is no line. The message names it.
     """
     content, repaired = path.read_bytes(), []
     if CONTROL_CHARACTER.search(content):
@@ -123,7 +123,7 @@ def first_bad_line(content: bytes) -> int:
 
 
 def class_of(path: Path) -> int:
-    """The class that the name of an annotation says, such as ``chair_1.txt``."""
+    """The class in the name of an annotation file, such as ``chair_1.txt``."""
     name = path.stem.rsplit('_', 1)[0]
     return CLASSES.index(name if name in CLASSES else 'clutter')
 
@@ -175,7 +175,7 @@ def main() -> None:
             for note in notes:
                 print(note)
             count = len(list((args.out / area).glob('*.npz')))
-            # Of a part of the release, rooms may have been prepared before.
+            # An earlier run may have converted rooms that this source lacks.
             if count != len(folders) == ROOMS[area]:
                 raise UserError(
                     f'{args.out / area} has {count} files *.npz, {len(folders)} expected: remove the others'

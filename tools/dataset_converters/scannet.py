@@ -46,7 +46,7 @@ from mmmap.utils.made_from import Origin
 
 #: Scans of each split, and the folder they are in.
 SCANS = {'train': 1201, 'val': 312, 'test': 100}
-#: Beside its files, what a scan depends on; the number counts up where they give another one.
+#: Version of the conversion. It is raised if the same files give another scan.
 HOW = f'1 {ScanNetScenes.NYU40_IDS}'
 FOLDERS = {'train': 'scans', 'val': 'scans', 'test': 'scans_test'}
 

@@ -67,7 +67,7 @@ def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
         dict[str, Tensor]: The parameters by their released names.
 
     Raises:
-        ValueError: If the file cannot be read safely, or lacks what was asked for.
+        ValueError: If the file cannot be read safely, or lacks the parameters.
     """
     try:
         checkpoint = load(path, map_location='cpu')
@@ -96,7 +96,7 @@ def convert(
     task: str | None = None,
     **point_options: int | str,
 ) -> dict[str, str]:
-    """Convert a file; see the module's text.
+    """Convert a checkpoint file, see the docstring of the module.
 
     Args:
         src (str): The released checkpoint.
@@ -114,7 +114,7 @@ def convert(
         dict[str, str]: Our name for each released name.
 
     Raises:
-        ValueError: If the file does not hold a model of the task or does not map one to one to ours.
+        ValueError: If the file has no model of the task, or its parameters do not match ours one to one.
     """
     released = load_released(src, ema)
     try:
@@ -130,7 +130,7 @@ def convert(
             task = find_task(released, task)
             model_cfg = infer_model_cfg(released, num_heads, decoder_num_heads, task)
             state_dict, names, left_out = convert_state_dict(released, task)
-        with torch.device('meta'):  # Only its names and shapes are wanted.
+        with torch.device('meta'):  # Only names and shapes are needed.
             model = MODELS.build(copy.deepcopy(model_cfg))  # A classifier writes into its config.
         _check_same(model.state_dict(), state_dict)
     except ValueError as e:

@@ -1,4 +1,4 @@
-"""Checks of the step: the host never waits, no graph breaks, nothing NaN over many steps."""
+"""Checks of the step: no wait of the host, no graph break, no NaN over many steps."""
 
 import argparse
 import time
@@ -18,21 +18,21 @@ from mmmap.engine.hooks.compile_hook import compile_parts
 from .common import build_model, format_table, free_memory, load_config, one_line, random_images, synchronize
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.JPEG')
-MOST_IMAGES = 4096  # Of a folder, kept in memory.
+MOST_IMAGES = 4096  # Images of a folder that are kept in memory
 
 
 def _count_iterations(iteration: int, seed: int) -> None:
-    """Tell the masks of a run which step it is, as mmengine's Runner does."""
+    """Set the step that masks are drawn for, as mmengine's Runner does."""
     MessageHub.get_current_instance().update_info_dict(dict(iter=iteration, seed=seed))
 
 
 def _forget_run() -> None:
-    """Let the masks be drawn as outside of a run again."""
+    """Draw masks as outside of a run again."""
     MessageHub.get_current_instance().runtime_info.pop('iter', None)
 
 
 def optimizer_of(model: nn.Module, cfg: Config, device: torch.device) -> OptimWrapper:
-    """That of the config, in float32 on a CPU."""
+    """The optimizer wrapper of the config; in float32 on a CPU."""
     settings = dict(cfg.optim_wrapper)
     if device.type != 'cuda':  # AmpOptimWrapper refuses to run there.
         settings = {key: value for key, value in settings.items() if key not in ('dtype', 'loss_scale')}
@@ -70,7 +70,7 @@ def sync(args: argparse.Namespace, report: dict, device: torch.device) -> None:
 
 
 def _steps_without_wait(step, _model: nn.Module, device: torch.device, seed: int) -> None:
-    for iteration in range(2):  # The first steps compile kernels and make the optimizer's state.
+    for iteration in range(2):  # The first steps compile kernels and create the optimizer state.
         _count_iterations(iteration, seed)
         step()
     if device.type != 'cuda':
@@ -91,7 +91,7 @@ def _one_graph(step, model: nn.Module, _device: torch.device, _seed: int) -> Non
 
 
 def generated_images(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Images with structure at several scales, (count, 3, H, W), about normal."""
+    """Random images with structure at several scales, about normalised, (count, 3, H, W)."""
     total = torch.zeros(count, 3, *size, device=device)
     for cells in (2, 7, 28):
         noise = torch.randn(count, 3, cells, cells, device=device)

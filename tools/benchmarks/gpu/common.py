@@ -1,4 +1,4 @@
-"""What the sections share: the models of the configs, timing, rates of the machine, tables."""
+"""Shared by the sections: models of configs, timing, rates of the machine, tables."""
 
 import gc
 import statistics
@@ -33,26 +33,26 @@ def build_model(cfg: Config, device: torch.device, seed: int) -> nn.Module:
 
 
 def random_images(model: nn.Module, batch: int, device: torch.device) -> Tensor:
-    """Normal noise of the size that a model was made for, as if preprocessed."""
+    """Normal noise in place of preprocessed images, in the size of a model."""
     return torch.randn(batch, model.backbone.in_channels, *model.backbone.img_size, device=device)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was told."""
+    """Wait until a device has finished all its work."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
 def free_memory() -> None:
-    """Forget compiled graphs and give cached memory back, so that what comes next sees the GPU as the first one did."""
-    torch.compiler.reset()  # Also, torch refuses to compile one forward for more than eight models.
+    """Drop compiled graphs and cached memory, so that the next measurement starts like the first one."""
+    torch.compiler.reset()  # torch also refuses to compile one forward for more than eight models.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def captured(call: Callable[[], object]) -> Callable[[], object]:
-    """A call as a CUDA graph, whose replay takes the GPU's time of it and next to none of the host's."""
+    """A call as a CUDA graph. Its replay takes the time of the GPU and almost none of the host."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -131,7 +131,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """Norm of the difference over the norm of what is exact, unless that is 0; infinite where it is not a number."""
+    """Norm of the difference over the norm of the exact values, if that is not 0; infinite if it is NaN."""
     exact = exact.double()
     norm = exact.norm()
     error = ((found.double() - exact).norm() / torch.where(norm > 0, norm, 1.0)).item()

@@ -1,4 +1,4 @@
-"""The guard against steps that are not finite: what it costs, that the host never waits for it, that it holds."""
+"""The guard against steps that are not finite: its cost, and that it works without a wait of the host."""
 
 import argparse
 import math
@@ -81,7 +81,7 @@ def guard(args: argparse.Namespace, report: dict, device: torch.device) -> None:
             if mode:
                 compile_parts(model, mode)
             plain, guarded, state = make_steps(model, random_images(model, args.batch_size, device), cfg, device)
-            # What the guard learns, it learns in the first iterations; graphs are recorded in them, too.
+            # The guard sets itself up in the first iterations; graphs are recorded in them too.
             for _ in range(4):
                 plain()
                 guarded()

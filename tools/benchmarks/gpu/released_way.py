@@ -1,4 +1,4 @@
-"""The pretraining step the way the released MAP code computes it, for comparison with ours.
+"""The pretraining step as the released MAP code computes it, to compare with ours.
 
 The same weights and the same loss, in our own lines, by what that code does: a mixer makes two calls of mamba-ssm, the
 second on flipped copies; visible tokens are picked, and put back, by index assignment with a boolean mask (torch looks
@@ -25,7 +25,7 @@ WAYS = ('inner', 'scan')
 
 
 class Kernels(NamedTuple):
-    """The functions of mamba-ssm and causal-conv1d that the released code stands on."""
+    """The functions of mamba-ssm and causal-conv1d that the released code uses."""
 
     inner: Callable[..., Tensor]
     scan: Callable[..., Tensor]
@@ -34,7 +34,7 @@ class Kernels(NamedTuple):
 
 
 def mamba_kernels() -> Kernels:
-    """Those of the installed packages.
+    """The functions of the installed packages.
 
     Raises:
         ImportError: If one is missing.
@@ -62,7 +62,7 @@ def _plain_norm(x, weight, _bias, residual=None, eps=1e-5, prenorm=False, residu
 
 
 def plain_kernels() -> Kernels:
-    """Stand-ins of the same signatures from our operators, for machines without those packages."""
+    """Functions of the same signatures from our operators, for machines without those packages."""
     return Kernels(_plain_inner, selective_scan, causal_conv1d, _plain_norm)
 
 
@@ -108,7 +108,7 @@ class _Mixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, _ = x.shape
-        # As (B, 2E, L) with the positions side by side, which the kernels want.
+        # (B, 2E, L) with contiguous positions, as the kernels need them
         xz = (self.in_proj.weight @ x.flatten(0, 1).t()).unflatten(1, (batch, length)).transpose(0, 1)
         pair = zip(self.directions, (xz, xz.flip(-1)), strict=True)
         if self.way == 'inner':

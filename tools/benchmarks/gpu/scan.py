@@ -12,10 +12,10 @@ from mmmap.ops import available_backends, bidirectional_scan, selective_scan
 from .common import format_table, free_memory, median_ms, one_line, relative_error
 
 LENGTHS = (1, 2, 5, 16, 33, 98, 208, 1024, 4096)
-# Above, only both directions at once, and not the reference itself, a loop that takes seconds.
+# Longer scans are tested only in both directions at once, and without the reference, a loop that takes seconds.
 LOOP_LENGTH = 1024
 STATES = 16
-# Errors that a backend may have, as norms: what rounding leaves (float32 sums, results rounded to bfloat16).
+# Largest errors of a backend, as norms: the rounding of float32 sums, and of results to bfloat16.
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')
 DIRECTIONS = ('both', 'forward', 'reverse')
@@ -24,7 +24,7 @@ WIDTHS = (384, 768, 1536, 3072)
 # Lengths of pretraining, fine-tuning (196 tokens and 12 registers) and detection (1024 pixels).
 USES = {98: 'pretraining', 208: 'fine-tuning', 4096: 'detection'}
 DETECTION_BATCH = 2
-ELEMENTS = 256 * 384 * 98  # Of one activation at the shorter lengths: the batch is what comes nearest.
+ELEMENTS = 256 * 384 * 98  # Elements of one activation at the shorter lengths; they give the batch.
 
 Scan = Callable[[list[Tensor]], Tensor]
 
@@ -69,7 +69,7 @@ def scan_of(direction: str, backend: str) -> Scan:
 
 
 def _poison(device: torch.device) -> None:
-    """Fill free memory with NaN, so that an element that a kernel does not write shows."""
+    """Fill free memory with NaN, so that elements that a kernel does not write are found."""
     block = torch.full((2**24,), float('nan'), device=device)
     del block
 
@@ -101,7 +101,7 @@ def check_one(
 
 
 def summarise(rows: list[dict]) -> list[dict]:
-    """Of each backend, type and direction the largest errors over all lengths, and where."""
+    """The largest errors of each backend, type and direction over all lengths, and where they occur."""
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row['backend'], row['dtype'], row['direction']), []).append(row)
@@ -121,7 +121,7 @@ def summarise(rows: list[dict]) -> list[dict]:
 
 
 def scan_check(args: argparse.Namespace, report: dict, device: torch.device) -> None:
-    """Every backend that is there against float64: output and gradients, all lengths, each direction and both."""
+    """Every available backend against float64: output and gradients, all lengths, each direction and both."""
     usable = [name for name, reason in available_backends().items() if reason is None and name != 'native']
     rows = []
     report['scan-check'] = dict(rows=rows)
@@ -152,7 +152,7 @@ def scan_check(args: argparse.Namespace, report: dict, device: torch.device) -> 
 
 
 def least_bytes(batch: int, channels: int, length: int, itemsize: int, backward: bool) -> int:
-    """Bytes that a scan in both directions cannot do without, each activation read or written once.
+    """Least bytes of a scan in both directions: each activation is read or written once.
 
     Forward reads u, delta, B and C of both directions and z and writes the output. Backward reads them again with the
     gradient of the output and writes a gradient of each.
@@ -163,7 +163,7 @@ def least_bytes(batch: int, channels: int, length: int, itemsize: int, backward:
 
 
 def flipping_scan(selective_scan_fn: Callable[..., Tensor], inputs: list[Tensor]) -> tuple[Callable, list[Tensor]]:
-    """The same scan by two calls of mamba-ssm in the layout that it wants, the second on flipped copies."""
+    """The same scan by two calls of mamba-ssm in its layout, the second on flipped copies."""
     u, delta, A, B, C, D, z, bias = (x.detach() for x in inputs)
     parts = [[u[:, i], delta[:, i], B[:, i], C[:, i], A[i], D[i], bias[i]] for i in range(2)]
     parts = [[x.clone(memory_format=torch.contiguous_format).requires_grad_() for x in part] for part in parts]

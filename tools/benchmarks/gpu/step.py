@@ -1,4 +1,4 @@
-"""The pretraining step: ours, eager and compiled, against the released code's way."""
+"""The pretraining step: ours, eager and compiled, against that of the released code."""
 
 import argparse
 import statistics
@@ -69,7 +69,7 @@ def make_step(
 
 
 def count_work(cfg: Config) -> tuple[int, float]:
-    """Parameters, and operations an image: matrix products, convolutions and attention of both passes; no scans."""
+    """Parameters, and operations per image: matrix products, convolutions, attention; both passes, no scans."""
     with torch.device('meta'):  # Nothing is computed.
         model = MODELS.build(cfg.model).train()
         images = random_images(model, 2, torch.device('meta'))
@@ -81,7 +81,7 @@ def count_work(cfg: Config) -> tuple[int, float]:
 
 
 def busiest_kernels(step: Callable[[], Tensor], device: torch.device, steps: int = 2) -> tuple[float, list[dict]]:
-    """Milliseconds that the kernels of a step take, and the 30 that take most; operators on a CPU."""
+    """Milliseconds of the kernels of a step, and the 30 slowest kernels; on a CPU, operators."""
     cuda = device.type == 'cuda'
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     with torch.profiler.profile(activities=[activity]) as profiler:
@@ -126,7 +126,7 @@ def largest_batch(row: dict, parameters: int, device: torch.device) -> int:
 
 
 def _try(row: dict, measured: Callable[[], dict], rows: list[dict]) -> dict | None:
-    """Measure and keep the row; print what went wrong instead of losing the others."""
+    """Measure a row and keep it. After an error, print it and go on with the other rows."""
     try:
         rows.append(row | measured())
     except Exception as error:
@@ -203,7 +203,7 @@ def time_model(
 
 
 def same_loss(cfg: Config, kernels: Kernels, args: argparse.Namespace, device: torch.device) -> dict[str, float]:
-    """Ours, and how far each released way is from it on the same weights, images and mask, in float32."""
+    """Our loss, and the differences of the released ways on the same weights, images and mask, in float32."""
     model = build_model(cfg, device, args.seed).eval()
     images = random_images(model, 4, device)
     found = {}
@@ -217,7 +217,7 @@ def same_loss(cfg: Config, kernels: Kernels, args: argparse.Namespace, device: t
 
 
 def compare(rows: list[dict]) -> list[dict]:
-    """Of each model at the fixed batch: ours over the faster, and over the smaller, of the released ways."""
+    """For each model at the fixed batch: our speed over the fastest released way, and our memory over the smallest."""
     by_model: dict[str, dict[str, dict]] = defaultdict(dict)
     for row in rows:
         if 'failed' not in row:

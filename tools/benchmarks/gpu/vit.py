@@ -1,4 +1,4 @@
-"""The step of a ViT of as many parameters under MAE, beside ours."""
+"""The step of MAE on a ViT with as many parameters, beside ours."""
 
 import argparse
 import copy
@@ -15,7 +15,7 @@ from .step import COLUMNS, add_shares, time_model
 
 
 def matching_vit(arch: str | dict) -> dict:
-    """The arch of a ViT (MLP ratio about 4) with as many parameters in its encoder as a hybrid has."""
+    """The arch of a ViT (MLP ratio about 4) with as many parameters in its encoder as a hybrid."""
     settings = MAPHybrid.resolve_arch(arch)
     settings.pop('num_registers', None)
     shape = {key: settings[key] for key in ('embed_dim', 'num_heads')}

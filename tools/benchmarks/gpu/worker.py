@@ -25,18 +25,18 @@ from mmmap.registry import MODELS
 
 
 class GivenMasking:
-    """Hides what it was given."""
+    """A masking that returns a given mask."""
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask
 
     def __call__(self, tokens: Tensor) -> tuple[Tensor, int]:
-        """The mask, and how many tokens of a sample it hides."""
+        """The mask, and the number of hidden tokens of a sample."""
         return self.mask, int(self.mask[0].sum())
 
 
 def model_config(name: str) -> Config:
-    """Of a size or a file; the large sizes have fewer images a GPU in their names."""
+    """The config of a size or a file. Configs of large sizes have fewer images per GPU in their names."""
     if name in (*NAMES, 'large', 'huge') and name not in NAMES:
         name = str(ROOT / f'configs/map/map_hybrid-{name}-p16_16xb128-amp-coslr-1600e_in1k.py')
     return load_config(name)
@@ -77,7 +77,7 @@ def shared_losses(spec: dict, device: torch.device) -> list[float]:
     cfg = model_config(spec['model'])
     generator = torch.Generator().manual_seed(spec['seed'])
     torch.manual_seed(spec['seed'])
-    model = MODELS.build(cfg.model).eval()  # Stochastic depth would draw other samples in each process.
+    model = MODELS.build(cfg.model).eval()  # Stochastic depth would draw differently in each process.
     size, patch = model.backbone.img_size, model.backbone.patch_size
     tokens = (size[0] // patch) * (size[1] // patch)
     images = torch.randn(spec['check_batch'], model.backbone.in_channels, *size, generator=generator)
@@ -119,7 +119,7 @@ def main() -> None:
         torch.cuda.set_device(device)
     dist.init_process_group('nccl' if cuda else 'gloo', device_id=device if cuda else None)
     losses = shared_losses(spec, device)
-    torch.compiler.reset()  # Or the batch, another one now, would be compiled as a variable.
+    torch.compiler.reset()  # Otherwise the new batch size would be compiled as a variable.
     gc.collect()
     if cuda:
         torch.cuda.empty_cache()
@@ -128,7 +128,7 @@ def main() -> None:
         result.write_text(json.dumps(found))
     dist.barrier()
     sys.stdout.flush()
-    # Taking a group down can deadlock: gloo's destructor holds Python's lock and joins a thread that may want it.
+    # Destroying a group can deadlock: gloo's destructor holds Python's lock and joins a thread that may need it.
     os._exit(0)
 
 

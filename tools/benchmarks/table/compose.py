@@ -1,4 +1,4 @@
-"""From the recipe of a row to the configs of its stages."""
+"""Composes the configs of a row's stages from its recipe."""
 
 import copy
 import functools
@@ -14,7 +14,7 @@ from .rows import Recipe, Row
 from .stage import Stage
 
 ROOT = Path(__file__).resolve().parents[3]
-# What a classifier's backbone decides by itself; all else it takes from the pretraining.
+# Arguments that the classifier's backbone sets itself; the others come from the pretraining.
 _OWN_SETTINGS = {
     'type', 'out_type', 'out_indices', 'drop_path_rate', 'init_cfg', 'with_cp', 'frozen_stages', 'num_registers',
     'scan_backend',
@@ -22,7 +22,7 @@ _OWN_SETTINGS = {
 
 
 def rescale(cfg: Config, epochs: int) -> None:
-    """Stretch or shorten the schedule of a config, in place: warm-up and intervals in proportion.
+    """Rescale the schedule of a config in place, warm-up and intervals included.
 
     Args:
         cfg (Config): With a training by epochs.
@@ -38,7 +38,7 @@ def rescale(cfg: Config, epochs: int) -> None:
     kept = []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
         if scheduler.get('by_epoch', True):
-            # Stepped each iteration, a schedule may begin and end within an epoch.
+            # A schedule that steps each iteration can begin and end within an epoch.
             number = float if scheduler.get('convert_to_iter_based') else round
             for key in ('begin', 'end', 'T_max'):
                 if key in scheduler:
@@ -51,7 +51,7 @@ def rescale(cfg: Config, epochs: int) -> None:
 
 
 def _drop_empty_schedules(cfg: Config, images: int, gpus: int) -> None:
-    """Drop warm-ups of less than an iteration, which mmengine refuses."""
+    """Drop warm-ups shorter than an iteration: mmengine refuses them."""
     length = -(-images // (cfg.train_dataloader.batch_size * gpus))
     cfg.param_scheduler = [
         scheduler
@@ -70,7 +70,7 @@ def _intervals(cfg: Config) -> list[tuple[ConfigDict, str]]:
 
 
 def transfer_backbone(cfg: Config, pretraining: Config, checkpoint: Path) -> None:
-    """Make a classifier take its backbone from a pretraining, in place.
+    """Give a classifier the backbone of a pretraining, in place.
 
     Args:
         cfg (Config): Of the classifier.
@@ -88,7 +88,7 @@ def transfer_backbone(cfg: Config, pretraining: Config, checkpoint: Path) -> Non
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every row.
+    """Settings of all rows.
 
     Args:
         track (str): One of ``TRACKS``.
@@ -120,7 +120,7 @@ def _read(path: str) -> Config:
 
 
 def _load(path: str) -> Config:
-    # Rows share their fine-tuning and their probe.
+    # Rows share the configs of fine-tuning and probe.
     return copy.deepcopy(_read(path))
 
 
@@ -130,15 +130,15 @@ def _finish(cfg: Config, name: str, base: str, row: Row, seed: int, folder: Path
         _drop_empty_schedules(cfg, images['train'], request.gpus)
     cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
     checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='AtomicCheckpointHook'))
-    # All that a table needs, and no more disk than that.
+    # Only what a table needs, to save disk space
     checkpoint.update(max_keep_ckpts=1, save_last=True)
-    # In the config, so that a change of it is a change of the settings.
+    # Stored in the config, so that another file counts as another setting.
     cfg.table = dict(row=row.name, stage=name, gpus=request.gpus, images=images)
     return Stage(name, cfg, folder, dict(row=row.name, seed=seed, stage=name, config=base, images=images))
 
 
 def compose(row: Row, seed: int, folder: Path, request: Request) -> list[Stage]:
-    """Compose the stages of a row in their order.
+    """Compose the stages of a row, in order.
 
     Args:
         row (Row): The row.
@@ -183,7 +183,7 @@ def compose(row: Row, seed: int, folder: Path, request: Request) -> list[Stage]:
 
 
 def _knn(cfg: Config, pretraining: Config, probe: Config) -> Config:
-    """A kNN evaluation of a pretraining's model on the data of its linear probe, both as they are tested."""
+    """A kNN evaluation of a pretrained model, on the data of its linear probe with test transforms."""
     cfg.model = copy.deepcopy(pretraining.model)
     cfg.test_dataloader = probe.test_dataloader
     bank = copy.deepcopy(probe.test_dataloader)
@@ -191,7 +191,7 @@ def _knn(cfg: Config, pretraining: Config, probe: Config) -> Config:
     for key in ('pipeline', 'test_mode'):
         if key in probe.test_dataloader.dataset:
             bank.dataset[key] = copy.deepcopy(probe.test_dataloader.dataset[key])
-    # The tools set it for the loaders they know, and mmengine's own default makes lists.
+    # The default of mmengine makes lists.
     bank.setdefault('collate_fn', dict(type='default_collate'))
     cfg.test_cfg = dict(type='KNNLoop', bank_dataloader=bank)
     cfg.test_evaluator = []
@@ -206,6 +206,6 @@ def _finetuning(recipe: Recipe, request: Request) -> Config:
     rescale(cfg, epochs)
     paramwise = cfg.optim_wrapper.get('paramwise_cfg') or {}
     if recipe.pretrain is None and 'layer_decay_rate' in paramwise:
-        # Small rates for the early layers keep what was pretrained; without that they only keep them from learning.
+        # Layer decay keeps pretrained early layers; without pretraining it only slows them down.
         paramwise.layer_decay_rate = 1.0
     return cfg

@@ -1,4 +1,4 @@
-"""Which images a table trains and evaluates on: the data sets of the configs or a folder, all or a part of them."""
+"""The images of a table: the data sets of the configs, or a folder; all of the images or a part."""
 
 import hashlib
 import random
@@ -12,11 +12,11 @@ from mmmap.engine.data_sets import TRAIN_ROLES, data_sets, replace_data_sets, se
 from mmmap.engine.errors import UserError
 from mmmap.utils.class_names import listed, names_missing
 
-# Data sets that give arrays in RGB, and no files: they download into their data_root. All have so many images.
+# Data sets of RGB arrays, downloaded into their data_root, and their numbers of training images.
 _ARRAYS = ('CIFAR10', 'CIFAR100')
 _ARRAY_IMAGES = 50000
 _IMAGENET_IMAGES = 1281167
-_HELD_OUT = 10  # One image in so many is held out by the split 'val'.
+_HELD_OUT = 10  # The split 'val' holds out one image in this many.
 
 
 class ConfigData:
@@ -119,7 +119,7 @@ class FolderData:
         if not found:
             raise UserError(f'no folders of classes in {self.root / part}: expected {self.root}/{{train,test}}/CLASS/*')
         for name, files in found.items():
-            # In an order that has nothing to do with how the files are named.
+            # In an order that does not depend on the names of the files.
             random.Random(f'{part}/{name}').shuffle(files)
         return found
 
@@ -151,7 +151,7 @@ class FolderData:
                 ann_file=str(self.train_list if role in TRAIN_ROLES else self.test_list),
                 classes=self.classes,
                 test_mode=old.get('test_mode', False),
-                # Pipelines of an evaluation stop at a broken image.
+                # An evaluation stops at a broken image.
                 leave_out_broken=role != 'train',
             )
 

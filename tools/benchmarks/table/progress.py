@@ -1,4 +1,4 @@
-"""Shows how far the running stages are, and how long the table will take."""
+"""Shows the progress of the running stages, and the time left for the table."""
 
 import re
 import sys
@@ -16,12 +16,12 @@ from .stage import Stage
 # A line of mmengine's log: epoch, iteration within it, its iterations, time left, loss.
 _LINE = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?eta: (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)(.*)')
 _LOSS = re.compile(r'\bloss: (\S+)')
-_TAIL = 16384  # Bytes of a log that surely hold such a line.
-_PLAIN_INTERVAL = 60  # Seconds between two reports where the output is no terminal.
+_TAIL = 16384  # Bytes at the end of a log that contain such a line
+_PLAIN_INTERVAL = 60  # Seconds between reports if the output is not a terminal
 
 
 def last_state(stage: Stage) -> dict | None:
-    """Where a running stage is, read from its log.
+    """The progress of a running stage, read from its log.
 
     Args:
         stage (Stage): The stage.
@@ -99,7 +99,7 @@ class Progress:
         return left / min(self.jobs, max(1, len(self.runs)))
 
     def tick(self) -> None:
-        """Show the state, if it is time."""
+        """Update the display; without a terminal, print at most once a minute."""
         now = time.monotonic()
         running = dict(self.runner.running)
         for key, (stage, since) in list(self._seen.items()):

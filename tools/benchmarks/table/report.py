@@ -1,4 +1,4 @@
-"""Writes what the rows of a table came to: report.md, results.json and two pictures."""
+"""Writes the results of a table: report.md, results.json and two pictures."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def _shown(values: list[float]) -> str:
 
 
 def summarize(row: Row, seeds: dict[int, dict[str, dict]]) -> dict:
-    """What a row came to over its seeds.
+    """The results of a row over its seeds.
 
     Args:
         row (Row): The row.
@@ -126,7 +126,7 @@ def _markdown(table: str, track: str, rows: list[Row], results: Results, failure
 
 
 def _origins(results: Results) -> list[str]:
-    """Machines, commands, commits and changed settings, each different one once with the rows it belongs to."""
+    """Machines, commands, commits and changed settings: each value once, with its rows."""
     lines = []
     for title in ('machine', 'jobs', 'command', 'commit', 'options'):
         found: dict[str, set[str]] = {}
@@ -172,7 +172,7 @@ def _draw_bars(rows: list[Row], results: Results, out: Path) -> None:
             panel.set_xlim(max(0, low - margin), min(100, high + margin))
         panel.set_yticks(at, [row.label if panel is axes[0] else '' for row in done])
         title = 'the paper (ImageNet-1K)' if stage == 'paper' else _TITLES[stage]
-        # The bars are cut off on the left: said, as lengths then do not compare.
+        # The label warns of the axis, because lengths of bars mislead.
         panel.set(title=title, xlabel='top-1 accuracy (%), axis does not start at 0')
         panel.grid(axis='x', alpha=0.3)
     figure.savefig(out, dpi=120)
@@ -183,7 +183,7 @@ def _mean_curve(curves: list[list[list[float]]]) -> tuple[list[float], list[floa
     for curve in curves:
         for at, value in curve:
             points.setdefault(at, []).append(value)
-    # A point counts where all seeds have it.
+    # Only points that all seeds have
     kept = sorted((at, statistics.mean(of)) for at, of in points.items() if len(of) == len(curves))
     return [at for at, _ in kept], [value for _, value in kept]
 
@@ -200,7 +200,7 @@ def _draw_curves(rows: list[Row], results: Results, out: Path) -> None:
             curves = [stages[stage][key] for stages in results.get(row.name, {}).values() if stage in stages]
             if curves:
                 at, values = _mean_curve(curves)
-                # A single point makes no line.
+                # A single point has no line.
                 panel.plot(at, values, 'o' if len(at) == 1 else '-', label=row.label, color=f'C{index}')
         panel.set(title=title, xlabel='epoch')
         panel.grid(alpha=0.3)
@@ -210,7 +210,7 @@ def _draw_curves(rows: list[Row], results: Results, out: Path) -> None:
 
 
 def write_report(table: str, track: str, rows: list[Row], runs: Path, out: Path, failures: list[str]) -> None:
-    """Write ``report.md``, ``results.json``, ``bars.png`` and ``curves.png`` from what is finished.
+    """Write ``report.md``, ``results.json``, ``bars.png`` and ``curves.png`` from the finished stages.
 
     Args:
         table (str): Name of the table.

@@ -120,8 +120,8 @@ _RELEASED_DRAW = Row(
     "MAP, the released code's draw of the ratio",
     {'small': _small(f'configs/map/small/map-releaseddraw_{_SMALL_END}')},
 )
-# The full track has a supervised recipe of its own; the others compare equal budgets of labelled images, and with the
-# long row equal budgets of all images.
+# The full track has its own supervised recipe. The others compare equal numbers of labelled images; the long row
+# compares equal numbers of all images.
 _SUPERVISED = Recipe(
     'configs/baselines/supervised_hybrid-base-p16_8xb128-amp-coslr-300e_in1k.py', _FULL_LINEAR.format('base')
 )

@@ -1,4 +1,4 @@
-"""Runs the stages of the rows, several side by side if asked, and goes on where it was interrupted."""
+"""Runs the stages of the rows, also several at once, and continues interrupted runs."""
 
 import ctypes
 import json
@@ -58,7 +58,7 @@ class Launcher:
         return [sys.executable, str(ROOT / f'tools/{tool}.py'), *what, *options]
 
     def environment(self, job: int = 0) -> dict[str, str]:
-        """The variables of a stage that runs as one of several jobs, counted from 0."""
+        """The environment variables of a stage that runs as one of several jobs, counted from 0."""
         variables = os.environ | dict(PYTHON=sys.executable, GPUS=str(self.gpus), PYTHONUNBUFFERED='1')
         variables['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), variables.get('PYTHONPATH')]))
         if self.threads is not None:
@@ -72,7 +72,7 @@ class Launcher:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What a child calls to be ended when this process is, even by kill -9: two must not train in one folder."""
+    """Called in a child, to end it with this process, even after kill -9: two must not train in one folder."""
     if not sys.platform.startswith('linux'):
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -122,7 +122,7 @@ def refuse_other_settings(runs: Iterable[Run], restart: bool) -> list[str]:
                 )
             if difference and stage.has_progress():
                 messages.append(f'{run}: starting {stage.name} again: {difference}')
-            # What builds on other weights is stale as well; kNN and probe do not build on the fine-tuning.
+            # Stages that start from its weights are outdated too; kNN and probe do not start from the fine-tuning.
             if difference or stale:
                 stage.remove()
             stale = stale or bool(difference and stage.name == 'pretrain')

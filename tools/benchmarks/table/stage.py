@@ -1,4 +1,4 @@
-"""One training of a row: its files, its settings, what it came to."""
+"""One training of a row: its files, settings and results."""
 
 import json
 import pprint
@@ -15,8 +15,8 @@ from mmmap.visualization import read_scalars
 
 _METRICS = {'finetune': 'accuracy/top1', 'linear': 'accuracy/top1'}
 _KNN = re.compile(r'knn/accuracy: ([\d.]+)')
-_MAX_POINTS = 200  # Of a loss curve in a result file.
-# Settings that leave the result as it is, or are compared in another way (the images by their hash).
+_MAX_POINTS = 200  # In a loss curve of a result file
+# Settings that do not change the result, or are compared separately (images by their hash)
 _NO_RESULT = {
     'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'env_cfg', 'default_hooks', 'visualizer',
     'vis_backends', 'log_level', 'log_processor', 'checkpoint', 'ann_file', 'data_root', 'scan_backend',
@@ -24,7 +24,7 @@ _NO_RESULT = {
 
 
 class StageError(Exception):
-    """A stage that failed; the message has its last line and where to read on."""
+    """A stage that failed. The message has the last line and the path of its log."""
 
 
 class StageStopped(StageError):
@@ -56,22 +56,22 @@ class Stage:
 
     @property
     def config_file(self) -> Path:
-        """Where the composed config is."""
+        """Path of the composed config."""
         return self.folder / f'{self.name}.py'
 
     @property
     def log_file(self) -> Path:
-        """Where the output goes."""
+        """Path of the output."""
         return self.folder / f'{self.name}.log'
 
     @property
     def result_file(self) -> Path:
-        """What tells that the stage is done."""
+        """Path of the result; it exists once the stage is done."""
         return self.folder / f'{self.name}.json'
 
     @property
     def work_dir(self) -> Path:
-        """Where the training writes."""
+        """Work directory of the training."""
         return self.folder / self.name
 
     @property
@@ -80,7 +80,7 @@ class Stage:
         return self.work_dir / f'epoch_{self.epochs}.pth'
 
     def result(self) -> dict:
-        """What the finished stage came to."""
+        """The result of the finished stage."""
         return json.loads(self.result_file.read_text())
 
     def write_config(self) -> None:
@@ -90,11 +90,11 @@ class Stage:
         AtomicLocalBackend().put_text(''.join(lines), self.config_file)
 
     def has_progress(self) -> bool:
-        """Whether anything would be lost with the files of this stage."""
+        """Whether the files of this stage hold any work."""
         return self.result_file.is_file() or any(self.work_dir.glob('*.pth'))
 
     def difference(self) -> str | None:
-        """Tell in what this stage differs from the one whose files are there.
+        """The first difference between this stage and the one whose files exist.
 
         Returns:
             str | None: One line with the setting and both values; None if nothing that matters differs.
@@ -116,7 +116,7 @@ def _plain(cfg: Config) -> dict:
 
 
 def first_difference(old: object, new: object, where: str = '') -> str | None:
-    """Name the first setting in which two configs differ, those that cannot change a result apart.
+    """Name the first setting in which two configs differ, except those that cannot change a result.
 
     Args:
         old (object): A config, or a part of it, of JSON's types.
@@ -138,7 +138,7 @@ def first_difference(old: object, new: object, where: str = '') -> str | None:
 
 
 def collect(stage: Stage) -> dict:
-    """Read what a finished stage came to.
+    """Read the result of a finished stage.
 
     Args:
         stage (Stage): The stage.
