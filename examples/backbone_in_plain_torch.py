@@ -20,12 +20,12 @@ ARCH = dict(embed_dim=96, layout='MMMT', num_heads=4)  # Or a name, such as arch
 
 
 def build(out_type: str, checkpoint: Path | None = None) -> MAPHybrid:
-    """A backbone for the digits, with the weights of a pretraining if there is a checkpoint of one."""
+    """A backbone for the digits, with the weights of a pretraining checkpoint if one is given."""
     backbone = MAPHybrid(ARCH, img_size=8, patch_size=2, in_channels=1, out_type=out_type)
     if checkpoint:
-        # A pretraining also has a decoder (neck) and a head: only the weights under 'backbone.' are wanted.
-        # Checkpoints of tools/train.py hold more than tensors, which torch.load(weights_only=True) refuses; mmmap makes
-        # this loader safe for them.
+        # A pretraining checkpoint also has a decoder (neck) and a head: only the weights under 'backbone.' are used.
+        # torch.load(weights_only=True) refuses checkpoints of tools/train.py, which hold more than tensors. This loader
+        # reads them; mmmap makes it safe.
         weights = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu', logger='silent')
         weights = weights.get('state_dict', weights)
         prefix = 'backbone.'
@@ -49,7 +49,7 @@ class Classifier(nn.Module):
 
 
 def train(model: Classifier, pictures: Tensor, labels: Tensor, epochs: int) -> None:
-    """Train what is not frozen."""
+    """Train the parameters that are not frozen."""
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=1e-2)
     for epoch in range(1, epochs + 1):
         model.train()
@@ -65,12 +65,12 @@ def train(model: Classifier, pictures: Tensor, labels: Tensor, epochs: int) -> N
 
 @torch.no_grad()
 def accuracy(model: Classifier, pictures: Tensor, labels: Tensor) -> float:
-    """Percent of the pictures that are classified rightly."""
+    """Percent of images that are classified correctly."""
     return 100 * (model.eval()(pictures).argmax(dim=1) == labels).float().mean().item()
 
 
 def main() -> None:
-    """Run it all."""
+    """Show the outputs of the backbone, train a classifier on it, save and load it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('checkpoint', type=Path, nargs='?', default=CHECKPOINT, help=f'default: {CHECKPOINT}')
     parser.add_argument('--epochs', type=int, default=10, help='default: 10')

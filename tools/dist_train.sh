@@ -45,8 +45,8 @@ INTERRUPTS=0
 trap 'STOP=1; pass_on USR1' TERM USR1 HUP
 trap 'STOP=1; INTERRUPTS=$((INTERRUPTS + 1)); if [ $INTERRUPTS -gt 1 ]; then pass_on KILL; else pass_on USR1; fi' INT
 
-# Again and again: a process that has only just begun takes no note yet, and one that left before the training, by a
-# signal of its own, leaves others behind that wait for it.
+# Repeated, because a process that has just started does not handle the signal yet, and because a process that a signal
+# of its own ended before the training leaves others that wait for it.
 while kill -0 "$TORCHRUN" 2>/dev/null; do
     if [ -n "$STOP" ] || [ -s "$MMMAP_PREEMPTED_FILE" ]; then pass_on USR1; fi
     sleep 0.5 || true

@@ -133,16 +133,9 @@ def _image_batch(
 
 
 def example_images(cfg: Config, model: BaseModel, batch_size: int, shape: Sequence[int] | None = None) -> list[Tensor]:
-    """Noise in place of preprocessed images.
+    """Noise in place of preprocessed images, a batch (B, c, H, W) for each view, on the device of the model.
 
-    Args:
-        cfg (Config): The config of the run. A ``MultiView`` in its training pipeline tells the number of views.
-        model (BaseModel): Its model.
-        batch_size (int): Number of images.
-        shape (Sequence[int], optional): Height and width in pixels. None takes those of the backbone.
-
-    Returns:
-        list[Tensor]: A batch for each view, shape (B, c, H, W), on the device of the model.
+    ``MultiView`` in the training pipeline gives the number of views. The default shape (H, W) is the backbone's.
 
     Raises:
         UserError: If neither ``shape`` nor the backbone tells the size.

@@ -73,13 +73,8 @@ def load_clouds(model: BaseModel, paths: Sequence[str], num_points: int) -> Tens
     Raises:
         ValueError: If a file is not a cloud, or has other columns than the model takes. The message names it.
     """
-    pipeline = Compose(
-        [
-            dict(type='PointsNormalize'),
-            dict(type='PointsSample', num_points=num_points),
-            dict(type='PackPointInputs'),
-        ]
-    )
+    sample = dict(type='PointsSample', num_points=num_points)
+    pipeline = Compose([dict(type='PointsNormalize'), sample, dict(type='PackPointInputs')])
     samples = []
     for path in paths:
         points, channels = read_cloud(path), model.backbone.in_channels
@@ -92,15 +87,7 @@ def load_clouds(model: BaseModel, paths: Sequence[str], num_points: int) -> Tens
 
 
 def load_training_samples(cfg: Config, model: BaseModel, count: int) -> Tensor:
-    """The first samples of a config's training set, preprocessed for a model.
-
-    Args:
-        cfg (Config): The config of a run.
-        model (BaseModel): Its model.
-        count (int): Number of samples.
-
-    Returns:
-        Tensor: The model's input, shape (B, ...).
+    """The model's input for the first ``count`` samples of its config's training set, shape (count, ...).
 
     Raises:
         UserError: If the config has no training set.

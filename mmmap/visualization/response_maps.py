@@ -66,14 +66,8 @@ def draw_token_responses(
             axes.imshow(images[index].mean(-1), cmap='gray', vmin=0, vmax=255)
             shown = (map_ / map_.max().clamp(min=torch.finfo(map_.dtype).tiny)).cpu().numpy()
             # The image shows through where the response is weak.
-            axes.imshow(
-                shown,
-                cmap='inferno',
-                vmin=0,
-                vmax=1,
-                alpha=0.25 + 0.7 * shown,
-                extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-            )
+            extent = -0.5, width - 0.5, height - 0.5, -0.5
+            axes.imshow(shown, cmap='inferno', vmin=0, vmax=1, alpha=0.25 + 0.7 * shown, extent=extent)
             if i == 0:
                 axes.set_title(title, fontsize='small')
         grid = next(iter(maps.values())).shape

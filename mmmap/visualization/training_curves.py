@@ -8,14 +8,11 @@ from .figures import new_figure, save_figure
 
 
 def read_scalars(path: str | Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Read the scalars that mmengine's local backend logs.
+    """Read the steps and values of each scalar that mmengine's local backend logged.
 
     Args:
         path (str | Path): ``vis_data/scalars.json`` of a run, one JSON object per line, or the work directory of a run,
             whose files are joined.
-
-    Returns:
-        dict[str, tuple[list[float], list[float]]]: Steps and values of each scalar.
 
     Raises:
         ValueError: If there is no such file, or a line is not JSON.

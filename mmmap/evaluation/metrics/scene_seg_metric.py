@@ -80,13 +80,10 @@ class SceneSegMetric(BaseMetric):
             self.results.append(counts if counts.any() else name)
 
     def compute_metrics(self, results: list[np.ndarray | str]) -> dict[str, float]:
-        """Scores of the whole test set.
+        """``mIoU``, ``mAcc`` and ``OA`` in percent, nothing if no scene has labels.
 
         Args:
             results (list[np.ndarray | str]): The counts of each scene, or its name if it has no labelled point.
-
-        Returns:
-            dict[str, float]: ``mIoU``, ``mAcc`` and ``OA`` in percent; empty if no scene has labels.
         """
         unlabelled = [result for result in results if isinstance(result, str)]
         if unlabelled:
