@@ -34,7 +34,7 @@ def test_classes_are_matched_by_name(run_tool, tmp_path, capsys):
     ('second', 'culprit'),
     [
         (lambda path: path, 'confusion counts not found: '),
-        (lambda path: write(path, [[1, 2]]), 'not confusion counts as SceneSegMetric'),
+        (lambda path: write(path, [[1, 2]]), 'has no confusion counts as SceneSegMetric'),
         (lambda path: write(path, [[1, 2], [3, 4]], ('a', 'c')), 'has other classes than'),
     ],
 )
