@@ -1,4 +1,4 @@
-"""Options that several tools have. Importing this needs nothing but Python, so that ``--help`` is there at once."""
+"""Options that several tools have. Importing this needs only Python, so that ``--help`` is fast."""
 
 import argparse
 import os
@@ -9,21 +9,17 @@ COMPILE_MODES = {'default': False, 'reduce-overhead': True, 'max-autotune-no-cud
 
 
 class CfgOptions(argparse.Action):
-    """Settings of a config, read by :class:`mmmap.engine.options.CfgOptions`, which is loaded when there are some."""
+    """Settings of a config, read by :class:`mmmap.engine.cfg_options.CfgOptions`, which is loaded on demand."""
 
     def __call__(self, *args: Any) -> None:
         """Add the settings to those of the namespace."""
-        from .engine import options
+        from .engine import cfg_options
 
-        options.CfgOptions(self.option_strings, self.dest)(*args)
+        cfg_options.CfgOptions(self.option_strings, self.dest)(*args)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every tool with a Runner has.
-
-    Args:
-        parser (argparse.ArgumentParser): Gets ``--work-dir``, ``--cfg-options``, ``--launcher`` and ``--local_rank``.
-    """
+    """Add the options of every tool with a Runner: ``--work-dir``, ``--cfg-options``, ``--launcher`` and the rank."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/NAME_OF_THE_CONFIG)')
     parser.add_argument(
         '--cfg-options',
@@ -43,7 +39,7 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='DIR',
-        # No shell does it in --data=~/DIR.
+        # A shell does not expand --data=~/DIR.
         type=os.path.expanduser,
         help="images of your own in place of the config's: DIR/{train,val,test}/CLASS/*, DIR/CLASS/* (a tenth of each "
         'class is held out), or, to pretrain, any images in DIR',

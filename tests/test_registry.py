@@ -7,8 +7,8 @@ from mmengine.registry import DefaultScope
 
 import mmmap.registry
 from mmmap.engine.config_check import check_config
-from mmmap.engine.errors import UserError
 from mmmap.registry import MODELS
+from mmmap.utils.errors import UserError
 
 OURS = [
     (name, key)

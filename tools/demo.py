@@ -29,7 +29,7 @@ from mmengine.config import Config
 from PIL import Image
 
 import mmmap  # noqa: F401  (registers everything)
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import build_runner, set_resume
 from mmmap.ops import available_backends
 from mmmap.visualization import plot_curves, read_scalars

@@ -30,10 +30,11 @@ if __name__ == '__main__':
 
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.data_option import use_test_folder
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
+from mmmap.engine.evaluation_options import DumpPredictions, draw_predictions, enable_tta, write_submission
 from mmmap.engine.launch import build_runner, load_config, require_fit
 from mmmap.engine.process_group import leave_process_group
-from mmmap.engine.test_options import DumpPredictions, draw_predictions, enable_tta, write_submission
+from mmmap.utils.errors import UserError
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ if __name__ == '__main__':
     parse_args()
 
 from mmmap.engine.data_option import use_folder
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.hooks import PreemptionHook
 from mmmap.engine.last_batch import check_last_batch
 from mmmap.engine.launch import (
@@ -88,6 +88,7 @@ from mmmap.engine.launch import (
 from mmmap.engine.preemption import Preempted
 from mmmap.engine.process_group import leave_process_group
 from mmmap.engine.schedules import end_short_schedules
+from mmmap.utils.errors import UserError
 
 
 def _set_signals(handler: signal.Handlers) -> None:

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / 'tests'))
 from image_samples import Sample, samples
 
 from mmmap.datasets.image_reader import read_image
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
+from mmmap.utils.errors import UserError
 
 BEGIN, END = '<!-- image formats: begin -->', '<!-- image formats: end -->'
 

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Writes files and folders completely or not at all."""
 
 import contextlib
 import os
@@ -12,11 +12,7 @@ from ..utils.errors import UserError
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, a link or a folder with all that is in it, if it is there.
-
-    Args:
-        path (str | Path): What to remove.
-    """
+    """Remove a file, a link or a folder with its contents, if it exists."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -24,12 +20,8 @@ def remove(path: str | Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def make_way(target: str | Path) -> None:
-    """Move a folder, or a link to one, that stands where a file is to be written.
-
-    Args:
-        target (str | Path): Where the file goes.
-    """
+def move_folder_aside(target: str | Path) -> None:
+    """If a folder, or a link to one, stands where a file is to be written, give it another name."""
     target = Path(target)
     if not target.is_dir():
         return
@@ -37,20 +29,15 @@ def make_way(target: str | Path) -> None:
     while os.path.lexists(aside := target.with_name(f'{target.name}.folder{number or ""}')):
         number += 1
     os.rename(target, aside)
-    print_log(f'{target} was a folder, where a file is written: moved to {aside}', 'current')
+    print_log(f'{target} was a folder and a file is written there: the folder is moved to {aside}', 'current')
 
 
 def replace(temporary: str | Path, target: str | Path) -> None:
-    """Put a file or folder that is complete in the place of another, once its bytes are on the disk.
-
-    Args:
-        temporary (str | Path): What was written, beside the target.
-        target (str | Path): Its name from now on.
-    """
+    """Rename a complete file or folder to ``target``, in the same folder, once its bytes are on the disk."""
     temporary, target = Path(temporary), Path(target)
     parts = [path for path in temporary.rglob('*') if path.is_file()] if temporary.is_dir() else [temporary]
     for path in parts:
-        # Without it a power cut may keep the rename and lose the bytes.
+        # Without fsync a power cut may keep the rename and lose the bytes.
         with open(path, 'rb') as file:
             os.fsync(file.fileno())
     if temporary.is_dir() and os.path.lexists(target):
@@ -61,27 +48,23 @@ def replace(temporary: str | Path, target: str | Path) -> None:
         os.rename(temporary, target)
         remove(former)
         return
-    make_way(target)
+    move_folder_aside(target)
     os.replace(temporary, target)
 
 
 @register_backend('mmmap_atomic')
 class AtomicLocalBackend(LocalBackend):
-    """Local files that appear under their name only once all their bytes are on the disk.
+    """mmengine's backend for local files. A file gets its name only when all its bytes are on the disk.
 
-    The bytes go to ``NAME.tmp`` beside the target, which a rename within one file system then replaces in one step. A
-    process killed at any moment leaves the former file untouched and at worst a ``.tmp``, removed at the next start.
+    The bytes are written to ``NAME.tmp`` and then renamed. A process that is killed leaves the former file as it was.
+    At worst a ``.tmp`` stays, which the next start removes.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to a file, making its folder where needed.
-
-        Args:
-            obj (bytes): The content.
-            filepath (str or Path): Where it goes.
+        """Write bytes to a file, and make its folder if needed.
 
         Raises:
-            UserError: If it cannot be written; the former file is as it was.
+            UserError: If the file cannot be written. The former file stays as it was.
         """
         target = Path(filepath)
         temporary = target.with_name(target.name + '.tmp')
@@ -92,35 +75,20 @@ class AtomicLocalBackend(LocalBackend):
             replace(temporary, target)
         except OSError as error:
             discard(temporary)
-            raise not_written(target, error) from error
+            raise write_error(target, error) from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text to a file, as :meth:`put` does.
-
-        Args:
-            obj (str): The content.
-            filepath (str or Path): Where it goes.
-            encoding (str): How to encode it.
-        """
+        """Write text to a file, as :meth:`put` does."""
         self.put(obj.encode(encoding), filepath)
 
 
 def discard(temporary: str | Path) -> None:
-    """Remove what was written in part; an error of that must not hide the one before.
-
-    Args:
-        temporary (str | Path): A file or folder.
-    """
+    """Remove an incomplete file or folder. Errors are ignored: they must not hide the error before."""
     with contextlib.suppress(OSError):
         remove(temporary)
 
 
-def not_written(target: str | Path, error: Exception) -> UserError:
-    """One line for a file that could not be written.
-
-    Args:
-        target (str | Path): The file.
-        error (Exception): The cause.
-    """
+def write_error(target: str | Path, error: Exception) -> UserError:
+    """The error for a file that could not be written, with its cause in one line."""
     cause = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:200]
-    return UserError(f'{target} could not be written ({cause}): earlier checkpoints are whole, go on with --resume')
+    return UserError(f'{target} could not be written ({cause}): earlier checkpoints are whole, continue with --resume')

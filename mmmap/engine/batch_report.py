@@ -1,4 +1,4 @@
-"""Which files a batch was made of, and the batch itself in a file for a look."""
+"""Names the files of a batch, and writes a batch to a file for inspection."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -10,9 +10,9 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from .checkpoint import AtomicLocalBackend
+from .atomic_files import AtomicLocalBackend
 
-# Meta information that says where a sample comes from, the best first; what else ends in '_path' comes behind.
+# Meta information with the file of a sample, the best first; other keys that end in '_path' come after these.
 _SOURCES = ('img_path', 'lidar_path', 'filename', 'file_name')
 _NUMBERS = ('sample_idx', 'img_id')
 
@@ -31,13 +31,9 @@ def _source(meta: Mapping[str, Any]) -> list[str]:
 
 
 def batch_files(batch: Any) -> list[str]:
-    """Name the files of a batch, in order: ``img_path``, ``lidar_path`` and the like of its data samples.
+    """Name the files of a batch of a data loader, in order: ``img_path``, ``lidar_path`` and so on of its samples.
 
-    Args:
-        batch (Any): What a dataloader yields.
-
-    Returns:
-        list[str]: One a sample that tells; the numbers of samples without a path.
+    A sample without a path is named by its number, or left out if it has none.
     """
     if isinstance(batch, BaseDataElement):
         found = _source({key: batch.get(key) for key in batch.all_keys()})
@@ -49,8 +45,8 @@ def batch_files(batch: Any) -> list[str]:
     return []
 
 
-def spoilt_samples(batch: Any) -> list[int]:
-    """Number the samples whose inputs are not finite, if the batch has one input a sample."""
+def non_finite_samples(batch: Any) -> list[int]:
+    """The indices of the samples whose inputs are not finite, if the batch has one input per sample."""
     inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
     if not isinstance(inputs, (Tensor, list, tuple)):
         return []
@@ -58,14 +54,14 @@ def spoilt_samples(batch: Any) -> list[int]:
 
 
 def join_limited(names: Iterable[str], limit: int = 4) -> str:
-    """List the first few of some names, and how many more there are."""
+    """Join the first names with commas, and add how many more there are."""
     names = list(names)
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
     return ', '.join(names[:limit]) + more
 
 
 def plain(value: Any) -> Any:
-    """Turn a batch into tensors, numbers, strings, lists and dicts, which any loader of checkpoints can read."""
+    """Turn a batch into tensors, numbers, strings, lists and dicts, which ``torch.load`` reads safely."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, np.ndarray):
@@ -86,12 +82,7 @@ def plain(value: Any) -> Any:
 
 
 def dump(content: dict, path: str | Path) -> None:
-    """Write plain values to a file that ``torch.load(path, weights_only=True)`` reads.
-
-    Args:
-        content (dict): Tensors, data samples and the like.
-        path (str or Path): A local file.
-    """
+    """Write tensors, data samples and so on to a local file that ``torch.load(path, weights_only=True)`` reads."""
     buffer = io.BytesIO()
     torch.save(plain(content), buffer)
     AtomicLocalBackend().put(buffer.getvalue(), path)

@@ -1,4 +1,4 @@
-"""How to tell a sound checkpoint, and find the last one of a run."""
+"""Checks checkpoints, finds the last one of a run that is undamaged, and writes one between two regular ones."""
 
 import contextlib
 import os
@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 from mmengine.dist import all_gather_object, is_main_process
-from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from ..utils.errors import DamagedFileError, UserError
@@ -15,22 +14,19 @@ from ..utils.integrity import first_damage
 from ..utils.safe_load import load
 from .atomic_files import AtomicLocalBackend, discard
 from .checkpoint_folder import folder_damage
+from .runner_parts import checkpoint_hook_of
 
-# What CheckpointHook writes by default. `best_*.pth` is left out: it holds no optimizer state to resume from.
+# The names that CheckpointHook gives by default. `best_*.pth` is not among them: it has no optimizer state.
 _STEP_FILE = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 _POINTER = 'last_checkpoint'
-# Where mmengine's message hub, which a checkpoint stores, keeps the name of the last file of save_iteration().
+# The key in mmengine's message hub, which a checkpoint stores, with the name of the last file of save_iteration().
 STOP_CHECKPOINT = 'stop_checkpoint'
 
 
 def damage_of(path: str | Path) -> str | None:
-    """Find out what is wrong with a checkpoint, a file or a folder: each of its bytes is read and compared.
+    """Say what is wrong with a local checkpoint, a file or a folder; None if it is undamaged. Verifies all checksums.
 
-    Args:
-        path (str or Path): A local file or folder.
-
-    Returns:
-        str | None: A few words; None if it is sound. One that would be refused, as it holds more than data, is sound.
+    A checkpoint that is refused because it holds more than data counts as undamaged.
     """
     try:
         if not os.path.exists(path):
@@ -38,10 +34,10 @@ def damage_of(path: str | Path) -> str | None:
         if os.path.isdir(path):
             return folder_damage(path)
         if not os.path.isfile(path):
-            return 'is no file'  # Opening a pipe would wait for ever.
+            return 'is no file'  # Opening a pipe would never return.
         damage = first_damage(path)
         if damage is None:
-            # The parts fit their checksums, but do they make a checkpoint? Of an archive no number is read for it.
+            # The checksums fit; the content may still be no checkpoint. With mmap no tensor of an archive is read.
             load(path, 'cpu', mmap=zipfile.is_zipfile(path))
         return damage
     except OSError as error:
@@ -53,7 +49,7 @@ def damage_of(path: str | Path) -> str | None:
 
 
 def _read_pointer(pointer: Path) -> tuple[str, str | None]:
-    """The name that ``last_checkpoint`` holds, or what is wrong with it."""
+    """The name in the file ``last_checkpoint``, and what is wrong with that file or None."""
     if not os.path.lexists(pointer):
         return '', None
     try:
@@ -73,17 +69,14 @@ def _read_pointer(pointer: Path) -> tuple[str, str | None]:
 
 
 def find_whole_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
-    """Find the checkpoint from which an interrupted run goes on.
+    """Find the checkpoint from which an interrupted run resumes.
 
-    It is the one that ``last_checkpoint`` names, or, if that is missing or damaged, the newest sound ``epoch_*.pth`` or
-    ``iter_*.pth``, each a file or a folder. The name counts in the work directory first, as that may have been copied;
-    a run whose checkpoints go elsewhere has none there.
-
-    Args:
-        work_dir (str or Path): The work directory of the run.
+    This is the one that ``last_checkpoint`` names. If that is missing or damaged, it is the newest undamaged
+    ``epoch_*.pth`` or ``iter_*.pth``, a file or a folder. A file of that name in the work directory comes first, as the
+    directory may have been copied. If the work directory has no checkpoints, the folder in the name is searched.
 
     Returns:
-        tuple[str | None, list[str]]: The path, None if there is none; what to tell the user, one line each.
+        tuple[str | None, list[str]]: The path or None; messages for the user, one line each.
     """
     folder, messages = Path(work_dir), []
     pointer = folder / _POINTER
@@ -91,10 +84,11 @@ def find_whole_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     if fault is not None:
         messages.append(f'{pointer} {fault}: looking for the newest checkpoint.')
     candidates = _step_files(folder)
-    first = folder / os.path.basename(named) if named else None
-    if named and not candidates and not os.path.lexists(first):
-        first, candidates = Path(named), _step_files(Path(named).parent)
-    if first is not None:
+    first = None
+    if named:
+        first = folder / os.path.basename(named)
+        if not candidates and not os.path.lexists(first):
+            first, candidates = Path(named), _step_files(Path(named).parent)
         damage = damage_of(first)
         if damage is None:
             return str(first), [*messages, f'Resuming from {first}.']
@@ -111,36 +105,27 @@ def find_whole_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
 
 def _step_files(folder: Path) -> list[Path]:
     """Checkpoints of a folder, the newest first."""
-
-    def age(path: Path) -> tuple[int, int]:
-        # Files written in one tick of the clock are told apart by their step.
-        return path.lstat().st_mtime_ns, int(_STEP_FILE.fullmatch(path.name)[1])
-
     try:
-        return sorted((path for path in folder.iterdir() if _STEP_FILE.fullmatch(path.name)), key=age, reverse=True)
+        found = [(path, match) for path in folder.iterdir() if (match := _STEP_FILE.fullmatch(path.name))]
+        # Files written within one tick of the clock are sorted by their step.
+        found.sort(key=lambda pair: (pair[0].lstat().st_mtime_ns, int(pair[1][1])), reverse=True)
     except OSError:
         return []
+    return [path for path, _ in found]
 
 
 def remove_left_overs(folder: str | Path) -> None:
-    """Remove what a killed process left half written, of our own names alone.
-
-    Args:
-        folder (str | Path): Where checkpoints of this run go; no process of it writes there yet.
-    """
+    """Remove incomplete checkpoints of a killed process from a folder into which no process writes now."""
     for pattern in ('*.pth.tmp', '*.pth.former.tmp', f'{_POINTER}.tmp'):
         for path in Path(folder).glob(pattern):
             discard(path)
 
 
-def require_agreement(path: str | None) -> None:
-    """Make sure that all processes of a run go on from the same checkpoint.
-
-    Args:
-        path (str | None): What this process found.
+def require_same_checkpoint(path: str | None) -> None:
+    """Make sure that all processes of a run have found the same checkpoint to resume from.
 
     Raises:
-        UserError: If another process found another, as where the disk of one is slower or broken.
+        UserError: If another process found another one, for example on a slow or broken disk.
     """
     found = all_gather_object(path)
     if len(set(found)) > 1:
@@ -149,13 +134,10 @@ def require_agreement(path: str | None) -> None:
 
 
 def check_checkpoint_file(path: str) -> None:
-    """Check that a checkpoint the user named can be read; URLs are left to mmengine.
-
-    Args:
-        path (str): The checkpoint.
+    """Check a checkpoint that the user named. URLs are not checked.
 
     Raises:
-        UserError: If a local path is not there, or a file or folder that is not as it was written.
+        UserError: If a local path does not exist or is damaged.
     """
     if '://' in path:
         return
@@ -167,27 +149,23 @@ def check_checkpoint_file(path: str) -> None:
 
 
 def save_iteration(runner: Runner, epoch: int | None = None, iteration: int | None = None) -> str:
-    """Write a checkpoint between two regular ones, to resume from.
+    """Write a checkpoint between two regular ones, from which the run can resume. All processes call it.
 
-    It is ``iter_N.pth`` where the run's checkpoint hook writes, and ``last_checkpoint`` names it. ``PreemptionHook``
-    removes it once the resumed run has written a later one.
+    It is ``iter_N.pth`` in the folder of the run's checkpoint hook, and ``last_checkpoint`` names it.
+    ``PreemptionHook`` removes it when the resumed run has written a later one.
 
     Args:
-        runner (Runner): All processes have to call it.
-        epoch (int, optional): Whole epochs done. By default, as the next one, those in ``after_train_iter``, once all
-            hooks are done with the iteration.
-        iteration (int, optional): Iterations done.
-
-    Returns:
-        str: The file.
+        runner (Runner): A training run.
+        epoch (int, optional): Completed epochs. The default is right in ``after_train_iter`` of the last hook.
+        iteration (int, optional): Completed iterations. The default likewise.
     """
-    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    hook = checkpoint_hook_of(runner)
     epoch = runner.epoch if epoch is None else epoch
     iteration = runner.iter + 1 if iteration is None else iteration
     out_dir, name = (runner.work_dir if hook is None else hook.out_dir), f'iter_{iteration}.pth'
     client_args, backend_args = (None, None) if hook is None else (hook.file_client_args, hook.backend_args)
     if client_args is None and backend_args is None and '://' not in str(out_dir):
-        # Also where the run's own checkpoints are mmengine's: who asked for the stop may not wait for the last byte.
+        # Atomic even if the other checkpoints of the run are not: the process may be killed before the last byte.
         backend_args = {'backend': 'mmmap_atomic'}
     runner.message_hub.update_info(STOP_CHECKPOINT, name)
     runner.save_checkpoint(
@@ -195,7 +173,7 @@ def save_iteration(runner: Runner, epoch: int | None = None, iteration: int | No
         name,
         client_args,
         meta=dict(epoch=epoch, iter=iteration),
-        # FlexibleRunner reads no `meta`, but adds one to either number.
+        # FlexibleRunner ignores `meta` and adds one to the epoch or the iteration.
         by_epoch=epoch != runner.epoch,
         backend_args=backend_args,
     )

@@ -1,4 +1,4 @@
-"""Makes the labels of one data set mean what those of another do: by the names of their classes."""
+"""Maps the labels of a data set to the class order of another one, by the names of the classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from .wrapped_datasets import inner_datasets, leaf_datasets
 
 
 def _named_parts(dataset: Any, where: str) -> list[tuple[str, Any, tuple[str, ...] | None]]:
-    """Key, data set and class names of each data set inside wrappers; some know the names only when they are loaded."""
-    # A data set may be in it twice.
-    parts = {}
-    # mmdet's ConcatDataset may have several tasks.
+    """Key, data set and class names of each data set inside wrappers, each data set once."""
+    parts: dict[int, tuple[str, Any, tuple[str, ...] | None]] = {}
+    # The metainfo of mmdet's ConcatDataset is a list if it has several tasks.
     if isinstance(getattr(dataset, 'metainfo', None), list):
         return []
     for key, leaf in leaf_datasets(dataset, where):
+        # Some data sets know the names only once they are loaded.
         if hasattr(leaf, 'full_init'):
             leaf.full_init()
         names = names_of((getattr(leaf, 'metainfo', None) or {}).get('classes'), key)
@@ -27,52 +27,46 @@ def _named_parts(dataset: Any, where: str) -> list[tuple[str, Any, tuple[str, ..
 
 
 def dataset_classes(dataset: Any, where: str) -> tuple[str, ...] | None:
-    """The names of the classes of a data set.
+    """The names of the classes of a data set; None if it has none.
 
-    Args:
-        dataset (Any): The data set, wrappers included. Of several in one the longest list counts.
-        where (str): Its key in the config, for messages.
-
-    Returns:
-        tuple[str, ...] | None: The names; None if it has none.
+    Of several data sets in a wrapper the longest list is returned. ``where`` is the key in the config, for messages.
 
     Raises:
-        UserError: If only some of several have names.
+        UserError: If only some of several data sets have names.
     """
     parts = _named_parts(dataset, where)
-    named = [part for part in parts if part[2]]
-    if named and len(named) < len(parts):
-        nameless = next(part[0] for part in parts if not part[2])
+    named = {key: names for key, _, names in parts if names}
+    nameless = [key for key, _, names in parts if not names]
+    if named and nameless:
         raise UserError(
-            f'{nameless} names no classes and {named[0][0]} does: what its labels mean is not known; give it '
-            'metainfo=dict(classes=[...])'
+            f'{nameless[0]} names no classes and {next(iter(named))} does, so the meaning of its labels is not known; '
+            'give it metainfo=dict(classes=[...])'
         )
-    return max((part[2] for part in named), key=len, default=None)
+    return max(named.values(), key=len, default=None)
 
 
 def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, fixed: str | None = None) -> list[str]:
-    """Make the labels of a data set positions in a list of classes, by name, in place.
+    """Map the labels of a data set to positions in a list of classes, by name, in place.
 
-    Where the lists are equal nothing changes. Where the data set lacks classes or lists them in another order, its
-    labels are mapped and it has the whole list afterwards. Data sets without names stay as they are.
+    If the data set lacks classes or has another order, its labels are mapped and it gets the whole list. Data sets
+    without names stay as they are.
 
     Args:
-        dataset (Any): The data set, wrappers included; no worker has it yet.
+        dataset (Any): A data set or a wrapper, of which no worker has a copy yet.
         where (str): Its key in the config, for messages.
-        classes (Sequence[str]): The classes.
-        of (str): What has them, for messages.
-        fixed (str, optional): Why labels cannot be changed, so that lists that differ are an error.
+        classes (Sequence[str]): The list of classes.
+        of (str): The owner of that list, for messages.
+        fixed (str, optional): The reason why the labels cannot be changed. Lists that differ are an error then.
 
     Returns:
-        list[str]: What was mapped, one line each.
+        list[str]: A line for each data set that was mapped.
 
     Raises:
-        UserError: If it has classes that are not in the list, or labels that cannot be mapped.
+        UserError: If the data set has classes that are not in the list, or labels that cannot be mapped.
     """
     messages = []
     for key, leaf, own in _named_parts(dataset, where):
-        positions = None if own is None else class_positions(own, classes, key, of)
-        if positions is None:
+        if own is None or (positions := class_positions(own, classes, key, of)) is None:
             continue
         missing = names_missing(own, classes)
         differs = f'lacks {listed(missing)} of the classes' if missing else 'has another order of the classes'
@@ -85,20 +79,13 @@ def align_labels(dataset: Any, where: str, classes: Sequence[str], of: str, fixe
 
 
 def align_query(bank: Any, bank_key: str, query: Any, query_key: str) -> list[str]:
-    """Make the labels of the images to classify mean what those of the images that vote do, in place.
+    """Map the labels of a kNN query set to the classes of the bank (the images that vote), in place.
 
-    Args:
-        bank (Any): The data set of the images that vote.
-        bank_key (str): Its key in the config, for messages.
-        query (Any): The data set of the images to classify.
-        query_key (str): Its key in the config, for messages.
-
-    Returns:
-        list[str]: What was mapped, one line each.
+    Keys are those in the config, for messages. Returns a line for each data set that was mapped.
 
     Raises:
-        UserError: If a data set has no labels or several a sample, or classes that do not fit, or all images that
-            vote are of one class.
+        UserError: If a data set has no label or several per sample, if the classes do not fit, or if all images of the
+            bank are of one class.
     """
     for dataset, where in ((bank, bank_key), (query, query_key)):
         for key, leaf in leaf_datasets(dataset, where):
@@ -120,7 +107,7 @@ def align_query(bank: Any, bank_key: str, query: Any, query_key: str) -> list[st
 
 
 def _set_classes(dataset: Any, classes: tuple[str, ...]) -> None:
-    """Tell a data set and those within of the new list; wrappers keep a copy."""
+    """Set the class names of a data set and of all data sets inside it; wrappers keep a copy."""
     for _, part in inner_datasets(dataset, ''):
         _set_classes(part, classes)
     meta = getattr(dataset, '_metainfo', None)
@@ -129,17 +116,17 @@ def _set_classes(dataset: Any, classes: tuple[str, ...]) -> None:
 
 
 def _map_labels(dataset: Any, positions: list[int]) -> bool:
-    """Change the labels of a data set in what it lists of its samples; returns whether that could be done.
+    """Map the labels in the sample list of a data set; returns whether that was possible.
 
-    It can where each sample has its class, or a list of classes, as ``gt_label``, and no other label.
+    It is possible if each sample has a class, or a list of classes, as ``gt_label``, and no other label.
     """
     if not isinstance(dataset, BaseDataset) or not len(dataset):
         return False
     sample = dataset.get_data_info(0)
-    # Labels of pixels, points, parts or boxes, or scores.
+    # It has labels of pixels, points, parts or boxes, or scores.
     if any(key.startswith(('gt_', 'pts_')) and key != 'gt_label' for key in sample):
         return False
-    # Not its own: that may read points.
+    # The method of the subclass may read points.
     infos = [BaseDataset.get_data_info(dataset, index) for index in range(len(dataset))]
     try:
         for info in infos:
@@ -150,7 +137,7 @@ def _map_labels(dataset: Any, positions: list[int]) -> bool:
     dataset.data_list = infos
     if dataset.serialize_data:
         dataset.data_bytes, dataset.data_address = dataset._serialize_data()
-    # One that gets its labels from elsewhere.
+    # False if the data set gets its labels from elsewhere.
     return dataset.get_data_info(0)['gt_label'] == expected
 
 

@@ -1,4 +1,4 @@
-"""Reads config files, and says in one line what is wrong with one."""
+"""Reads config files, and reports in one line what is wrong with a file."""
 
 import traceback
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
+from ..utils.errors import UserError
 from ..utils.versions import TASK_LIBRARIES, check_task_library
-from .errors import UserError
 
-#: Settings of a data loader that torch takes only together with workers.
+# Settings of a data loader that torch accepts only together with workers.
 _OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout')
 
 
@@ -18,17 +18,17 @@ def read_config(path: str | Path) -> Config:
     """Read a config file.
 
     Raises:
-        UserError: If there is no such file, it or a base of it cannot be read, or a package that it needs, mmseg or
-            mmdet, is missing or cannot be used.
+        UserError: If the file does not exist, it or a base of it cannot be read, or mmseg or mmdet is needed and
+            missing or of a wrong version.
     """
     if not Path(path).is_file():
         raise UserError(f'config file not found: {path}')
     try:
         cfg = Config.fromfile(path)
-    # Anything can be raised: a config is a program.
+    # A config is a program and can raise anything.
     except Exception as error:
         if isinstance(error, ModuleNotFoundError):
-            # A base of another package: '{package}::...'.
+            # A base of another package, written '{package}::...', is missing.
             for library in TASK_LIBRARIES:
                 if str(error).startswith(f'{MODULE2PACKAGE[library]} is not installed'):
                     _require(library, path)
@@ -39,50 +39,42 @@ def read_config(path: str | Path) -> Config:
 
 
 def _require(library: str, path: str | Path) -> None:
-    """End with one line where a config's own library is missing; mmengine warns and goes on."""
+    """Raise if the library of a config is missing; mmengine only warns."""
     try:
         check_task_library(library)
     except ImportError as error:
         raise UserError(f'{path}: {error}') from error
 
 
-def _frames(error: BaseException) -> list:
-    return [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-
-
 def _files(error: BaseException) -> Iterator[str]:
-    """The config files that were being read, the one that was asked for first."""
-    for frame, _ in _frames(error):
-        # mmengine reads each base in a call of its own.
+    """The config files that were being read, outer files first."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        # mmengine reads each base in its own call.
         name = frame.f_locals.get('filename')
         if frame.f_globals.get('__name__') == 'mmengine.config.config' and isinstance(name, str | Path):
             yield str(Path(name).absolute())
 
 
 def _why(error: Exception, path: str | Path) -> str:
-    """One line with the file and the line of it that cannot be read, and why."""
+    """Say in one line which file and line cannot be read, and why."""
     files = list(_files(error)) or [str(Path(path).absolute())]
     chain = list(dict.fromkeys(files))
     where = f'{path}: ' if len(chain) == 1 else f'{path}: in its base {chain[-1]}: '
     text = ' '.join(str(error).split())
     if isinstance(error, SyntaxError):
         return f'{where}line {error.lineno}: SyntaxError: {error.msg}'
-    # The circle ends in too many open files or calls.
+    # A circle ends with too many open files or calls.
     if isinstance(error, RecursionError | OSError) and len(files) > len(chain) + 20:
         return f'{path}: its _base_ files are in a circle: {" -> ".join([*chain, chain[0]])}'
     if isinstance(error, FileNotFoundError):
         return f'{where}_base_: file not found: {error.filename or text}'
-    lines = [line for frame, line in _frames(error) if frame.f_code.co_filename in files]
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename in files]
     line = f'line {lines[-1]}: ' if lines else ''
     return f'{where}{line}{type(error).__name__}: {text}'
 
 
-def drop_options_of_workers(part: object) -> None:
-    """Remove from every data loader of a config without workers what torch takes only with them, in place.
-
-    Args:
-        part (object): A config, or a part of one.
-    """
+def drop_worker_options(part: object) -> None:
+    """Remove the options of workers from every data loader of a config that has no workers, in place."""
     if isinstance(part, dict):
         for name, value in part.items():
             if str(name).endswith('dataloader') and isinstance(value, dict) and value.get('num_workers', 0) == 0:
@@ -90,4 +82,4 @@ def drop_options_of_workers(part: object) -> None:
                     value.pop(option, None)
         part = list(part.values())
     for item in part if isinstance(part, list | tuple) else ():
-        drop_options_of_workers(item)
+        drop_worker_options(item)

@@ -1,4 +1,4 @@
-"""What values of a config must be, where mmengine and torch do not say it, say it late, or take them and do harm."""
+"""Rules for the values of a config that mmengine and torch do not check, or check too late."""
 
 import inspect
 import math
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mmengine.runner import Runner
 
-#: What a Runner or a tool reads of a config; other names at the top are the config's own variables.
+#: The top-level keys that a Runner or a tool reads. All others are variables of the config.
 TOP_LEVEL_KEYS = (
     *(name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')),
     *('activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters'),
@@ -17,26 +17,28 @@ TOP_LEVEL_KEYS = (
 )
 
 
-def type_name(cfg_type: str | type) -> str:
-    """Return the class name of a config's ``type``, given as a name, a scoped name or the class itself."""
-    return cfg_type.split('.')[-1] if isinstance(cfg_type, str) else cfg_type.__name__
-
-
 class Rule(NamedTuple):
-    """What the value at some places of a config must be."""
+    """A rule for the values at some places of a config.
 
-    #: A regular expression for the whole dotted key, with ``*`` for a key or an index.
+    Attributes:
+        key (str): A regular expression for the whole key, with dots between keys and indices.
+        test (Callable[[Any], bool]): Whether a value is allowed.
+        expected (str): What is allowed, for the message.
+    """
+
     key: str
     test: Callable[[Any], bool]
     expected: str
 
 
 def _is_int(value: Any, low: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= low
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
 
 
 def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    return (
+        isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= float(value) <= high
+    )
 
 
 def _is_dicts(value: Any) -> bool:
@@ -82,10 +84,10 @@ _RULES = (
     Rule(r'(.*\.)?data_preprocessor\.std\.\d+', *_POSITIVE),
     Rule(r'(.*\.)?data_preprocessor\.mean\.\d+', *_NUMBER),
     Rule(r'(.*\.)?data_preprocessor\.(to_rgb|bgr_to_rgb|rgb_to_bgr|non_blocking)', *_FLAG),
-    # Fewer than none makes a part without layers, or an error that does not say whose.
+    # A negative number would build a part without layers, or raise an error that does not name the key.
     Rule(
         r'model\.(.*\.)?(depth|in_dim|embed_dims?|num_heads|num_groups|group_size|patch_size|in_channels|num_classes)',
-        lambda value: not isinstance(value, Integral) or value >= 0,
+        lambda value: not isinstance(value, Integral) or int(value) >= 0,
         _NATURAL[1],
     ),
     Rule('model', lambda value: not isinstance(value, str | Real | list | None), 'a dict'),
@@ -97,11 +99,7 @@ _RULES = (
     Rule(r'default_hooks\.\w+', lambda value: not isinstance(value, str | Real | list), 'a dict or None'),
     Rule(r'param_scheduler|(val|test)_evaluator', *_DICT_OR_DICTS),
     Rule('param_scheduler', lambda value: value != {}, 'a dict with a type or a list of them'),
-    Rule(
-        'log_level',
-        lambda value: isinstance(value, Integral) or value in _LEVELS,
-        f'one of {", ".join(_LEVELS)}',
-    ),
+    Rule('log_level', lambda value: isinstance(value, Integral) or value in _LEVELS, f'one of {", ".join(_LEVELS)}'),
     Rule('work_dir|launcher|experiment_name', lambda value: value is None or _kind(str)(value), 'a name'),
     Rule(r'env_cfg\.cudnn_benchmark|randomness\.(deterministic|diff_rank_seed)|auto_scale_lr\.enable', *_FLAG),
     Rule(r'env_cfg\.mp_cfg\.opencv_num_threads', *_NATURAL),
@@ -134,7 +132,7 @@ _RULES = (
         lambda value: value is None or 'type' in value or ('max_epochs' in value) == bool(value.get('by_epoch')),
         'type, or by_epoch=True beside max_epochs, or max_iters',
     ),
-    # 9e4 is a usual way to write iterations.
+    # Iterations are often written as 9e4.
     Rule(
         r'train_cfg\.(max_epochs|max_iters|val_interval)',
         lambda value: _is_number(value, 1) and value == int(value),
@@ -167,7 +165,7 @@ _RULES = (
         lambda value: value == 'dynamic' or isinstance(value, dict) or _POSITIVE[0](value),
         "a number above 0, a dict or 'dynamic'",
     ),
-    # Halves of an epoch, too, of what is converted to iterations.
+    # May be half an epoch with convert_to_iter_based.
     Rule(r'param_scheduler\.(.*\.)?begin', *_NOT_NEGATIVE),
     Rule(r'param_scheduler\.(.*\.)?(end|T_max|total_steps|total_iters|step_size)', *_optional(_POSITIVE)),
     Rule(r'param_scheduler\.(.*\.)?(eta_min|power|gamma|factor|start_factor|end_factor)', *_optional(_NUMBER)),
@@ -179,33 +177,35 @@ _RULES = (
     Rule(rf'{_HOOK}\.(patience)', *_COUNT),
     Rule(rf'{_HOOK}\.momentum', lambda value: _is_number(value, 0, 1) and 0 < value < 1, 'a number between 0 and 1'),
 )
-#: A compiled key and its rule.
+#: Each rule behind its compiled key.
 RULES = tuple((re.compile(rule.key), rule) for rule in _RULES)
 
-# Parts that mmengine reads key by key, so that a misspelt one is never noticed.
-_KEYS = (
+# mmengine reads these parts key by key, so that it ignores a misspelt key.
+_KEYS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ('env_cfg', ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')),
     (r'env_cfg\.mp_cfg', ('mp_start_method', 'opencv_num_threads')),
     ('auto_scale_lr', ('base_batch_size', 'enable')),
 )
-# The same of the optimizer constructors; others than ours and mmengine's may have more keys.
+# The keys of mmengine's and our optimizer constructors; other constructors may have more.
 _PARAMWISE = (
     *('lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult'),
     *('dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'custom_keys', 'layer_decay_rate', 'num_layers'),
 )
-#: A compiled key, the keys that are read there, and how like one of them a key must be to be taken for a misspelt one.
-KNOWN_KEYS = tuple((re.compile(key), known, 0.0) for key, known in _KEYS)
-#: The default hooks of mmengine's Runner; a misspelt one would be a second hook beside it.
+#: The default hooks of mmengine's Runner; a misspelt name would add a second hook.
 OWN_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-KNOWN_KEYS += ((re.compile('default_hooks'), (*OWN_HOOKS, 'visualization'), 0.85),)
-# What torch's init_process_group takes.
+# The arguments of torch's init_process_group.
 _GROUP = ('backend', 'init_backend', 'timeout', 'init_method', 'world_size', 'rank', 'group_name', 'device_id')
-KNOWN_KEYS += ((re.compile(r'env_cfg\.dist_cfg'), _GROUP, 0.8),)
-KNOWN_KEYS += ((re.compile(r'optim_wrapper\.(.*\.)?paramwise_cfg'), _PARAMWISE, 0.85),)
-#: A compiled key, and what must be there, one of these.
+#: A compiled key, the keys that are read there, and how similar to one of them a misspelt key is at least, from 0 to 1.
+KNOWN_KEYS: tuple[tuple[re.Pattern[str], tuple[str, ...], float], ...] = (
+    *((re.compile(key), known, 0.0) for key, known in _KEYS),
+    (re.compile('default_hooks'), (*OWN_HOOKS, 'visualization'), 0.85),
+    (re.compile(r'env_cfg\.dist_cfg'), _GROUP, 0.8),
+    (re.compile(r'optim_wrapper\.(.*\.)?paramwise_cfg'), _PARAMWISE, 0.85),
+)
+#: A compiled key, and the keys of which one must be there.
 NEEDED_KEYS = (
     (re.compile('randomness'), ('seed',)),
-    # A constructor may build several optimizers, each from a key of its own.
+    # A constructor may build several optimizers, each from its own key.
     (re.compile('optim_wrapper'), ('optimizer', 'constructor')),
     (re.compile(r'train_cfg'), ('max_epochs', 'max_iters', 'type')),
     (re.compile(r'model|visualizer'), ('type',)),

@@ -1,4 +1,4 @@
-"""Points the image configs at a folder of images: ``--data DIR`` of the tools."""
+"""The option ``--data DIR`` of the tools: makes image configs read a folder of images."""
 
 import difflib
 import os
@@ -10,27 +10,27 @@ from mmmap.datasets.folder_layout import FolderLayout
 from mmmap.datasets.folder_listing import first_names, hold_out, list_images
 from mmmap.utils.safe_load import load
 
+from ..utils.errors import UserError
 from .checkpoint import check_checkpoint_file
-from .config_rules import type_name
-from .data_sets import TRAIN_ROLES, data_sets, is_classifier, reads_images, replace_data_sets, set_num_classes
-from .errors import UserError
+from .config_datasets import TRAIN_ROLES, find_datasets, is_classifier, reads_images, replace_datasets, set_num_classes
+from .config_parts import type_name
 from .shard_option import ShardOption, shards_by_split
-from .small_sets import fit_neighbours, fit_training
+from .small_datasets import limit_batch_size, limit_neighbours
 
 _LAYOUTS = '{root}/{{train,val}}/CLASS/* or {root}/CLASS/*'
 
 
 class FolderOption:
-    """Images of a folder for a config.
+    """A folder of images as data sets for a config.
 
     Args:
         root (str): The folder.
-        classes (list[str], optional): Names of the classes in the order of their labels. None takes those of the
-            training images.
-        flat_used (bool): Whether the training takes images that lie in no folder of a class. Defaults to False.
+        classes (list[str], optional): Class names in the order of their labels. None takes those of the training
+            images.
+        flat_used (bool): Whether the training uses images outside the folders of classes. Defaults to False.
 
     Raises:
-        UserError: If there is no image in it.
+        UserError: If the folder has no image.
     """
 
     def __init__(self, root: str, classes: list[str] | None = None, flat_used: bool = False) -> None:
@@ -49,22 +49,25 @@ class FolderOption:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether there are classes to tell apart."""
+        """Whether there are at least two classes."""
         return len(self.classes) > 1
 
+    def _require_train(self) -> None:
+        if self.split not in (None, 'train'):
+            raise UserError(f'--data {self.root}: no folder train beside {", ".join(self.layout.splits.values())}')
+
     def _source(self, role: str) -> tuple[str | None, str]:
-        """The split of a labelled set, and which part of it."""
+        """The split of a labelled set, and its part: ``'train'``, ``'val'`` or ``'all'``."""
         order = dict(test=('test', 'val'), val=('val', 'test'), query=('val', 'test')).get(role, ())
         found = next((split for split in order if self.layout.classes(split)), None)
         if found is not None:
             return found, 'all'
-        if self.split not in (None, 'train'):
-            raise UserError(f'--data {self.root}: no folder train beside {", ".join(self.layout.splits.values())}')
+        self._require_train()
         has_other = any(self.layout.classes(split) for split in ('val', 'test'))
         return self.split, 'all' if has_other else 'train' if role in TRAIN_ROLES else 'val'
 
     def labelled(self, role: str) -> tuple[dict, int]:
-        """The arguments of a labelled data set, and its number of images.
+        """The config of a labelled data set, and its number of images.
 
         Raises:
             UserError: If a class is unknown, or there is no image.
@@ -91,19 +94,18 @@ class FolderOption:
                 f'{self.root}/train/CLASS and others into {self.root}/val/CLASS'
             )
         arguments = dict(data_prefix=self.layout.splits.get(split, ''), classes=self.classes, part=part)
-        # Pipelines of an evaluation stop at a broken image.
+        # An evaluation cannot take another image in place of a broken one.
         return dict(type='ImageFolder', **arguments, leave_out_broken=role != 'train'), number
 
     def unlabelled(self) -> tuple[dict, int]:
-        """The arguments of a data set of all training images, and its number of images."""
-        if self.split not in (None, 'train'):
-            raise UserError(f'--data {self.root}: no folder train beside {", ".join(self.layout.splits.values())}')
+        """The config of a data set of all training images, and its number of images."""
+        self._require_train()
         number = sum(map(len, self.layout.images(self.split).values()))
         arguments = dict(data_prefix=self.layout.splits.get(self.split, ''), with_label=False)
         return dict(type='ImageFolder', **arguments), number
 
     def describe(self, held_out: str) -> str:
-        """One line on what was found, and on what images that are held out are for."""
+        """One line about the images and classes; ``held_out`` is the purpose of held-out images, '' for none."""
         splits, layout = self.layout.splits, self.layout
         counts = [(sum(map(len, layout.images(split).values())), f' in {name}') for split, name in splits.items()]
         counts = counts or [(sum(map(len, layout.images().values())), '')]
@@ -124,35 +126,35 @@ class FolderOption:
 def _option(cfg: Config, root: str, classes: list[str] | None, flat_used: bool) -> FolderOption | ShardOption:
     if not Path(root).is_dir():
         raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
-    for data_set, _ in data_sets(cfg._cfg_dict):
+    for data_set, _ in find_datasets(cfg._cfg_dict):
         if not reads_images(data_set, cfg.get('default_scope')):
             kind = type_name(data_set.get('type', 'no data set'))
             raise UserError(f'--data: {cfg.filename} reads {kind}, not images with one label each or none')
-    # The archives that images came in may lie beside them.
+    # A folder of images may still hold the archives that they came in.
     if shards_by_split(root) and not list_images(root).images:
         return ShardOption(root, classes)
     return FolderOption(root, classes, flat_used)
 
 
 def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str] | None = None) -> list[str]:
-    """Point a config at a folder of images, in place: data sets, number of classes, what a small set needs.
+    """Make a config read a folder of images, in place. Sets the number of classes, and limits for small data sets.
 
     Args:
         cfg (Config): The config of a pretraining, a fine-tuning, a probe or a kNN evaluation of images.
         root (str): The folder: ``root/{train,val,test}/CLASS/*``, ``root/CLASS/*``, or any images to pretrain on.
-        roles (tuple[str, ...]): Those of ``ROLES`` that the tool needs; others stay as they are where the folder has
-            nothing for them.
-        classes (list[str], optional): As of :class:`FolderOption`.
+        roles (tuple[str, ...]): The ``ROLES`` that the tool needs. Data sets of other roles are kept if the folder has
+            no images for them.
+        classes (list[str], optional): See :class:`FolderOption`.
 
     Returns:
-        list[str]: What to tell the user, one line each.
+        list[str]: Messages for the user, one line each.
 
     Raises:
-        UserError: If the folder does not suit the config.
+        UserError: If the folder does not fit the config.
     """
     classifier, messages = is_classifier(cfg), []
     option = _option(cfg, root, classes, not classifier and 'train' in roles)
-    # Variables, which hooks and loops hold copies of and a Runner does not read.
+    # The Runner does not read these variables; hooks and loops have copies of them.
     for name in ('bank_dataloader', 'query_dataloader'):
         cfg.pop(name, None)
     knn_hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) == 'KNNHook']
@@ -182,33 +184,24 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
         held_out |= arguments.get('part', 'all') != 'all'
         return dict(data_root=root, **arguments, test_mode=role not in TRAIN_ROLES)
 
-    replace_data_sets(cfg, settings)
-    purpose = 'held out to evaluate on' if classifier else 'what kNN classifies, by the others'
+    replace_datasets(cfg, settings)
+    purpose = 'held out for the evaluation' if classifier else 'classified by kNN with the others'
     if 'test' in roles:
-        purpose += ' (to take all for that, put them into a folder test)'
+        purpose += ' (to evaluate on all images, put them into a folder test)'
     messages.insert(0, option.describe(purpose if held_out else ''))
     changes = set_num_classes(cfg, len(option.classes)) if classifier else []
     if 'bank' in numbers:
-        changes += fit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])
+        changes += limit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])
     if 'train' in roles:
-        changes += fit_training(cfg, numbers['train'])
+        changes += limit_batch_size(cfg, numbers['train'])
     return messages + [f'--data {root}: {change}' for change in changes]
 
 
 def use_test_folder(cfg: Config, root: str, checkpoint: str | None) -> list[str]:
-    """Point the evaluation of a checkpoint at a folder of images, as :func:`use_folder` does.
+    """Make the evaluation of a checkpoint read a folder of images, as :func:`use_folder` does.
 
-    Args:
-        cfg (Config): The config of a run with a ``test_dataloader``.
-        root (str): The folder.
-        checkpoint (str, optional): The classes that a classifier was trained on are those of the evaluation, by name.
-            Where there is no checkpoint, or it does not tell them, they are those of the folder.
-
-    Returns:
-        list[str]: What to tell the user, one line each.
-
-    Raises:
-        UserError: If the folder does not suit the config.
+    A classifier is evaluated on the classes that are named in its checkpoint. Without a checkpoint, or without names in
+    it, the classes are those of the folder.
     """
     classes = None
     if checkpoint is not None and is_classifier(cfg):

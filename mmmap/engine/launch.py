@@ -1,4 +1,4 @@
-"""From a config file and command-line options to a Runner, shared by the training and test tools."""
+"""Builds the Runner of the training and test tools from a config file and command-line options."""
 
 import argparse
 import os
@@ -11,30 +11,27 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_agreement
+from ..utils.errors import UserError
+from .cfg_options import apply_options
+from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_same_checkpoint
 from .config_check import check_config
-from .config_file import drop_options_of_workers, read_config
-from .config_rules import OWN_HOOKS, type_name
-from .data_loaders import leave_classes_to_us, set_loader_defaults
-from .device import adapt_to_device, cpu_has_fast_bfloat16
-from .errors import UserError
+from .config_file import drop_worker_options, read_config
+from .config_parts import DATALOADERS, type_name
+from .config_rules import OWN_HOOKS
+from .cpu_config import adapt_to_cpu
+from .cpu_features import cpu_has_fast_bfloat16
+from .data_loaders import allow_other_classes, set_loader_defaults
 from .hooks import CheckpointFitHook, ClassNamesHook
 from .hooks.side_product_hook import protect_side_products
-from .options import apply_options
 from .process_group import init_cpu_process_group
 from .strategies import check_strategy
 
-_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config file and merge the common options into it.
-
-    Args:
-        args (argparse.Namespace): ``config`` and the options of :func:`mmmap.command_line.add_common_options`.
+    """Read the config file and merge options of :func:`mmmap.command_line.add_common_options` into it.
 
     Raises:
-        UserError: If there is no such file, or a setting in it or of an option cannot be meant.
+        UserError: If the file does not exist, or a setting in it or an option is wrong.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
@@ -48,40 +45,27 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.setdefault('default_scope', 'mmpretrain')
     for message in check_config(cfg):
         if os.environ.get('RANK', '0') == '0':
-            # There is no log yet.
+            # The log does not exist yet.
             print(f'warning: {message}', file=sys.stderr)
-    drop_options_of_workers(cfg._cfg_dict)
-    _drop_hooks(cfg)
-    if cfg.default_scope == 'mmpretrain':
-        _set_dataloader_defaults(cfg)
-    return cfg
-
-
-def _drop_hooks(cfg: Config) -> None:
-    # mmengine takes None for no hook only of the default hooks that it knows itself.
+    drop_worker_options(cfg._cfg_dict)
+    # mmengine accepts None as "no hook" only for its own default hooks.
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in OWN_HOOKS:
             cfg.default_hooks.pop(name)
-
-
-def _set_dataloader_defaults(cfg: Config) -> None:
-    # mmpretrain's configs leave these to its tools; mmseg's and mmdet's count on mmengine's own defaults.
-    for name in _DATALOADERS:
-        loader = cfg.get(name)
-        if loader is not None:
-            set_loader_defaults(loader)
+    # mmpretrain's tools set these defaults; configs of mmseg and mmdet rely on those of mmengine.
+    for name in DATALOADERS if cfg.default_scope == 'mmpretrain' else ():
+        if cfg.get(name) is not None:
+            set_loader_defaults(cfg[name])
+    return cfg
 
 
 def enable_amp(cfg: Config) -> None:
-    """Switch a config's optimizer wrapper to mixed precision, in place.
+    """Switch the optimizer wrapper of a config to mixed precision, in place.
 
-    The type is bfloat16, which needs no loss scaling, where the device has it and float16 where not.
-
-    Args:
-        cfg (Config): The config of a run.
+    The type is bfloat16, which needs no loss scaling, if the device has it, else float16.
 
     Raises:
-        UserError: If the optimizer wrapper is of a kind that has no mixed-precision counterpart.
+        UserError: If there is no such wrapper for mixed precision.
     """
     wrapper = cfg.optim_wrapper
     kind = type_name(wrapper.get('type', 'OptimWrapper'))
@@ -97,30 +81,25 @@ def enable_amp(cfg: Config) -> None:
 
 
 def enable_compile(cfg: Config, mode: str) -> None:
-    """Let a run compile its encoders and decoders, in place.
-
-    Args:
-        cfg (Config): The config of a run.
-        mode (str): As of :class:`CompileHook`. The new hook replaces one that the config has already.
-    """
+    """Let a run compile its encoders and decoders, in place. Replaces a ``CompileHook`` of the config."""
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) != 'CompileHook']
     cfg.custom_hooks = [*hooks, dict(type='CompileHook', mode=mode)]
 
 
 def set_resume(cfg: Config, resume: str, otherwise: str | None = None) -> list[str]:
-    """Make a run go on from a checkpoint, in place.
+    """Make a run resume from a checkpoint, in place.
 
     Args:
-        cfg (Config): The config of a run, ``cfg.work_dir`` set.
-        resume (str): A checkpoint, or ``'auto'`` for the last whole one of the work directory. If that has none,
+        cfg (Config): The config of a run, with ``cfg.work_dir``.
+        resume (str): A checkpoint, or ``'auto'`` for the last undamaged one of the work directory. If there is none,
             the run starts from the beginning, with ``cfg.load_from`` as configured.
-        otherwise (str, optional): The checkpoint to go on from where ``'auto'`` finds none.
+        otherwise (str, optional): The checkpoint to resume from if ``'auto'`` finds none.
 
     Returns:
-        list[str]: What to tell the user, one line each.
+        list[str]: Messages for the user, one line each.
 
     Raises:
-        UserError: If the named checkpoint is not there or cut off.
+        UserError: If the named checkpoint does not exist or is damaged.
     """
     if resume == 'auto':
         path, messages = find_whole_checkpoint(cfg.work_dir)
@@ -136,35 +115,30 @@ def set_resume(cfg: Config, resume: str, otherwise: str | None = None) -> list[s
 
 
 def build_runner(cfg: Config, messages: list[str]) -> Runner:
-    """Build the Runner of a config on this machine, accelerator or not.
+    """Build the Runner of a config, which is adapted to this machine.
 
     Args:
-        cfg (Config): The config of a run; changed to what the machine has.
-        messages (list[str]): Lines for the log, which exists only once the Runner does.
+        cfg (Config): The config of a run.
+        messages (list[str]): Lines for the log, which exists only when the Runner is built.
 
     Raises:
-        UserError: If the config has a strategy that lacks its package or a launcher.
+        UserError: If the strategy of the config lacks its package or a launcher.
     """
     check_strategy(cfg)
-    messages = messages + adapt_to_device(cfg)
+    messages = messages + adapt_to_cpu(cfg)
     init_cpu_process_group(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    require_agreement(cfg.load_from if cfg.get('resume') else None)
+    require_same_checkpoint(cfg.load_from if cfg.get('resume') else None)
     protect_side_products(runner)
     runner.register_hook(ClassNamesHook())
-    # From these the loops are built; what the run dumps stays as it was written. mmdet's own ConcatDataset takes any.
-    for name in _DATALOADERS if cfg.get('default_scope') != 'mmdet' else ():
-        leave_classes_to_us((getattr(runner, f'_{name}') or {}).get('dataset'))
+    # The loops are built from these; the dumped config stays as written. mmdet's ConcatDataset allows other classes.
+    for name in DATALOADERS if cfg.get('default_scope') != 'mmdet' else ():
+        allow_other_classes((getattr(runner, f'_{name}') or {}).get('dataset'))
     for message in messages:
         runner.logger.info(message)
     return runner
 
 
 def require_fit(runner: Runner, checkpoint: str) -> None:
-    """Make a Runner refuse a checkpoint of another model instead of loading what fits.
-
-    Args:
-        runner (Runner): Has not loaded the checkpoint yet.
-        checkpoint (str): Its path.
-    """
+    """Make a Runner refuse the checkpoint at a path if it is of another model. Call it before it is loaded."""
     runner.register_hook(CheckpointFitHook(checkpoint))

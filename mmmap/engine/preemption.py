@@ -1,4 +1,4 @@
-"""Ending a run on a signal: which signals, how several processes agree, and the status that tells a scheduler."""
+"""Stops a run on a signal: the signals, the agreement of several processes, and the exit status for a scheduler."""
 
 import os
 import signal
@@ -7,28 +7,29 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import torch
 from torch import distributed as torch_dist
 from torch.utils.data import DataLoader
 
-# sysexits.h calls it EX_TEMPFAIL: nothing is wrong, try again later.
+# EX_TEMPFAIL of sysexits.h: a temporary failure, try again later.
 PREEMPTED_STATUS = 75
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'SIGHUP', 'SIGINT') if hasattr(signal, name)
 )
-# Set by tools/dist_train.sh, as torchrun hides the status of its processes: the file is there once a run was preempted.
+# tools/dist_train.sh sets it to a file that is written on preemption, as torchrun hides the status of its processes.
 MARKER_VARIABLE = 'MMMAP_PREEMPTED_FILE'
-# An attribute of handlers that a training replaces for good: after an error in it they must not say that all is well.
+# An attribute of handlers that are not restored after a training: after an error they must not report success.
 FOR_THE_START = 'for_the_start'
 
 
 class Preempted(SystemExit):
-    """Ends the process of a run that a signal stopped and that lost nothing.
+    """Ends the process of a run that a signal stopped without loss.
 
-    The status is 75. Where a launcher takes any status but 0 for a crash it is 0: under ``tools/dist_train.sh``, which
-    learns of it by a file and ends with 75 itself, and in a Slurm step for all ranks but the first, which srun would
-    kill for the status of another.
+    The status is 75. It is 0 if a launcher takes any other status for a crash. Under ``tools/dist_train.sh`` a file
+    reports the preemption, and the script exits with 75. In a Slurm step only the first rank exits with 75, as srun
+    would kill it for the status of another rank.
     """
 
     def __init__(self) -> None:
@@ -40,26 +41,26 @@ class Preempted(SystemExit):
 
 
 class StopRequest:
-    """Notes the first signal that asks the process to stop, and lets the program go on.
+    """Stores the first signal that asks the process to stop, and lets the program continue.
 
-    A second SIGINT (Ctrl-C) ends the program at once, as usual. A SIGHUP or SIGINT that was ignored before, as under
-    ``nohup``, stays ignored. The data-loader workers, forks of this process, take no note.
+    A second SIGINT (Ctrl-C) ends the program at once. A SIGHUP or SIGINT that was ignored before, as under ``nohup``,
+    stays ignored. Data loader workers, which are forks of this process, ignore the handlers.
 
     Attributes:
-        signal_name (str | None): The name of the signal, None as long as there was none.
+        signal_name (str | None): The name of the signal, None before the first.
     """
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
         self._owner = os.getpid()
-        self._former: dict[int, object] = {}
+        self._former: dict[int, Any] = {}
 
     def watch(self, within: CodeType) -> None:
-        """Take the signals over; only the main thread of a process can, elsewhere nothing happens.
+        """Set the signal handlers. Nothing happens outside the main thread.
 
         Args:
-            within (CodeType): The code of the function whose calls can be stopped. When a signal finds the program
-                outside it, as after an error in a notebook, the signals go back to those who had them.
+            within (CodeType): The code of the function that can be stopped. If a signal comes outside of it, as after
+                an error in a notebook, the former handlers are restored.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -74,9 +75,10 @@ class StopRequest:
             signal.signal(number, self._note)
 
     def release(self) -> None:
-        """Give the signals back to those who had them, but for handlers that were for the time before the training."""
+        """Restore the former handlers, but for those that were only for the time before the training."""
         while self._former:
-            signal.signal(*self._former.popitem())
+            number, handler = self._former.popitem()
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
@@ -91,38 +93,35 @@ class StopRequest:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.signal_name is None:
             self.signal_name = signal.Signals(number).name
-            # Not by the logger, whose lock the interrupted code may hold.
+            # The interrupted code may hold the lock of the logger.
             os.write(2, f'{self.signal_name}: the run will save and stop.\n'.encode())
 
 
-class Agreement:
-    """Tells all processes of a run at the same step that one of them was asked to stop.
+class StopAgreement:
+    """Lets all processes of a run stop at the same step when one of them was asked to.
 
-    Each step sends the wish of the process to the others and reads what the step before has collected, over a gloo
-    group of its own: no step waits for a GPU. All processes must make the same number of steps.
+    Each step sends the request of the process to the others and reads the result of the step before, by a separate
+    gloo group. So no step waits for a GPU. All processes must make the same number of steps.
     """
 
     def __init__(self) -> None:
         several = torch_dist.is_available() and torch_dist.is_initialized() and torch_dist.get_world_size() > 1
         self._group = torch_dist.new_group(backend='gloo') if several else None
-        self._wish = torch.zeros(1, dtype=torch.int32)
-        self._sent = None
+        self._request = torch.zeros(1, dtype=torch.int32)
+        self._sent: Any = None
 
     def step(self, stop: bool) -> bool:
-        """Send the wish of this process.
-
-        Args:
-            stop (bool): Whether it was asked to stop.
+        """Send whether this process was asked to stop.
 
         Returns:
-            bool: Whether any process wished so one step ago; of a single process, its own wish of now.
+            bool: Whether any process was asked one step ago; for a single process ``stop`` itself.
         """
         if self._group is None:
             return stop
         agreed = self._collect()
         if not agreed:
-            self._wish.fill_(stop)
-            self._sent = torch_dist.all_reduce(self._wish, torch_dist.ReduceOp.MAX, self._group, async_op=True)
+            self._request.fill_(stop)
+            self._sent = torch_dist.all_reduce(self._request, torch_dist.ReduceOp.MAX, self._group, async_op=True)
         return agreed
 
     def _collect(self) -> bool:
@@ -130,14 +129,10 @@ class Agreement:
             return False
         self._sent.wait()
         self._sent = None
-        return bool(self._wish)
+        return bool(self._request)
 
     def least(self, number: int) -> int:
-        """The least of a number that each process has; waits for all of them.
-
-        Args:
-            number (int): That of this process.
-        """
+        """The minimum of a number over all processes; waits for all of them."""
         if self._group is None:
             return number
         least = torch.tensor([number])
@@ -145,19 +140,16 @@ class Agreement:
         return int(least)
 
     def meet(self) -> None:
-        """Wait until all processes are here."""
+        """Wait for all processes."""
         if self._group is not None:
             torch_dist.barrier(self._group)
 
 
 def shield_workers(dataloader: DataLoader) -> None:
-    """Let the workers of a data loader live through signals that go to a whole group of processes, in place.
+    """Make the workers of a data loader ignore signals to the whole process group, in place.
 
-    Ctrl-C, ``timeout`` and Slurm signal the workers as well, which would end them, and with them the run before it
-    could save. A shielded worker ends when its parent says so or is gone.
-
-    Args:
-        dataloader (DataLoader): Workers that it has already started are not reached.
+    Ctrl-C, ``timeout`` and Slurm also signal the workers. They would end, and the run with them before it could save.
+    A shielded worker ends when its parent tells it to or ends. Workers that have started already are not changed.
     """
     init = dataloader.worker_init_fn
     if not (isinstance(init, partial) and init.func is _init_shielded):
@@ -169,7 +161,7 @@ def _init_shielded(worker_id: int, init: Callable | None) -> None:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, 'sigwaitinfo'):
-        # SIGTERM is also how the parent ends a worker that hangs: the sender decides, which a handler is not told.
+        # The parent ends a hanging worker by SIGTERM. A handler does not learn the sender, sigwaitinfo does.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
     if init is not None:

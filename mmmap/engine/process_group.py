@@ -1,4 +1,4 @@
-"""Start and end of the processes of a distributed run."""
+"""Starts and ends the process group of a distributed run."""
 
 import logging
 import os
@@ -10,9 +10,9 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from .errors import UserError
+from ..utils.errors import UserError
 
-# Launcher -> where it says the rank, the number of processes and the rank on this machine.
+# Launcher -> its variables for the rank, the number of processes and the rank on this machine.
 _RANK_VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
@@ -20,13 +20,10 @@ _RANK_VARIABLES = {
 
 
 def leave_process_group(status: int = 0) -> None:
-    """End a distributed run once all its processes have come this far.
+    """Wait for all processes of a distributed run, then end its process group. Does nothing in other runs.
 
-    Takes down nccl's group. A gloo group taken down while the interpreter ends was seen to hang in some runs, so a
-    process in one ends at once, its output flushed. Does nothing outside a distributed run.
-
-    Args:
-        status (int): The exit status of a process that ends here.
+    A gloo group sometimes hangs when it is destroyed while the interpreter ends. So a process with gloo flushes its
+    output and ends here, with the exit status ``status``.
     """
     if not torch_dist.is_initialized():
         return
@@ -41,15 +38,13 @@ def leave_process_group(status: int = 0) -> None:
 
 
 def init_cpu_process_group(cfg: Config) -> None:
-    """Start the process group of a distributed run without an accelerator, before the Runner is built.
+    """Start the process group of a distributed run without an accelerator; mmengine would call CUDA.
 
-    mmengine's own start calls CUDA. Does nothing with an accelerator, without a launcher, or when the group is there.
-
-    Args:
-        cfg (Config): A config that :func:`~mmmap.engine.device.adapt_to_device` has seen.
+    Call it after :func:`~mmmap.engine.cpu_config.adapt_to_cpu` and before the Runner is built. Nothing happens with an
+    accelerator, without a launcher, or if there is a group already.
 
     Raises:
-        UserError: If the launcher did not set the variables it should.
+        UserError: If a variable of the launcher is not set.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or get_device() != 'cpu' or torch_dist.is_initialized():

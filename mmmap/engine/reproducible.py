@@ -1,8 +1,8 @@
-"""Random numbers that are functions of what they are for, not of what was drawn before.
+"""Random numbers that depend on their purpose and place in the training, not on earlier draws.
 
-A sample's augmentation depends on the seed, the rank, the epoch, the batch and the place in the batch; the numbers that
-the model draws in a step depend on the seed, the rank and the iteration. A run can then stop and go on anywhere, with
-any number of workers, and nothing has to be stored for it.
+A sample's augmentation depends on the seed, the rank, the epoch, the batch and the position in the batch. The numbers
+that the model draws in a step depend on the seed, the rank and the iteration. So a run can stop and continue anywhere,
+with any number of workers, and no state of a generator is stored.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 
 def _seed_cpu(*key: object) -> int:
-    """Seed the CPU's generators by a function of a key, the same in every process; returns a seed for others."""
+    """Seed the CPU's generators from a key, alike in every process. Returns a further seed."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=32).digest()
-    # Generators of one algorithm and seed, as Python's and NumPy's are, would draw the same numbers.
+    # Python and NumPy use one algorithm: with one seed both would draw the same numbers.
     seeds = np.frombuffer(digest, np.uint64).tolist()
     torch.default_generator.manual_seed(seeds[0])
     random.seed(seeds[1])
@@ -32,14 +32,10 @@ def _seed_cpu(*key: object) -> int:
 
 
 def seed_everything(*key: object) -> None:
-    """Seed ``random``, NumPy and torch, the GPU included, which is not waited for.
-
-    Args:
-        *key (object): Numbers and names: what the random numbers are for, and a function of.
-    """
+    """Seed ``random``, NumPy and torch from a key of numbers and names, on the GPU too, without waiting for it."""
     seed = _seed_cpu(*key)
     device = get_device()
-    # torch.manual_seed() alone takes ten times as long as all this where there is no GPU.
+    # Without a GPU, torch.manual_seed() alone takes ten times as long as all this.
     if device == 'cuda':
         torch.cuda.manual_seed(seed)
     elif device != 'cpu':
@@ -48,7 +44,7 @@ def seed_everything(*key: object) -> None:
 
 @contextmanager
 def _kept_states() -> Iterator[None]:
-    """Leave the generators of the main process as they were; a worker's are nobody else's."""
+    """Restore the generators of the main process afterwards. Those of a worker need no restoring."""
     if get_worker_info() is not None:
         yield
         return
@@ -62,13 +58,13 @@ def _kept_states() -> Iterator[None]:
 
 
 class KeyedBatch(list):
-    """The indices of a batch and, in ``key``, what its random numbers are a function of. It travels to a worker."""
+    """The indices of a batch with the ``key`` of its random numbers. It is sent to a worker."""
 
     key: tuple[int, ...] | None = None
 
 
 class KeyedBatches:
-    """A batch sampler around another one: its batches have keys, and the first ones of an epoch can be left out.
+    """A batch sampler that wraps another: it adds keys to batches and can skip the first batches of an epoch.
 
     Args:
         batches (Iterable): The batch sampler of a loader.
@@ -76,7 +72,7 @@ class KeyedBatches:
 
     Attributes:
         epoch (int): The epoch of the next iteration, part of the keys.
-        start (int): Batches that the next iteration leaves out, without loading them.
+        start (int): Batches that the next iteration skips. They are not loaded.
     """
 
     def __init__(self, batches: Any, seed: int) -> None:
@@ -84,11 +80,11 @@ class KeyedBatches:
         self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[KeyedBatch]:
-        # A loader with workers starts it twice and uses the second one.
+        # A loader with workers calls this twice and uses the second iterator.
         return self._batches(self.epoch, self.start)
 
     def _batches(self, epoch: int, start: int) -> Iterator[KeyedBatch]:
-        # Samplers of torch and of others draw from the generators that all share, and all ranks must draw alike.
+        # Samplers draw from the global generators, and all ranks must draw alike.
         with _kept_states():
             _seed_cpu('order', self.seed, epoch)
             batches = iter(self.batches)
@@ -110,30 +106,22 @@ class KeyedBatches:
         return len(self.batches)
 
     def __getattr__(self, name: str) -> Any:
-        # `batch_size`, and `sampler`, whose epoch DistSamplerSeedHook sets.
+        # Read from outside: `batch_size`, and `sampler`, whose epoch DistSamplerSeedHook sets.
         if name == 'batches':
             raise AttributeError(name)
         return getattr(self.batches, name)
 
 
 class KeyedSamples:
-    """Loads a batch of a data set with random numbers of its key: torch's ``__getitems__`` of that data set.
-
-    Args:
-        dataset (Dataset): Of the loader.
-    """
+    """Loads a batch of a data set, seeded by the batch's key. It is set as the data set's ``__getitems__``."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
     def __call__(self, indices: list) -> list:
-        """Load the samples.
-
-        Args:
-            indices (list): A :class:`KeyedBatch`. One without a key is loaded as it would be without this class.
-        """
+        """Load the samples of a :class:`KeyedBatch`. A list without a key is loaded without seeding."""
         key = getattr(indices, 'key', None)
-        # One that loads whole batches goes on doing so.
+        # The data set's own way to load a whole batch, if it has one.
         whole = getattr(type(self.dataset), '__getitems__', None)
         if key is None:
             return [self.dataset[index] for index in indices] if whole is None else whole(self.dataset, indices)
@@ -149,37 +137,38 @@ class KeyedSamples:
 
 
 def make_reproducible(loader: object, seed: int) -> KeyedBatches | None:
-    """Make what a loader loads a function of seed, rank, epoch and place, in place.
+    """Change a loader so that its samples depend only on the seed, rank, epoch and place.
 
     Args:
-        loader (DataLoader): Not iterated yet, or its iterator not used any more.
+        loader (DataLoader): Not iterated yet, or its iterator is not used any more.
         seed (int): Of the run.
 
     Returns:
-        KeyedBatches | None: Where the epoch is set; None where this is not possible: no map-style data set that is
-        loaded in batches by torch's loader.
+        KeyedBatches | None: Its ``epoch`` sets the epoch. None, and no change, unless torch's loader loads batches of a
+        map-style data set.
     """
-    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
-    if isinstance(loader.dataset, IterableDataset):
+    batches = loader.batch_sampler
+    if batches is None:
         return None
-    if not isinstance(loader.batch_sampler, KeyedBatches):
+    if not isinstance(batches, KeyedBatches):
         try:
-            # Looked up there by torch, in a worker too, which gets the data set with all its attributes.
-            loader.dataset.__getitems__ = KeyedSamples(loader.dataset)
+            # torch looks it up there. A worker gets the data set with all its attributes.
+            loader.dataset.__getitems__ = KeyedSamples(loader.dataset)  # type: ignore[attr-defined]
         except AttributeError:  # A class with slots.
             return None
-        # DataLoader forbids the assignment to keep sampler and batch sampler consistent, which they are. To build
-        # another loader is no way: hooks and loops hold this one.
-        loader.__dict__['batch_sampler'] = KeyedBatches(loader.batch_sampler, seed)
-        # Persistent workers that run already would keep the former batch sampler.
+        # DataLoader forbids this assignment, as sampler and batch sampler could differ; here they agree. Hooks and
+        # loops hold this loader, so it cannot be replaced.
+        batches = loader.__dict__['batch_sampler'] = KeyedBatches(batches, seed)
+        # Running persistent workers would keep the former batch sampler.
         loader._iterator = None
-    loader.batch_sampler.seed = seed
-    return loader.batch_sampler
+    batches.seed = seed
+    return batches
 
 
 def samplers_of(loader: DataLoader) -> list:
-    """What draws the order of a loader's samples: its sampler and its batch sampler's."""
+    """The samplers that draw the order of a loader's samples: its own and its batch sampler's."""
     found = [loader.sampler, getattr(loader.batch_sampler, 'sampler', None)]
     return [sampler for index, sampler in enumerate(found) if sampler is not None and sampler not in found[:index]]
 
@@ -190,33 +179,33 @@ def is_infinite(loader: DataLoader) -> bool:
 
 
 class EndlessBatches:
-    """The batches of a loop that counts iterations, in place of mmengine's iterator, from any place on.
+    """The batches of a loop that counts iterations. It replaces mmengine's iterator and can start anywhere.
 
-    mmengine's starts its workers before the place to go on from is known, or reads its way there.
+    mmengine's iterator starts its workers before the place to resume from is known, or reads all batches up to it.
 
     Args:
-        loader (DataLoader): One that :func:`make_reproducible` has seen.
+        loader (DataLoader): After :func:`make_reproducible`.
         epoch (int): The pass through the data to start in.
-        batch (int): Batches of that pass to leave out.
-        ignored (int): Calls at the start that give nothing: those by which mmengine before 0.10.8 goes forward.
+        batch (int): Batches of that pass to skip.
+        ignored (int): Number of first calls that return None: mmengine before 0.10.8 skips batches by such calls.
 
     Attributes:
-        epoch (int): The pass through the data.
-        batch (int): Batches of it that were given out.
+        epoch (int): The current pass through the data.
+        batch (int): Batches of this pass that are done.
     """
 
     def __init__(self, loader: DataLoader, epoch: int, batch: int, ignored: int = 0) -> None:
         self.loader, self.epoch, self.batch, self.ignored = loader, epoch, batch, ignored
-        self._iterator = None
+        self._iterator: Iterator | None = None
         for sampler in samplers_of(loader):
-            # Its stream is one for all iterators, and mmengine's may have read from it.
+            # All its iterators share one stream, and mmengine's may have read from it.
             if hasattr(sampler, 'skip'):
                 sampler.skip(0)
             elif type(sampler) is InfiniteSampler:
                 sampler.__init__(sampler.dataset, shuffle=sampler.shuffle, seed=sampler.seed)
 
     def skip_iter(self, num_iters: int) -> None:
-        """Where later versions of mmengine go forward: it starts at the right place already."""
+        """Do nothing: newer versions of mmengine call this to skip batches, which the start has done."""
 
     def __iter__(self) -> 'EndlessBatches':
         return self
@@ -230,7 +219,7 @@ class EndlessBatches:
                 for sampler in samplers_of(self.loader):
                     if hasattr(sampler, 'set_epoch'):
                         sampler.set_epoch(self.epoch)
-                batches = self.loader.batch_sampler
+                batches: Any = self.loader.batch_sampler
                 batches.epoch, batches.start = self.epoch, self.batch
                 self._iterator = iter(self.loader)
             try:

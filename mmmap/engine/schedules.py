@@ -1,7 +1,8 @@
-"""Schedules of learning rates and the like: what they are set to, and where they are after so many steps."""
+"""Parameter schedules: their settings, and their values after a number of steps."""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from mmengine.optim import BaseOptimWrapper, _ParamScheduler
 from mmengine.optim.scheduler import ConstantParamScheduler, LinearParamScheduler, ReduceOnPlateauParamScheduler
 from mmengine.runner import Runner
 
-from .config_check import dotted, find_class, walk
+from .config_parts import dotted, find_class, walk
 
-# What changes while a scheduler goes on; its base values are those of the optimizer, which are compared themselves.
+# Entries of a scheduler's state that are no settings. Base values are the optimizer's and are compared there.
 _PROGRESS = {'last_step', '_global_step', '_last_value', 'best', 'num_bad_epochs', 'cooldown_counter', 'base_values'}
 _NEVER = 10**9  # mmengine's default of ``end``.
 _LENGTHS = {
@@ -22,16 +23,10 @@ _LENGTHS = {
 
 
 def end_short_schedules(runner: Runner) -> list[str]:
-    """Let warm-ups of one step end, in the schedules that a Runner has not built yet.
+    """Let warm-ups of one step end, in schedules that a Runner has not built yet. Returns one line per change.
 
-    ``LinearLR``, ``ConstantLR`` and the like of mmengine reach their last value at their second step. After one step
-    alone the value would stay at the first for the whole training.
-
-    Args:
-        runner (Runner): Its training set can be built.
-
-    Returns:
-        list[str]: What was changed, one line each.
+    mmengine's ``LinearLR``, ``ConstantLR`` and the like reach their last value at their second step. With one step the
+    first value would stay for the whole training.
     """
     messages = []
     for path, one in walk(runner.param_schedulers, ('param_scheduler',)):
@@ -53,37 +48,31 @@ def end_short_schedules(runner: Runner) -> list[str]:
     return messages
 
 
-def plain(value: Any) -> Any:
-    """A setting as numbers, strings, lists and dicts, which every checkpoint may hold."""
+def plain_setting(value: Any) -> Any:
+    """A setting as numbers, strings, lists and dicts, which can be loaded from a checkpoint safely."""
     if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): plain_setting(inner) for key, inner in value.items()}
     if isinstance(value, Sequence):
-        return [plain(inner) for inner in value]
+        return [plain_setting(inner) for inner in value]
     return getattr(value, '__name__', type(value).__name__)
 
 
-def describe(state: Mapping, kind: str | None = None) -> dict:
-    """What a scheduler is set to, without its progress.
-
-    Args:
-        state (Mapping): Its ``state_dict()``.
-        kind (str, optional): The name of its class, if known.
-    """
-    settings = {key: plain(value) for key, value in state.items() if key not in _PROGRESS | {'optimizer', 'verbose'}}
+def schedule_settings(state: Mapping, kind: str | None = None) -> dict:
+    """The settings in a scheduler's ``state_dict()``, without its progress; ``kind`` is its class name, if known."""
+    settings = {
+        key: plain_setting(value) for key, value in state.items() if key not in _PROGRESS | {'optimizer', 'verbose'}
+    }
     return settings if kind is None else {'type': kind, **settings}
 
 
 def same_schedules(before: list[dict], after: list[dict], lengths: bool = True) -> bool:
-    """Whether schedules are set alike; of those without a class the other settings are compared.
+    """Whether two lists of :func:`schedule_settings` are equal.
 
-    Args:
-        before (list[dict]): As :func:`describe` gives them.
-        after (list[dict]): Likewise.
-        lengths (bool): Whether numbers of steps must be the same, too. Defaults to True.
+    Classes are compared only if all are known, numbers of steps only if ``lengths`` is true.
     """
     ignored = set() if lengths else _LENGTHS
     if any('type' not in one for one in before):
@@ -93,12 +82,7 @@ def same_schedules(before: list[dict], after: list[dict], lengths: bool = True) 
 
 
 def differing_schedules(before: list[dict], after: list[dict]) -> tuple[str, str]:
-    """Say of two lists of schedules what they differ in.
-
-    Args:
-        before (list[dict]): As :func:`describe` gives them.
-        after (list[dict]): Likewise.
-    """
+    """Describe the differing settings of two lists of :func:`schedule_settings`, one text for each list."""
     matched = len(before) == len(after)
     texts = []
     for part, other in ((before, after), (after, before)):
@@ -114,11 +98,11 @@ def differing_schedules(before: list[dict], after: list[dict]) -> tuple[str, str
     return texts[0], texts[1]
 
 
-class _Packed:
-    """Stands in for an optimizer: its groups are one, whose values are arrays with an element a group."""
+class _PackedGroups:
+    """Replaces an optimizer: all groups are packed in one, each value an array with one element per group."""
 
     def __init__(self, groups: list[dict]) -> None:
-        self.before = {}
+        self.before: dict[str, Any] = {}
         for key, first in groups[0].items():
             if isinstance(first, float) and all(isinstance(group.get(key), float) for group in groups):
                 self.before[key] = np.array([group[key] for group in groups])
@@ -126,13 +110,12 @@ class _Packed:
                 betas = np.array([group[key] for group in groups])
                 self.before[key] = (betas[:, 0], betas[:, 1])
         self.param_groups = [dict(self.before)]
-        # What a scheduler looks at to warn of a wrong order of calls.
-        self.step = lambda: None
-        self.step._with_counter = True
+        # Schedulers read these to warn of a wrong order of calls.
+        self.step = SimpleNamespace(_with_counter=True)
         self._global_step = 0
 
     def unpack(self, groups: list[dict]) -> None:
-        """Write what has changed into the groups."""
+        """Write changed values into the groups."""
         for key, values in self.param_groups[0].items():
             if values is self.before.get(key):
                 continue
@@ -140,8 +123,8 @@ class _Packed:
                 group[key] = tuple(float(v[index]) for v in values) if key == 'betas' else float(values[index])
 
 
-def _go(schedulers: list[_ParamScheduler], epochs: int, epoch_length: int, iterations: int) -> None:
-    """Step as ``ParamSchedulerHook`` does."""
+def _step_all(schedulers: list[_ParamScheduler], epochs: int, epoch_length: int, iterations: int) -> None:
+    """Step in the order of ``ParamSchedulerHook``."""
     by_iteration = [scheduler for scheduler in schedulers if not scheduler.by_epoch]
     by_epoch = [scheduler for scheduler in schedulers if scheduler.by_epoch]
     for epoch in range(epochs + 1):
@@ -157,34 +140,35 @@ def _go(schedulers: list[_ParamScheduler], epochs: int, epoch_length: int, itera
 def replay(
     optimizer: BaseOptimWrapper, schedulers: list[_ParamScheduler], epochs: int, epoch_length: int, iterations: int
 ) -> None:
-    """Bring new schedulers, and with them the optimizer's groups, to a point of the training.
+    """Step new schedulers, and so the groups of a new optimizer, to a point of the training.
 
-    Every step is taken, as values follow from those before, and schedules of iterations and of epochs may overlap. Half
-    a million take seconds: those of mmengine handle all groups at once.
+    Every step is taken, as values depend on earlier ones and schedules of iterations and of epochs may overlap. Half a
+    million steps take seconds, as mmengine's schedulers step all groups at once. Those that follow a metric are not
+    stepped.
 
     Args:
-        optimizer (BaseOptimWrapper): Newly built.
-        schedulers (list[_ParamScheduler]): Newly built for it. Those that follow a metric are left alone.
+        optimizer (BaseOptimWrapper): The optimizer.
+        schedulers (list[_ParamScheduler]): Its schedulers.
         epochs (int): Whole epochs done.
         epoch_length (int): Iterations of each.
         iterations (int): Iterations done after them.
     """
     schedulers = [one for one in schedulers if not isinstance(one, ReduceOnPlateauParamScheduler)]
     groups = optimizer.param_groups
-    # Others might count the groups. Rates held in tensors stay what they are.
+    # Schedulers of others may need the true groups. Tensors are not packed, as they must stay tensors.
     packable = all(type(one).__module__.startswith('mmengine.') for one in schedulers)
     packable &= all(isinstance(group.get(one.param_name), float) for one in schedulers for group in groups)
     with warnings.catch_warnings():
-        # Of schedulers that step before the optimizer.
+        # Schedulers warn if they step before the optimizer.
         warnings.simplefilter('ignore')
         if not packable:
-            _go(schedulers, epochs, epoch_length, iterations)
+            _step_all(schedulers, epochs, epoch_length, iterations)
             return
-        packed = _Packed(groups)
+        packed = _PackedGroups(groups)
         kept = [(one.optimizer, one.base_values, one.verbose) for one in schedulers]
         for one in schedulers:
             one.optimizer, one.base_values, one.verbose = packed, [np.array(one.base_values)], False
-        _go(schedulers, epochs, epoch_length, iterations)
+        _step_all(schedulers, epochs, epoch_length, iterations)
     packed.unpack(groups)
     for one, (whole, base_values, verbose) in zip(schedulers, kept, strict=True):
         one.optimizer, one.base_values, one.verbose = whole, base_values, verbose

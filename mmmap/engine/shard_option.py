@@ -1,23 +1,19 @@
-"""Tar shards behind ``--data DIR``."""
+"""The option ``--data DIR`` for a folder of tar shards."""
 
 from pathlib import Path
 
 from mmmap.datasets.image_shards import ImageShards
 
-from .data_sets import TRAIN_ROLES
-from .errors import UserError
+from ..utils.errors import UserError
+from .config_datasets import TRAIN_ROLES
 
 _LAYOUT = '{root}/{{train,val}}/*.tar or {root}/{{train,val}}*.tar'
 
 
 def shards_by_split(root: str) -> dict[str, str]:
-    """The pattern of the shards of each split in a folder.
+    """The file pattern of the shards of each split ('train', 'val', 'test') in a folder; {} if there are no shards.
 
-    Args:
-        root (str): The folder: ``root/SPLIT/*.tar``, ``root/SPLIT*.tar`` or, for the training, ``root/*.tar``.
-
-    Returns:
-        dict[str, str]: By 'train', 'val' and 'test'; empty if there are no shards.
+    The patterns are ``SPLIT/*.tar``, ``SPLIT*.tar`` or, for the training, ``*.tar``.
     """
     found: dict[str, str] = {}
     for split in ('train', 'val', 'test'):
@@ -30,12 +26,12 @@ def shards_by_split(root: str) -> dict[str, str]:
 
 
 class ShardOption:
-    """Images in tar shards for a config, as :class:`~mmmap.engine.data_option.FolderOption` for those of a folder.
+    """Tar shards as data sets for a config, with the methods of :class:`~mmmap.engine.data_option.FolderOption`.
 
     Args:
         root (str): The folder.
-        classes (list[str], optional): Names of the classes in the order of their labels. None takes those of the
-            training images.
+        classes (list[str], optional): Class names in the order of their labels. None takes those of the training
+            images.
 
     Raises:
         UserError: If a shard is damaged; see :class:`ImageShards`.
@@ -48,7 +44,7 @@ class ShardOption:
         try:
             data = self._open(split, 'cls')
         except UserError as error:
-            # Damage is raised again.
+            # Raises again if the shards are damaged.
             self._open(split, None)
             self.unlabelled_because, self.classes = f' ({error})', classes or []
             return
@@ -56,14 +52,14 @@ class ShardOption:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether there are classes to tell apart."""
+        """Whether there are at least two classes."""
         return len(self.classes) > 1
 
     def labelled(self, role: str) -> tuple[dict, int]:
-        """The arguments of a labelled data set, and its number of images.
+        """The config of a labelled data set, and its number of images.
 
         Raises:
-            UserError: If there are no shards for it, no labels in them, or labels of other classes.
+            UserError: If it has no shards, or they have no labels or other classes.
         """
         if not self.is_labelled:
             raise UserError(f'--data {self.root}: no classes{self.unlabelled_because}')
@@ -78,14 +74,14 @@ class ShardOption:
         return dict(type='ImageShards', shards=self.splits[split], classes=self.classes), len(data)
 
     def unlabelled(self) -> tuple[dict, int]:
-        """The arguments of a data set of all training images, and its number of images."""
+        """The config of a data set of all training images, and its number of images."""
         if 'train' not in self.splits:
             raise UserError(f'--data {self.root}: no shards of train beside {", ".join(self.splits)}')
         arguments = dict(shards=self.splits['train'], label=None)
         return dict(type='ImageShards', **arguments), len(self._open('train', None))
 
     def describe(self, held_out: str) -> str:
-        """One line on what was found."""
+        """One line about the shards and classes. No image is held out."""
         found = ', '.join(f'{split}: {pattern}' for split, pattern in self.splits.items())
         classes = f'{len(self.classes)} classes' if self.is_labelled else f'no classes{self.unlabelled_because}'
         return f'--data {self.root}: tar shards of {found}; {classes}'
@@ -93,6 +89,6 @@ class ShardOption:
     def _open(self, split: str, label: str | None, classes: list[str] | None = None) -> ImageShards:
         try:
             return ImageShards(self.splits[split], label, data_root=self.root, classes=classes, serialize_data=False)
-        # It names the shard, and no key of the config is to blame.
+        # The message names the shard. The config is not wrong.
         except ValueError as error:
             raise UserError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What is said of skipped steps, how many there were, and whether that is too many."""
+"""Reports skipped steps, counts them, and tells whether there are too many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Any
 from mmengine.dist import all_gather_object, get_rank
 from torch import Tensor, nn
 
-from .batch_report import batch_files, join_limited, spoilt_samples
-from .guard import CheckedStep
+from .batch_report import batch_files, join_limited, non_finite_samples
+from .step_guard import CheckedStep
 
 
 @dataclass
-class Blame:
-    """What one process knows of a skipped step.
+class SkipReport:
+    """What one process knows about a skipped step.
 
     Args:
-        rank (int): Of the process.
+        rank (int): The rank of the process.
         losses (list[str]): Its losses that were not finite, as ``name=value``.
         gradients (list[str]): The parameters whose gradients were not finite.
-        files (str): Those of its batch, or of the samples in it whose inputs are not finite.
+        files (str): The files of its batch, those of samples with non-finite inputs first.
     """
 
     rank: int
@@ -33,7 +33,7 @@ def _bad_losses(outputs: dict) -> list[str]:
     for name, value in outputs.items():
         try:
             number = float(value.detach() if isinstance(value, Tensor) else value)
-        # What is no number, or, of a CUDA graph, has been overwritten.
+        # It is no number, or a CUDA graph has overwritten it.
         except (TypeError, ValueError, RuntimeError):
             continue
         if number - number != 0:
@@ -41,17 +41,10 @@ def _bad_losses(outputs: dict) -> list[str]:
     return found
 
 
-def find_blame(model: nn.Module, steps: Sequence[CheckedStep], batches: list, outputs: dict) -> list[Blame]:
-    """Ask every process what it knows of a skipped step; all of them have to call it.
+def gather_reports(model: nn.Module, steps: Sequence[CheckedStep], batches: list, outputs: dict) -> list[SkipReport]:
+    """Collect the reports of all processes about a skipped step. All processes call it.
 
-    Args:
-        model (nn.Module): Names the parameters.
-        steps (Sequence[CheckedStep]): What the guard saw.
-        batches (list): The batches of the step, several if gradients are accumulated.
-        outputs (dict): The losses of the last of them, by name.
-
-    Returns:
-        list[Blame]: One a process.
+    ``batches`` are those of the step, several if gradients are accumulated; ``outputs`` are the losses of the last one.
     """
     names = {id(param): name.removeprefix('module.') for name, param in model.named_parameters()}
     losses = []
@@ -60,45 +53,43 @@ def find_blame(model: nn.Module, steps: Sequence[CheckedStep], batches: list, ou
     files = []
     for batch in batches:
         named = batch_files(batch)
-        spoilt = [i for i in spoilt_samples(batch) if i < len(named)]
+        spoilt = [i for i in non_finite_samples(batch) if i < len(named)]
         files += [(0, f'{named[i]} (its inputs are not finite)') for i in spoilt] or [(1, name) for name in named]
-    blame = Blame(
+    report = SkipReport(
         rank=get_rank(),
         losses=losses,
         gradients=[names.get(id(param), 'a parameter') for step in steps for param in step.bad_gradients()],
         files=join_limited(name for _, name in sorted(files, key=lambda entry: entry[0])),
     )
-    return all_gather_object(blame)
+    return all_gather_object(report)
 
 
-def culprits(blames: list[Blame]) -> list[Blame]:
-    """Those whose loss was not finite; all if it was a gradient alone."""
-    return [blame for blame in blames if blame.losses] or [blame for blame in blames if blame.gradients] or blames
+def decisive_reports(reports: list[SkipReport]) -> list[SkipReport]:
+    """The reports with a loss that is not finite; if there are none, those with a gradient."""
+    return (
+        [report for report in reports if report.losses] or [report for report in reports if report.gradients] or reports
+    )
 
 
-def describe(blames: list[Blame]) -> str:
-    """Say in one line what was not finite, where, and of which files.
-
-    Args:
-        blames (list[Blame]): Of every process.
-    """
-    first, *others = culprits(blames)
-    places = join_limited(f'rank {blame.rank}' for blame in (first, *others))
+def describe_skip(reports: list[SkipReport]) -> str:
+    """Say in one line what was not finite, on which process and for which files."""
+    first, *others = decisive_reports(reports)
+    places = join_limited(f'rank {report.rank}' for report in (first, *others))
     files = first.files or 'not known'
     if first.losses:
         return f'{join_limited(first.losses)} on {places}, files: {files}'
     if others:
-        # What DDP has averaged does not tell whose it was.
-        files = join_limited(f'{blame.files or "not known"} (rank {blame.rank})' for blame in (first, *others))
+        # DDP has averaged the gradients, so that they do not tell the process.
+        files = join_limited(f'{report.files or "not known"} (rank {report.rank})' for report in (first, *others))
     return f'the gradient of {join_limited(first.gradients, 2)} on {places}, files: {files}'
 
 
 class SkipCount:
-    """Counts skipped steps: in a row, in an epoch, in all.
+    """Counts skipped steps: in a row, in an epoch and in total.
 
     Args:
-        max_in_a_row (int): How many in a row are too many.
-        max_share (float): Which share of the steps of an epoch is too much, if it is more than ``max_in_a_row``.
+        max_in_a_row (int): Too many steps in a row.
+        max_share (float): The allowed share of the steps of an epoch. At least ``max_in_a_row`` steps are allowed.
     """
 
     def __init__(self, max_in_a_row: int, max_share: float) -> None:
@@ -108,21 +99,13 @@ class SkipCount:
         self._in_a_row = self._in_epoch = self._epoch = 0
 
     def add(self, skipped: bool) -> None:
-        """Take note of a step."""
+        """Count a step."""
         self.total += skipped
         self._in_epoch += skipped
         self._in_a_row = self._in_a_row + 1 if skipped else 0
 
     def too_many(self, epoch: int, steps: float) -> str | None:
-        """Say which number is too large.
-
-        Args:
-            epoch (int): The present one.
-            steps (float): How many steps it has.
-
-        Returns:
-            str | None: None if there is no such number.
-        """
+        """Say which count is too large, None if none is. ``steps`` is the number of steps of an epoch."""
         if epoch != self._epoch:
             self._epoch, self._in_epoch = epoch, 0
         if self._in_a_row >= self.max_in_a_row:
@@ -133,7 +116,7 @@ class SkipCount:
 
 
 def named_tensors(value: Any, name: str) -> list[tuple[str, Tensor]]:
-    """List the tensors in a state dict and what is in it, with their places as names."""
+    """List the tensors in a nested state dict, each with its dotted key."""
     if isinstance(value, Tensor):
         return [(name, value)]
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()

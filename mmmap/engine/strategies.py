@@ -1,36 +1,27 @@
-"""What mmengine's training strategies for large models (FSDP, DeepSpeed) have to know of this toolbox."""
+"""Support for mmengine's training strategies for large models (FSDP, DeepSpeed)."""
 
 from importlib.util import find_spec
 
 from mmengine.config import Config
 from torch import nn
 
-from .config_rules import type_name
-from .errors import UserError
+from ..utils.errors import UserError
+from .config_parts import type_name
 
 
 def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-    """Make every block a unit of its own, gathered when it is needed and freed behind it: an ``auto_wrap_policy``.
+    """An ``auto_wrap_policy`` of FSDP: every block is a unit, gathered when it runs and freed afterwards.
 
-    Args:
-        module (nn.Module): The module in question.
-        recurse (bool): Whether the question is if its children are to be looked at; they always are.
-        nonwrapped_numel (int): Parameters not wrapped yet; it does not matter how many.
-
-    Returns:
-        bool: The answer.
+    FSDP asks with ``recurse=True`` whether to visit the module's children: always yes.
     """
     return recurse or getattr(module, 'repeated', False)
 
 
 def check_strategy(cfg: Config) -> None:
-    """Say what is missing for the strategy of a config, before mmengine fails over it with other words.
-
-    Args:
-        cfg (Config): The config of a run, ``cfg.launcher`` set.
+    """Refuse a strategy that cannot run here, before mmengine fails with a less clear message.
 
     Raises:
-        UserError: If DeepSpeed is wanted and not installed, or a strategy of several processes has no launcher.
+        UserError: If DeepSpeed is not installed, or a strategy of several processes has no launcher.
     """
     strategy = cfg.get('strategy')
     if strategy is None:

@@ -1,4 +1,4 @@
-"""Finds the data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``, of any depth."""
+"""Finds the data sets inside wrappers such as ``ConcatDataset`` and ``RepeatDataset``, at any depth."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,37 +7,24 @@ from mmengine.dataset import BaseDataset
 
 
 def inner_datasets(dataset: Any, where: str) -> list[tuple[str, Any]]:
-    """What a wrapper holds, one level down.
+    """The keys and data sets directly inside a wrapper; none if it is no wrapper.
 
-    Args:
-        dataset (Any): A data set, or the config of one.
-        where (str): Its key in the config, such as ``'val_dataloader.dataset'``.
-
-    Returns:
-        list[tuple[str, Any]]: Key and data set of each; none if it is no wrapper.
+    The data set may be a config. ``where`` is its key in the config, such as ``'val_dataloader.dataset'``.
     """
     is_config = isinstance(dataset, dict)
-    # With a pipeline of its own it is no wrapper, whatever it draws its samples from.
+    # A data set with its own pipeline is no wrapper, even if it gets samples from another one.
     if 'pipeline' in dataset if is_config else isinstance(dataset, BaseDataset):
         return []
     one, many = (dataset.get(key) if is_config else getattr(dataset, key, None) for key in ('dataset', 'datasets'))
     inner = [] if one is None else [(f'{where}.dataset', one)]
     inner += [(f'{where}.datasets[{index}]', part) for index, part in enumerate(many or ())]
-    # Anything may be called so; a wrapper of described data sets is described itself.
+    # Other attributes may have these names. If a wrapper has metainfo, so do the data sets inside it.
     described = not is_config and hasattr(dataset, 'metainfo')
     return [(key, part) for key, part in inner if not described or hasattr(part, 'metainfo')]
 
 
 def leaf_datasets(dataset: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """The data sets that are no wrappers, inside one or alone.
-
-    Args:
-        dataset (Any): See :func:`inner_datasets`.
-        where (str): See :func:`inner_datasets`.
-
-    Yields:
-        tuple[str, Any]: Key and data set of each.
-    """
+    """The keys and data sets inside a wrapper that are no wrappers; the data set itself if it is no wrapper."""
     inner = inner_datasets(dataset, where)
     for key, part in inner:
         yield from leaf_datasets(part, key)

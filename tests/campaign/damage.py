@@ -9,7 +9,7 @@ import training
 from base import Campaign, Row
 
 from mmmap.engine.checkpoint import check_checkpoint_file, find_whole_checkpoint
-from mmmap.engine.errors import UserError
+from mmmap.utils.errors import UserError
 
 
 def run(campaign: Campaign) -> list[Row]:

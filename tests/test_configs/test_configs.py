@@ -22,7 +22,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import FUNCTIONS, HOOKS, METRICS, PARAM_SCHEDULERS, RUNNERS, STRATEGIES
 from mmpretrain.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 
-from mmmap.engine.device import adapt_to_device
+from mmmap.engine.cpu_config import adapt_to_cpu
 
 EVERY = pytest.mark.parametrize('cfg', OF_MMPRETRAIN, ids=lambda path: path.stem, indirect=True)
 OF_IMAGES = pytest.mark.parametrize('cfg', CONFIGS, ids=lambda path: path.stem, indirect=True)
@@ -32,7 +32,7 @@ EXEMPT = re.compile(r'(bias|\.D|A_log|pos_embed(\.weight)?|register_tokens|mask_
 @EVERY
 def test_optimizer(cfg):
     cfg.launcher = 'none'
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     if cfg.get('strategy'):
         # DeepSpeed's wrapper takes an optimizer only; the groups are those of any.
         cfg.optim_wrapper.type = 'OptimWrapper'

@@ -11,7 +11,7 @@ from mmengine.dist import get_rank
 from mmengine.runner import FlexibleRunner
 
 import mmmap  # noqa: F401
-from mmmap.engine.errors import UserError
+from mmmap.utils.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(TESTS))
 from mmengine.config import Config  # noqa: E402
 from tiny_run import config, run, weights  # noqa: E402
 
-from mmmap.engine.device import adapt_to_device  # noqa: E402
+from mmmap.engine.cpu_config import adapt_to_cpu  # noqa: E402
 from mmmap.engine.process_group import init_cpu_process_group  # noqa: E402
 
 
@@ -20,7 +20,7 @@ def on_this_machine(cfg: Config) -> Config:
     """The config of a process under torchrun."""
     cfg.launcher = 'pytorch'
     cfg.env_cfg = dict(dist_cfg=dict(backend='gloo'))
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     return cfg
 
 

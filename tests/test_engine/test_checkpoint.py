@@ -15,9 +15,9 @@ from mmmap.engine.checkpoint import (
     damage_of,
     find_whole_checkpoint,
     remove_left_overs,
-    require_agreement,
+    require_same_checkpoint,
 )
-from mmmap.engine.errors import UserError
+from mmmap.utils.errors import UserError
 
 
 def _save(path, age=0.0, keep=1.0):
@@ -237,7 +237,7 @@ def test_left_overs_are_removed_and_nothing_else(tmp_path):
 
 
 def test_all_processes_take_the_same_checkpoint(monkeypatch):
-    require_agreement('epoch_1.pth')
+    require_same_checkpoint('epoch_1.pth')
     monkeypatch.setattr(checkpoint, 'all_gather_object', lambda path: [path, 'epoch_1.pth', None])
     with pytest.raises(UserError, match=r'rank 0 epoch_2\.pth, rank 1 epoch_1\.pth, rank 2 None'):
-        require_agreement('epoch_2.pth')
+        require_same_checkpoint('epoch_2.pth')

@@ -6,7 +6,7 @@ import torch
 
 from mmmap.engine.atomic_files import replace
 from mmmap.engine.checkpoint import check_checkpoint_file, damage_of, find_whole_checkpoint
-from mmmap.engine.errors import UserError
+from mmmap.utils.errors import UserError
 
 LAYOUTS = {
     'FSDP': ['rank{}.pth'],

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mmmap.engine.config_check import check_config
-from mmmap.engine.errors import UserError
+from mmmap.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tests/campaign'))

@@ -3,8 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from mmmap.engine.config_file import drop_options_of_workers, read_config
-from mmmap.engine.errors import UserError
+from mmmap.engine.config_file import drop_worker_options, read_config
+from mmmap.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_options_of_workers_go_with_the_workers():
             test_cfg=dict(bank_dataloader=dict(num_workers=0, **rest)),
         )
     )
-    drop_options_of_workers(cfg._cfg_dict)
+    drop_worker_options(cfg._cfg_dict)
     assert cfg.train_dataloader == dict(num_workers=2, **rest)
     assert cfg.val_dataloader == dict(num_workers=0, batch_size=1)
     assert cfg.custom_hooks[0].bank_dataloader == {}

@@ -1,6 +1,6 @@
 import pytest
 
-from mmmap.engine.data_loaders import leave_classes_to_us, set_loader_defaults
+from mmmap.engine.data_loaders import allow_other_classes, set_loader_defaults
 
 
 def test_defaults_leave_what_a_config_says():
@@ -19,6 +19,6 @@ def test_defaults_leave_what_a_config_says():
 def test_parts_of_data_sets_of_any_depth_may_list_other_classes(given, expected):
     inner = dict(type='mmengine.ConcatDataset', datasets=[dict(type='CustomDataset')], ignore_keys=given)
     outer = dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', dataset=inner), dict(type='CustomDataset')])
-    leave_classes_to_us(dict(type='RepeatDataset', dataset=outer))
+    allow_other_classes(dict(type='RepeatDataset', dataset=outer))
     assert inner['ignore_keys'] == expected and outer['ignore_keys'] == ['classes']
     assert outer['datasets'][1] == dict(type='CustomDataset')

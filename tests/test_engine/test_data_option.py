@@ -10,10 +10,11 @@ from mmengine.registry import init_default_scope
 from picture_folder import CLASSES, write_picture, write_pictures
 
 from mmmap.command_line import add_data_option
+from mmmap.engine.config_datasets import find_datasets
 from mmmap.engine.data_option import use_folder, use_test_folder
-from mmmap.engine.data_sets import data_sets
-from mmmap.engine.errors import UserError, explain
+from mmmap.engine.error_report import explain
 from mmmap.registry import DATASETS
+from mmmap.utils.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PRETRAINING = 'map/mini/map_hybrid-mini-p4_1xb256-coslr-100e_cifar10-32px.py'
@@ -44,7 +45,7 @@ def _read(name, **options):
 def _build(cfg, role):
     """The first data set of a role that a Runner builds."""
     keys = ('train_dataloader', 'val_dataloader', 'test_dataloader', 'test_cfg', 'custom_hooks')
-    found = data_sets({key: cfg._cfg_dict.get(key) for key in keys})
+    found = find_datasets({key: cfg._cfg_dict.get(key) for key in keys})
     return DATASETS.build(next(data_set for data_set, its_role in found if its_role == role))
 
 

@@ -8,8 +8,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmap.engine.errors import UserError
 from mmmap.engine.last_batch import check_last_batch, last_batch_size
+from mmmap.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def _runner(tmp_path, layers, samples=7, by_epoch=True, **loader):
 @pytest.mark.parametrize(
     ('layers', 'options', 'message'),
     [
-        (VECTORS, {}, r'one sample \(7 samples a process, batch_size=3\).*train_dataloader.drop_last=True'),
+        (VECTORS, {}, r'one sample \(7 samples per process, batch_size=3\).*train_dataloader.drop_last=True'),
         (VECTORS, dict(batch_size=1), 'batch_size to 2 or more'),
         (VECTORS, dict(samples=1), 'batch_size to 2 or more'),
         (VECTORS, dict(samples=2, drop_last=True), 'no batch in an epoch: 2 samples'),

@@ -6,8 +6,8 @@ from mmengine.config import Config
 
 from mmmap.command_line import add_common_options
 from mmmap.engine import launch
-from mmmap.engine.errors import UserError
 from mmmap.engine.launch import enable_amp, enable_compile, load_config, set_resume
+from mmmap.utils.errors import UserError
 
 
 def _load(tmp_path, text, *options):

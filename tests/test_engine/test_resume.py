@@ -8,8 +8,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from tiny_run import config, run, weights
 from torch import nn
 
-from mmmap.engine.errors import UserError
 from mmmap.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from mmmap.utils.errors import UserError
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_checkpoint_without_settings(tmp_path, say, changes):
     say()
     _, second = run(cfg, tmp_path / 'old.pth')
     told = say()
-    assert told[0].startswith('The checkpoint does not hold the settings of its run')
+    assert told[0].startswith('The checkpoint lacks the settings of its run')
     names = dict(optim_wrapper__optimizer__lr='learning rate', train_dataloader__batch_size='length of an epoch')
     changed = [line for line in told if line.startswith('resumed')]
     assert len(changed) == len(changes)

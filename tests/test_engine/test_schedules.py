@@ -9,12 +9,12 @@ from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
 from mmmap.engine.schedules import (
-    _go,
-    describe,
+    _step_all,
     differing_schedules,
     end_short_schedules,
     replay,
     same_schedules,
+    schedule_settings,
 )
 
 WARMUP = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=7)
@@ -54,7 +54,7 @@ def build(schedules: list[dict], groups: int = 4) -> tuple[OptimWrapper, list]:
 @pytest.mark.parametrize('name', SCHEDULES)
 def test_point_is_reached_to_the_last_bit(name):
     expected, stepped = build(SCHEDULES[name])
-    _go(stepped, 3, 11, 5)
+    _step_all(stepped, 3, 11, 5)
     optimizer, schedulers = build(SCHEDULES[name])
     replay(optimizer, schedulers, 3, 11, 5)
     ignored = ('params', '_')
@@ -66,8 +66,8 @@ def test_point_is_reached_to_the_last_bit(name):
         states = [{k: v for k, v in each.state_dict().items() if k != 'anneal_func'} for each in (one, other)]
         assert states[0] == states[1]
     # And they go on alike.
-    _go(schedulers, 0, 11, 4)
-    _go(stepped, 0, 11, 4)
+    _step_all(schedulers, 0, 11, 4)
+    _step_all(stepped, 0, 11, 4)
     assert [group['lr'] for group in optimizer.param_groups] == [group['lr'] for group in expected.param_groups]
 
 
@@ -100,7 +100,7 @@ def test_half_a_million_steps_take_seconds():
 def test_descriptions_tell_what_differs():
     cosine = dict(type='CosineAnnealingLR', by_epoch=False, begin=7, end=40)
     before, after = (
-        [describe(one.state_dict(), type(one).__name__) for one in build(part)[1]]
+        [schedule_settings(one.state_dict(), type(one).__name__) for one in build(part)[1]]
         for part in ([WARMUP, cosine], [WARMUP, cosine | dict(end=50)])
     )
     assert same_schedules(before, before)
@@ -112,7 +112,7 @@ def test_descriptions_tell_what_differs():
     )
     assert differing_schedules(before, [])[1] == 'none'
     # A checkpoint of old names no classes.
-    assert same_schedules([describe(one.state_dict()) for one in build([WARMUP, cosine])[1]], before)
+    assert same_schedules([schedule_settings(one.state_dict()) for one in build([WARMUP, cosine])[1]], before)
 
 
 COSINE = dict(type='CosineAnnealingLR', T_max=4, by_epoch=True, begin=1, end=5, convert_to_iter_based=True)
@@ -145,12 +145,12 @@ def test_a_warm_up_of_one_step_ends(warm_up, length, unit):
     schedulers = [PARAM_SCHEDULERS.build(one, default_args=defaults) for one in schedules]
     rates = [optimizer.param_groups[0]['lr']]
     for _ in range(2):
-        _go(schedulers, 1, length, 0)
+        _step_all(schedulers, 1, length, 0)
         rates.append(optimizer.param_groups[0]['lr'])
     assert rates[0] == pytest.approx(0.01)
     # The cosine alone, as if there had been no warm-up.
     alone, (cosine,) = build([dict(type='CosineAnnealingLR', T_max=4 * length, by_epoch=False, begin=length)], groups=1)
-    _go([cosine], 2, length, 0)
+    _step_all([cosine], 2, length, 0)
     assert rates[2] == pytest.approx(alone.param_groups[0]['lr'])
 
 

@@ -11,11 +11,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mmmap.engine.config_datasets import find_datasets
 from mmmap.engine.data_option import use_folder, use_test_folder
-from mmmap.engine.data_sets import data_sets
-from mmmap.engine.errors import UserError
 from mmmap.engine.shard_option import shards_by_split
 from mmmap.registry import DATASETS
+from mmmap.utils.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 PRETRAINING = 'map/mini/map_hybrid-mini-p4_1xb256-coslr-100e_cifar10-32px.py'
@@ -53,7 +53,7 @@ def _use(name, root, roles=TRAIN):
 
 
 def _built(cfg):
-    return {role: DATASETS.build(data_set) for data_set, role in data_sets(cfg._cfg_dict)}
+    return {role: DATASETS.build(data_set) for data_set, role in find_datasets(cfg._cfg_dict)}
 
 
 @pytest.mark.parametrize(

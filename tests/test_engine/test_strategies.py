@@ -2,9 +2,9 @@ import pytest
 from mmengine.config import Config
 
 from mmmap.engine import strategies
-from mmmap.engine.device import adapt_to_device
-from mmmap.engine.errors import UserError
+from mmmap.engine.cpu_config import adapt_to_cpu
 from mmmap.engine.strategies import check_strategy, wrap_blocks
+from mmmap.utils.errors import UserError
 
 
 def cfg_of(name, launcher):
@@ -33,13 +33,13 @@ def test_other_runs_need_nothing():
 
 def test_fsdp_without_an_accelerator_is_on_the_cpu():
     cfg = cfg_of('FSDPStrategy', 'pytorch')
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     assert cfg.strategy.model_wrapper.device_id == 'cpu'
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
     assert cfg.get('model_wrapper_cfg') is None
     assert cfg.strategy.get('state_dict_cfg') is None
     cfg.strategy.state_dict_cfg = 'full'
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     assert cfg.strategy.state_dict_cfg.state_dict_type == 'FULL_STATE_DICT'
 
 

@@ -192,7 +192,7 @@ def test_training_may_start_from_other_classes(tool):
     unknown = of('train', 'data_root=data/unknown') + of('val', 'data_root=data/unknown')
     warning = 'the checkpoint model.pth was trained on other classes than train_dataloader.dataset has'
     out = tool('train.py', options=['load_from=model.pth', *unknown])
-    assert f"{warning} ('dog' unknown to it): the head of the model starts from weights of those" in out
+    assert f"{warning} ('dog' unknown to it): the head of the model starts from the weights for those classes" in out
     # Its head is left out, or only the backbone is taken.
     backbone = "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='model.pth',prefix='backbone')"
     for options in (['load_from=model.pth', 'model.head.num_classes=4'], [backbone]):

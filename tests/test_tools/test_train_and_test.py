@@ -12,7 +12,7 @@ import mmengine
 import pytest
 import torch
 
-from mmmap.engine.device import cpu_has_fast_bfloat16
+from mmmap.engine.cpu_features import cpu_has_fast_bfloat16
 
 ROOT = Path(__file__).parents[2]
 

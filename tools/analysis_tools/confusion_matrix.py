@@ -43,12 +43,13 @@ from torch import Tensor
 from mmmap.engine.checkpoint import check_checkpoint_file
 from mmmap.engine.class_labels import dataset_classes
 from mmmap.engine.data_option import use_test_folder
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import build_runner, load_config, require_fit
 from mmmap.engine.process_group import leave_process_group
 from mmmap.engine.wrapped_datasets import leaf_datasets
 from mmmap.registry import DATASETS
 from mmmap.utils.class_names import names_of
+from mmmap.utils.errors import UserError
 from mmmap.utils.safe_load import unpickle
 
 #: Counts are written into the picture up to this number of classes.

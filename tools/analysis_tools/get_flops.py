@@ -36,7 +36,7 @@ from torch import nn
 import mmmap  # noqa: F401  (registers everything)
 from mmmap.analysis import Complexity, count_complexity
 from mmmap.apis import ExampleBatch, build_model, example_batches
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
 
 

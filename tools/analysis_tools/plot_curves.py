@@ -23,7 +23,7 @@ if __name__ == '__main__':
     parse_args()
 
 
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.visualization import plot_curves
 
 

@@ -55,10 +55,11 @@ import mmmap  # noqa: F401  (registers everything)
 from mmmap.analysis import area_of_half, effective_receptive_field, token_responses
 from mmmap.apis import build_model, load_images, parts_with_inputs
 from mmmap.engine.checkpoint import check_checkpoint_file
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.models.backbones import MAPHybrid
 from mmmap.utils.checkpoint_fit import shorten_keys
+from mmmap.utils.errors import UserError
 from mmmap.utils.safe_load import load_checkpoint
 from mmmap.visualization import draw_receptive_fields, draw_token_responses, to_pixels
 

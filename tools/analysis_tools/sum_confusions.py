@@ -25,9 +25,10 @@ if __name__ == '__main__':
 
 import numpy as np
 
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.evaluation import score_table, segmentation_scores
 from mmmap.utils.class_names import class_positions
+from mmmap.utils.errors import UserError
 
 
 def read_counts(path: Path) -> tuple[list[str], np.ndarray]:

@@ -88,7 +88,7 @@ import torch
 from gpu.common import format_table
 from matplotlib.figure import Figure
 
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.utils.benchmark import describe_machine, print_machine, write_report
 
 WORKER = Path(__file__).parent / 'gpu/worker.py'

@@ -37,8 +37,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.cpu_features import keep_freed_memory
+from mmmap.engine.error_report import one_line_errors
 from mmmap.models.backbones import MAPHybrid
 from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, write_report
 

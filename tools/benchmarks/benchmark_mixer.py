@@ -46,8 +46,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.cpu_features import keep_freed_memory
+from mmmap.engine.error_report import one_line_errors
 from mmmap.models.layers import HybridEncoder, MambaMixer
 from mmmap.ops import bidirectional_scan, causal_conv1d, selective_scan
 from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report

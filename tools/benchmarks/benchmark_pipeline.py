@@ -42,7 +42,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import mmmap  # noqa: F401  registers our transforms
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.utils.benchmark import describe_machine, print_machine, write_report
 
 CROP = dict(scale=224, crop_ratio_range=(0.2, 1.0), interpolation='bicubic')

@@ -40,7 +40,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.ops import ball_query, chamfer_distance, farthest_point_sample, gather_points, knn, three_interpolate
 from mmmap.ops.points import available_point_backends
 from mmmap.utils.benchmark import describe_machine, print_machine, time_in_turns, write_report

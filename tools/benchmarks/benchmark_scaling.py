@@ -51,8 +51,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 from torch import Tensor, nn
 
-from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.cpu_features import keep_freed_memory
+from mmmap.engine.error_report import one_line_errors
 from mmmap.models.backbones.map_hybrid import ARCHS
 from mmmap.models.layers import HybridEncoder
 from mmmap.utils.benchmark import Step, describe_machine, peak_memory, print_machine, write_report

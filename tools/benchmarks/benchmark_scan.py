@@ -49,8 +49,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.cpu_features import keep_freed_memory
+from mmmap.engine.error_report import one_line_errors
 from mmmap.ops import available_backends, selective_scan
 from mmmap.utils.benchmark import describe_machine, print_machine, time_in_turns, write_report
 

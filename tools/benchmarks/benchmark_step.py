@@ -64,14 +64,15 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from mmmap.apis import build_model, example_batches
-from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import UserError, one_line_errors
-from mmmap.engine.guard import StepGuard
+from mmmap.engine.cpu_features import keep_freed_memory
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
+from mmmap.engine.step_guard import StepGuard
 from mmmap.models.layers import mamba_mixer
 from mmmap.models.selfsup.token_pretraining import TokenPretraining
 from mmmap.ops import use_backend
 from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report
+from mmmap.utils.errors import UserError
 
 # Parts of a step, and the operators that belong to them by a piece of their names; the first that fits counts.
 PARTS = {

@@ -59,11 +59,12 @@ from mmengine.device import get_device
 from mmengine.logging import MessageHub
 
 from mmmap.apis import ExampleBatch, build_model, example_batches
-from mmmap.engine.device import keep_freed_memory
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.cpu_features import keep_freed_memory
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.launch import read_config
 from mmmap.utils.benchmark import describe_machine, peak_memory, print_machine, time_in_turns, write_report
+from mmmap.utils.errors import UserError
 
 
 def make_inference(example: ExampleBatch) -> Callable[[], object]:

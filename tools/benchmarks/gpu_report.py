@@ -82,7 +82,7 @@ from gpu.common import free_memory, measure_rates, one_line
 from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.utils.benchmark import describe_machine, print_machine, write_report
 
 CALLS = {

@@ -71,9 +71,10 @@ from table.report import write_report
 from table.rows import Row
 from table.run import Launcher, Run, Runner, refuse_other_settings
 
-from mmmap.engine.errors import INTERRUPTED, UserError, one_line_errors
+from mmmap.engine.error_report import INTERRUPTED, one_line_errors
 from mmmap.engine.preemption import PREEMPTED_STATUS, STOP_SIGNALS, Preempted
 from mmmap.utils.benchmark import describe_machine
+from mmmap.utils.errors import UserError
 
 
 def choose_rows(table: str, track: str, names: list[str] | None) -> list[Row]:

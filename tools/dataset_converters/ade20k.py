@@ -23,8 +23,9 @@ if __name__ == '__main__':
     parse_args()
 
 
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.utils.archives import unpack_zip
+from mmmap.utils.errors import UserError
 
 #: Folder in the archive and under the root, where mmseg's configs expect it.
 NAME = 'ADEChallengeData2016'

@@ -33,7 +33,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
+from mmmap.utils.errors import UserError
 from mmmap.utils.whole_files import written_whole
 
 #: Images of each split.

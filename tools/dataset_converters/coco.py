@@ -24,8 +24,9 @@ if __name__ == '__main__':
     parse_args()
 
 
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.utils.archives import unpack_zip
+from mmmap.utils.errors import UserError
 
 #: Images of each split.
 IMAGES = {'train2017': 118_287, 'val2017': 5_000}

@@ -38,7 +38,8 @@ from rich.progress import track
 from mmmap.datasets.folder_listing import list_images
 from mmmap.datasets.shard_index import index_of
 from mmmap.datasets.shard_scan import PassedOver
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
+from mmmap.utils.errors import UserError
 
 
 @contextmanager

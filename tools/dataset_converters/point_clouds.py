@@ -66,8 +66,9 @@ if __name__ == '__main__':
 from rich.progress import track
 
 from mmmap.datasets import PackPointInputs
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.registry import DATASETS
+from mmmap.utils.errors import UserError
 
 
 def check(name: str, dataset: dict, folder: Path) -> int:

@@ -35,9 +35,10 @@ from rich.progress import track
 
 from mmmap.datasets.missing_files import tell_missing
 from mmmap.datasets.scenes import S3DISScenes
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.structures.points import to_floats
 from mmmap.structures.scene_files import is_scene, write_scene
+from mmmap.utils.errors import UserError
 from mmmap.utils.made_from import Origin
 
 CLASSES = S3DISScenes.METAINFO['classes']

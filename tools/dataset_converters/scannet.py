@@ -38,10 +38,11 @@ from rich.progress import track
 
 from mmmap.datasets.missing_files import tell_missing
 from mmmap.datasets.scenes import ScanNetScenes
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.structures.ply import read_ply
 from mmmap.structures.points import check_points, to_colours
 from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
+from mmmap.utils.errors import UserError
 from mmmap.utils.made_from import Origin
 
 #: Scans of each split, and the folder they are in.

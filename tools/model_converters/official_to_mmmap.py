@@ -44,7 +44,7 @@ import torch
 from torch import Tensor
 
 from mmmap import __version__
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.registry import MODELS
 from mmmap.released.image_checkpoint import infer_model_cfg
 from mmmap.released.image_keys import TASKS, convert_state_dict, find_task

@@ -59,10 +59,11 @@ from mmmap.apis import (
     points_per_cloud,
     takes_clouds,
 )
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.models.selfsup.joint_map import modality_of
 from mmmap.models.selfsup.token_pretraining import TokenPretraining
+from mmmap.utils.errors import UserError
 from mmmap.visualization import draw_reconstruction, save_point_reconstruction
 
 

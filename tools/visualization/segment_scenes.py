@@ -42,7 +42,7 @@ from PIL import Image
 from mmmap.apis import build_model, load_weights
 from mmmap.datasets import SceneDataset
 from mmmap.datasets.transforms import LoadScene
-from mmmap.engine.errors import UserError, one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.engine.wrapped_datasets import leaf_datasets
 from mmmap.models.segmentors import SceneSegmentor
@@ -50,6 +50,7 @@ from mmmap.registry import DATASETS
 from mmmap.structures.output_names import output_names
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import read_scene
+from mmmap.utils.errors import UserError
 from mmmap.visualization import draw_segmentation, label_colours, make_palette
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint hook whose files survive a kill at any moment."""
+"""A hook that writes checkpoints completely or not at all."""
 
 import os
 from collections.abc import Callable
@@ -12,25 +12,27 @@ from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
 
-from ..atomic_files import discard, make_way, not_written, remove, replace
+from ..atomic_files import discard, move_folder_aside, remove, replace, write_error
 from ..checkpoint import remove_left_overs
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook``, with files that are whole or not there.
+    """mmengine's ``CheckpointHook``, with files that are complete even if the process is killed at any moment.
 
-    Local checkpoints are written under a temporary name and renamed, those of DeepSpeed and sharded FSDP, which are
-    folders, as well. The checkpoint that ``max_keep_ckpts`` retires, and the best one before a better one, are removed
-    after the new one is there, not before, so that there is always one. What a killed run left half written is removed
-    when the next one starts.
+    Local checkpoints are written under a temporary name and renamed. So are those of DeepSpeed and sharded FSDP, which
+    are folders. A checkpoint that ``max_keep_ckpts`` or a better one retires is removed after the new one is written,
+    so that there is always one. Incomplete files of a killed run are removed when the next run starts.
 
     Args:
         **kwargs: The arguments of ``CheckpointHook``.
 
     Raises:
-        TypeError: If an argument is not one of those, now instead of at the first checkpoint.
+        TypeError: If an argument is unknown; mmengine would raise only at the first checkpoint.
     """
+
+    backend_args: dict | None
+    file_backend: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -38,7 +40,7 @@ class AtomicCheckpointHook(CheckpointHook):
             raise TypeError(f'AtomicCheckpointHook got an unexpected argument {next(iter(self.args))!r}')
 
     def before_train(self, runner: Runner) -> None:
-        """Choose the atomic backend for a local folder that no other backend was configured for."""
+        """Choose the atomic backend for a local folder, unless another backend is configured."""
         out_dir = runner.work_dir if self.out_dir is None else self.out_dir
         is_local = self.file_client_args is None and '://' not in str(out_dir)
         if is_local and self.backend_args is None:
@@ -48,10 +50,10 @@ class AtomicCheckpointHook(CheckpointHook):
             remove_left_overs(self.out_dir)
             remove_left_overs(runner.work_dir)
         if hasattr(runner, 'strategy'):
-            _write_under_another_name(runner.strategy)
+            _rename_when_complete(runner.strategy)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        # mmengine removes the former best one before it writes the new one.
+        # mmengine removes the former best checkpoint before it writes the new one.
         backend = self.file_backend
         self.file_backend = _RemovesLater(backend)
         try:
@@ -61,8 +63,8 @@ class AtomicCheckpointHook(CheckpointHook):
             self.file_backend = backend
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # mmengine retires a checkpoint before it writes the next one. It leaves that alone where the step is in the
-        # list already, so the list is kept here; all else is its own.
+        # mmengine removes a checkpoint before it writes the next one, unless the step is in the list already. So the
+        # list is updated here.
         retired = None
         if self.max_keep_ckpts > 0:
             # A best checkpoint makes mmengine save the same step a second time.
@@ -71,13 +73,13 @@ class AtomicCheckpointHook(CheckpointHook):
             elif len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 retired = self.keep_ckpt_ids.popleft()
             self.keep_ckpt_ids.append(step)
-            # With the retired one: if the process is killed before it is removed, the resumed run does that.
+            # The list has the retired one, too: if the process is killed before the removal, the resumed run does it.
             listed = [*([] if retired is None else [retired]), *self.keep_ckpt_ids]
             runner.message_hub.update_info('keep_ckpt_ids', listed)
         if is_main_process():
-            # mmengine opens it for writing, whatever it is.
+            # mmengine opens this path for writing even if it is a folder or a link.
             pointer = Path(runner.work_dir, 'last_checkpoint')
-            make_way(pointer)
+            move_folder_aside(pointer)
             if pointer.is_symlink() or not os.access(pointer, os.W_OK):
                 remove(pointer)
         super()._save_checkpoint_with_step(runner, step, meta)
@@ -93,7 +95,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 class _RemovesLater:
-    """A file backend that removes files and folders only when it is told to."""
+    """A file backend that removes files and folders only in ``remove_now``."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -113,13 +115,13 @@ class _RemovesLater:
             call(path)
 
 
-def _write_under_another_name(strategy: Any) -> None:
-    """Let the checkpoints of a strategy, files and folders alike, appear under their names when they are complete.
+def _rename_when_complete(strategy: Any) -> None:
+    """Make a strategy rename its checkpoints, files or folders, when they are complete.
 
-    Strategies write them directly, DeepSpeed and sharded FSDP from all processes; a backend is not asked.
+    Strategies write directly, without a backend; DeepSpeed and sharded FSDP write from all processes.
     """
     if 'save_checkpoint' in vars(strategy):
-        return  # Done by an earlier training of this runner.
+        return  # An earlier training of this runner has done it.
     save = strategy.save_checkpoint
 
     @wraps(save)
@@ -136,10 +138,10 @@ def _write_under_another_name(strategy: Any) -> None:
             barrier()
             if is_main_process():
                 replace(temporary, filename)
-        # torch raises RuntimeError where its writer finds the disk full.
+        # torch raises RuntimeError if the disk is full.
         except (OSError, RuntimeError) as error:
             discard(temporary)
-            raise not_written(filename, error) from error
+            raise write_error(filename, error) from error
         barrier()
 
     strategy.save_checkpoint = save_checkpoint

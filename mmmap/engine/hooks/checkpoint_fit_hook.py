@@ -9,49 +9,45 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmmap.registry import HOOKS
 
-from ..errors import UserError
+from ...utils.errors import UserError
 
 
 @HOOKS.register_module()
 class CheckpointFitHook(Hook):
-    """Raise when a checkpoint does not fit the model it is loaded into.
+    """Raise if a checkpoint does not fit the model.
 
-    mmengine loads what fits and only warns of the rest, which is right for fine-tuning and wrong for resuming and
-    testing: the tools register this hook for these two. Weights that the model adapts by itself on loading (a position
-    embedding of another size) fit; so do weights of a part that the model does not have at all.
+    mmengine loads the weights that fit and only warns about the rest. That is right for fine-tuning, but wrong for
+    resuming and testing, for which the tools register this hook. Weights that the model adapts on loading, such as a
+    position embedding of another size, fit. Weights of a part that the model does not have are ignored.
 
     Args:
         filename (str): The checkpoint, for the message.
     """
 
-    # Before hooks that would read the checkpoint, after EMAHook (NORMAL), which swaps its weights in.
+    # Runs before hooks that read the checkpoint, and after EMAHook (NORMAL), which swaps its weights in.
     priority = 'LOW'
 
     def __init__(self, filename: str) -> None:
         self.filename = filename
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Try the weights on the model.
-
-        Args:
-            runner (Runner): Holds the model.
-            checkpoint (dict): What the file holds.
+        """Load the weights strictly.
 
         Raises:
-            UserError: If a weight of the model is missing or of another shape, or one is left over.
+            UserError: If a weight is missing, has another shape or is not in the model.
         """
         model = runner.model
-        # Around the model itself: of a distributed run, of test-time augmentation, or both.
+        # Wrappers of a distributed run and of test-time augmentation.
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             if isinstance(model, FullyShardedDataParallel):
-                # The model inside has pieces of the weights; the wrapper takes whole ones.
+                # The wrapper takes whole weights; the model inside has shards.
                 break
             model = model.module
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', name): value for name, value in weights.items()}
         try:
             missing, unexpected = model.load_state_dict(weights, strict=False)
-        # torch raises RuntimeError with a line a weight; a model that checks by itself raises ValueError.
+        # torch raises RuntimeError with a line per weight; a model with its own check raises ValueError.
         except (RuntimeError, ValueError) as error:
             mismatch = [line.strip() for line in str(error).splitlines() if 'size mismatch' in line]
             raise UserError(self._message(mismatch[0] if mismatch else str(error), len(mismatch))) from error

@@ -1,6 +1,7 @@
-"""A hook that compares the classes of data sets and checkpoints by name before anything is learned or measured."""
+"""A hook that compares the class names of data sets and checkpoints before a training or test."""
 
 import re
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseDataPreprocessor
@@ -18,15 +19,15 @@ from ..wrapped_datasets import leaf_datasets
 
 @HOOKS.register_module()
 class ClassNamesHook(Hook):
-    """Let a label mean the same class in training, validation, test and checkpoint; the tools register it.
+    """Make a label mean the same class in training, validation, test and checkpoint. The tools register this hook.
 
-    The classes of a model are those of the training set, or those in the checkpoint that is resumed or tested. Data
-    sets that lack some or list them in another order get their labels mapped by name, which the log tells; other
+    The classes of a model are those of the training set, or those in the checkpoint that is resumed or tested. The
+    labels of data sets that lack some classes or have another order are mapped by name, and the log says so. Unknown
     classes end the run. Training may start from a checkpoint of other classes; if its head is loaded, the log warns.
-    Models that predict no classes, and a test by neighbours, which compares for itself, are left alone.
+    Nothing happens for models without classes, and in a test by ``KNNLoop``, which compares the classes itself.
     """
 
-    # What other hooks read of a data set is right by then.
+    # Runs before other hooks read the data sets.
     priority = 'HIGHEST'
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class ClassNamesHook(Hook):
         self._takes_head = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the names that a checkpoint has of the classes it was trained on."""
+        """Store the class names in a checkpoint."""
         meta = checkpoint.get('meta') or {}
         of_data = meta.get('dataset_meta')
         of_data = of_data if isinstance(of_data, dict) else meta
@@ -48,9 +49,9 @@ class ClassNamesHook(Hook):
         """Compare the training set with the checkpoint, and the validation set with both.
 
         Raises:
-            UserError: If they have classes that do not fit.
+            UserError: If their classes do not fit.
         """
-        if not _predicts_classes(runner.model):
+        if not _heads(runner.model):
             return
         loop, key = runner.train_loop, 'train_dataloader.dataset'
         dataset = loop.dataloader.dataset
@@ -61,7 +62,7 @@ class ClassNamesHook(Hook):
                 differs = f'{listed(new)} unknown to it' if new else 'some of its, or in another order'
                 runner.logger.warning(
                     f'{self.source} was trained on other classes than {key} has ({differs}): the head of the model '
-                    'starts from weights of those.'
+                    'starts from the weights for those classes.'
                 )
             self.classes, self.source = own, key
         if self.classes is None:
@@ -73,33 +74,33 @@ class ClassNamesHook(Hook):
                 f'{len(self.classes)}'
             )
         started = hasattr(loop, 'dataloader_iterator') and loop.dataloader.num_workers
-        fixed = 'in a training of iterations its workers have the labels already (num_workers=0 maps them)'
+        fixed = 'in a training by iterations its workers have the labels already (num_workers=0 maps them)'
         self._align(runner, dataset, key, fixed if started else None)
         if runner.val_loop is not None:
             self._align(runner, runner.val_loop.dataloader.dataset, 'val_dataloader.dataset')
             _tell_classes(runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Compare the test set with the checkpoint; if that has no names, with the training set of the config.
+        """Compare the test set with the checkpoint or, if that has no names, with the training set of the config.
 
         Raises:
-            UserError: If they have classes that do not fit.
+            UserError: If their classes do not fit.
         """
         loop, key = runner.test_loop, 'test_dataloader.dataset'
         dataset = loop.dataloader.dataset
-        by_model = _predicts_classes(runner.model) and not isinstance(loop, KNNLoop)
+        by_model = _heads(runner.model) and not isinstance(loop, KNNLoop)
         own = dataset_classes(dataset, key) if by_model else None
         if own and self.classes is None:
             nameless, self.source = self.source, 'train_dataloader.dataset'
             self.classes = _classes_of_config(runner)
             if self.classes is None:
-                self._take_for_granted(runner, own, key, nameless)
+                self._compare_numbers(runner, own, key, nameless)
         if own and self.classes is not None:
             self._align(runner, dataset, key)
         _tell_classes(loop)
 
-    def _take_for_granted(self, runner: Runner, own: tuple[str, ...], key: str, nameless: str) -> None:
-        """A checkpoint without names: their number is all there is to compare."""
+    def _compare_numbers(self, runner: Runner, own: tuple[str, ...], key: str, nameless: str) -> None:
+        """Compare only the number of classes, as the checkpoint has no names."""
         outputs = _outputs(runner.model)
         if outputs not in (None, len(own)):
             raise UserError(
@@ -107,26 +108,20 @@ class ClassNamesHook(Hook):
                 'not say which: name them, train_dataloader.dataset.metainfo.classes=FILE with a name on each line, '
                 'in the order of the training'
             )
-        runner.logger.warning(
-            f'{nameless} does not name its classes: those of {key} are taken for them, in that order.'
-        )
+        runner.logger.warning(f'{nameless} does not name its classes: those of {key} are used, in that order.')
 
     def _align(self, runner: Runner, dataset: object, key: str, fixed: str | None = None) -> None:
-        for message in align_labels(dataset, key, self.classes, self.source, fixed):
+        for message in align_labels(dataset, key, self.classes or (), self.source, fixed):
             runner.logger.info(message)
 
 
-def _heads(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The parts of a model that have an output for each class."""
+def _heads(model: nn.Module) -> list[tuple[str, Any]]:
+    """The parts of a model that predict classes, with their names."""
     return [
         (name, module)
         for name, module in model.named_modules()
         if getattr(module, 'num_classes', None) and not isinstance(module, BaseDataPreprocessor)
     ]
-
-
-def _predicts_classes(model: nn.Module) -> bool:
-    return bool(_heads(model))
 
 
 def _outputs(model: nn.Module) -> int | None:
@@ -135,19 +130,19 @@ def _outputs(model: nn.Module) -> int | None:
 
 
 def _takes_head(model: nn.Module, weights: dict) -> bool:
-    """Whether outputs of classes in a checkpoint fit the model, so that they are loaded."""
+    """Whether the weights of the class outputs in a checkpoint fit the model, so that they are loaded."""
     stored = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
     for name, head in _heads(model):
         for key, value in head.named_parameters(prefix=name):
             other = stored.get(re.sub(r'^(module\.)+', '', key))
-            # A detector has one more, for the background.
+            # A detector has one more output, for the background.
             if other is not None and value.shape == other.shape and value.shape[0] - head.num_classes in (0, 1):
                 return True
     return False
 
 
 def _classes_of_config(runner: Runner) -> tuple[str, ...] | None:
-    """The names that the training set of a config would have, if it can be told here."""
+    """The class names of the training set of a config; None if they cannot be found."""
     loader = runner.cfg.get('train_dataloader')
     found = []
     try:
@@ -155,14 +150,14 @@ def _classes_of_config(runner: Runner) -> tuple[str, ...] | None:
             dataset = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
             known = names_of(dataset.metainfo.get('classes'), key)
             found.append(known or dataset_classes(dataset, key))
-    # The data need not be on the machine that tests.
+    # The machine of the test may not have the training data.
     except Exception:
         return None
     return max(filter(None, found), key=len, default=None)
 
 
-def _tell_classes(loop: object) -> None:
-    """Let the metrics and the pictures of a loop know the classes of its data set."""
+def _tell_classes(loop: Any) -> None:
+    """Pass the classes of the data set of a loop to its metrics and to the visualizer."""
     if hasattr(loop.dataloader.dataset, 'metainfo'):
         meta = loop.dataloader.dataset.metainfo
         loop.evaluator.dataset_meta = loop.runner.visualizer.dataset_meta = meta

@@ -12,7 +12,7 @@ from torch import nn
 from mmmap.command_line import COMPILE_MODES
 from mmmap.registry import HOOKS
 
-from ..errors import UserError
+from ...utils.errors import UserError
 
 
 class _Compiled:

@@ -1,8 +1,9 @@
-"""Measures during pretraining how well the features tell classes apart."""
+"""A hook that measures the kNN accuracy of the features during pretraining."""
+
+from typing import Any
 
 import numpy as np
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmmap.evaluation import extract_share, gather_shares, knn_accuracy
@@ -10,6 +11,7 @@ from mmmap.registry import HOOKS
 
 from ..class_labels import align_query
 from ..data_loaders import build_loader
+from ..runner_parts import unwrapped_model
 from .preemption_hook import PreemptionHook
 from .side_product_hook import SideProductHook
 
@@ -18,17 +20,17 @@ Features = tuple[np.ndarray, np.ndarray]
 
 @HOOKS.register_module()
 class KNNHook(SideProductHook):
-    """Every few epochs, and once before the first, the kNN accuracy of the backbone's features.
+    """Measure the kNN accuracy of the backbone's features every few epochs, and before the first.
 
     The scalar ``knn/accuracy`` (percent, over epochs) goes to the log and the visualizer. It is measured after the
-    checkpoint of the epoch; what goes wrong then, on any process, is logged and leaves the accuracy out. Classes are
-    compared by name: labels of a query set that lacks some, or has another order, are mapped to those of the bank.
+    checkpoint of the epoch. An error on any process is logged, and there is no accuracy then. Classes are compared by
+    name: if the query set lacks some or has another order, its labels are mapped to those of the bank.
 
     Args:
         bank_dataloader (dict): Labelled images that vote.
         query_dataloader (dict): Labelled images to classify.
-        interval (int): Epochs between two measurements; the last epoch has one too. Defaults to 10.
-        k (int): Neighbours. Defaults to 20.
+        interval (int): Epochs between two measurements; the last epoch is always measured. Defaults to 10.
+        k (int): The number of neighbours. Defaults to 20.
 
     Raises:
         ValueError: If ``interval`` or ``k`` is not positive.
@@ -43,18 +45,19 @@ class KNNHook(SideProductHook):
         self.k = k
 
     def before_train(self, runner: Runner) -> None:
-        """Build the loaders; measure the untrained backbone.
+        """Build the data loaders, and measure the untrained backbone.
 
         Raises:
-            ValueError: If there are fewer images in the bank than neighbours to find.
-            UserError: If images have no label or several, or the classes of the two do not fit.
+            ValueError: If the bank has fewer than k images.
+            UserError: If images have no label or several, or the classes do not fit.
         """
         self._bank = build_loader(runner, self.bank_dataloader)
         self._query = build_loader(runner, self.query_dataloader)
-        if self.k > len(self._bank.dataset):
-            raise ValueError(f'k={self.k} is more than the {len(self._bank.dataset)} images of bank_dataloader')
+        bank: Any = self._bank.dataset
+        if self.k > len(bank):
+            raise ValueError(f'k={self.k} is more than the {len(bank)} images of bank_dataloader')
         keys = [f'KNNHook.{name}_dataloader.dataset' for name in ('bank', 'query')]
-        for message in align_query(self._bank.dataset, keys[0], self._query.dataset, keys[1]):
+        for message in align_query(bank, keys[0], self._query.dataset, keys[1]):
             runner.logger.info(message)
         if runner.iter == 0:
             self._measure(runner, 0)
@@ -65,11 +68,11 @@ class KNNHook(SideProductHook):
             self._measure(runner, runner.epoch + 1)
 
     def _measure(self, runner: Runner, epoch: int) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         preemption = next((hook for hook in runner.hooks if isinstance(hook, PreemptionHook)), None)
-        # A run that is asked to stop does not wait for it.
+        # Ends the measurement if the run is asked to stop.
         batches = iter if preemption is None else preemption.until_asked_to_stop
-        # No process goes on to the gathering, which waits for all, unless all have their share.
+        # Gathering waits for all processes, so that it starts only if all have their share.
         shares = self.attempt_together(
             lambda: [extract_share(model, batches(part)) for part in (self._bank, self._query)]
         )

@@ -1,12 +1,12 @@
-"""Shows during validation and test what a segmentor of points predicts."""
+"""A hook that draws the predictions of a point segmentor during validation and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
 
 from mmmap.datasets.scenes import SceneDataset
 from mmmap.registry import HOOKS
@@ -24,70 +24,60 @@ from .side_product_hook import SideProductHook
 class PointSegVisualizationHook(SideProductHook):
     """Draw clouds with their true and predicted labels, and write the predictions as PLY files.
 
-    For parts and scenes alike; names and colours of the classes are the data set's ``classes`` and ``palette``.
-    Pictures go to the visualizer, whose local backend writes PNG files under ``vis_data/vis_image``; PLY files, with
-    the coordinates of a scene's file, colours by the predicted label and the property ``label``, go to
-    ``vis_data/points``. Both are named by :func:`~mmmap.structures.output_names.output_names`. What goes wrong in them
-    is logged and ends nothing.
+    It works for parts and scenes. Names and colours of the classes are the ``classes`` and ``palette`` of the data
+    set. Pictures go to the visualizer, whose local backend writes PNG files under ``vis_data/vis_image``. PLY files
+    go to ``vis_data/points``: the coordinates of the file of the scene, colours by the predicted label, and the
+    property ``label``. Both are named by :func:`~mmmap.structures.output_names.output_names`. Errors are logged and do
+    not end the run.
 
     Args:
-        draw (bool): Whether it does anything. Defaults to False.
-        interval (int): Every so many batches one cloud, the first; with ``out_dir`` all clouds. Defaults to 50.
-        out_dir (str, optional): Where the PLY files and, in place of the visualizer's folder, the pictures go.
+        draw (bool): Whether to draw. Defaults to False.
+        interval (int): Draw the first cloud of every so many batches; with ``out_dir`` all clouds. Defaults to 50.
+        out_dir (str, optional): A folder for the PLY files, and for the pictures instead of the visualizer.
 
     Raises:
         ValueError: If ``interval`` is not positive.
     """
 
-    def __init__(
-        self,
-        draw: bool = False,
-        interval: int = 50,
-        out_dir: str | None = None,
-    ) -> None:
+    def __init__(self, draw: bool = False, interval: int = 50, out_dir: str | None = None) -> None:
         if interval < 1:
             raise ValueError(f'interval={interval} must be positive')
         self.draw = draw
         self.interval = interval
         self.out_dir = out_dir
-        self._named = None
+        self._named: Any = None
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
         """Draw clouds of the validation when due."""
-        dataloader = runner.val_dataloader
-        self.attempt(self._draw_batch, runner, batch_idx, data_batch, outputs, 'val', runner.iter, dataloader)
+        dataset = runner.val_dataloader.dataset
+        self.attempt(self._draw_batch, runner, batch_idx, data_batch, outputs, 'val', runner.iter, dataset)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None
     ) -> None:
         """Draw clouds of the test when due."""
-        self.attempt(self._draw_batch, runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader)
+        self.attempt(
+            self._draw_batch, runner, batch_idx, data_batch, outputs, 'test', 0, runner.test_dataloader.dataset
+        )
 
     def _draw_batch(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None,
-        outputs: Sequence | None,
-        mode: str,
-        step: int,
-        dataloader: torch.utils.data.DataLoader,
+        self, runner: Runner, batch_idx: int, batch: dict, outputs: Sequence, mode: str, step: int, dataset: Any
     ) -> None:
         if not self.draw or batch_idx % self.interval:
             return
-        # The batch before the data preprocessor: the points as the pipeline made them. Of several versions, for votes,
-        # the first.
-        inputs = data_batch['inputs']
+        # The batch before the data preprocessor has the points as the pipeline made them. With several versions of a
+        # cloud, for votes, the first is drawn.
+        inputs = batch['inputs']
         if isinstance(inputs[0], (list, tuple)):
             inputs = inputs[0]
         for index, sample in enumerate(outputs if self.out_dir is not None else outputs[:1]):
             points = np.asarray(inputs[index])
-            name = f'{mode}_{self._name(dataloader.dataset, sample.get("lidar_path"), f"{batch_idx}_{index}")}'
-            self._draw(runner, points, sample, name, step, dataloader.dataset)
+            name = f'{mode}_{self._name(dataset, sample.get("lidar_path"), f"{batch_idx}_{index}")}'
+            self._draw(runner, points, sample, name, step, dataset)
 
-    def _name(self, dataset: torch.utils.data.Dataset, path: str | None, number: str) -> str:
+    def _name(self, dataset: Any, path: str | None, number: str) -> str:
         if path is None:
             return number
         if dataset is not self._named:
@@ -95,7 +85,7 @@ class PointSegVisualizationHook(SideProductHook):
         return self._names.get(path) or output_names([path])[path]
 
     def _draw(
-        self, runner: Runner, points: np.ndarray, sample: PointDataSample, name: str, step: int, dataset: Dataset
+        self, runner: Runner, points: np.ndarray, sample: PointDataSample, name: str, step: int, dataset: Any
     ) -> None:
         meta = dataset.metainfo
         prediction = _labels(sample.pred_pts_seg)
@@ -123,8 +113,8 @@ class PointSegVisualizationHook(SideProductHook):
         )
 
 
-def _places(points: np.ndarray, sample: PointDataSample, dataset: Dataset) -> np.ndarray:
-    """Coordinates (N, 3) as in the file of a scene, which the model sees from a corner; other clouds as they are."""
+def _places(points: np.ndarray, sample: PointDataSample, dataset: Any) -> np.ndarray:
+    """Coordinates (N, 3) as in the file. The pipeline has moved the origin of a scene to a corner."""
     if any(isinstance(leaf, SceneDataset) for _, leaf in leaf_datasets(dataset, '')):
         xyz = read_scene(sample.lidar_path, colours=False)['xyz']
         if len(xyz) == len(points):

@@ -1,40 +1,41 @@
-"""Shows during pretraining what the model rebuilds."""
+"""A hook that draws reconstructions of images during pretraining."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import master_only
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmmap.models.selfsup import JointMAP, Reconstruction
+from mmmap.models.selfsup import JointMAP
 from mmmap.models.selfsup.joint_map import modality_of
 from mmmap.registry import HOOKS
 from mmmap.visualization import draw_reconstruction
 
+from ..runner_parts import unwrapped_model
 from .side_product_hook import SideProductHook
 
 
 @HOOKS.register_module()
 class ReconstructionHook(SideProductHook):
-    """Every few epochs, draw original, masked and rebuilt images into the visualizer.
+    """Draw original, masked and reconstructed images into the visualizer every few epochs.
 
-    The images are the first of the run's first batch and the masks those first drawn for them, so that the pictures of
-    a run can be compared. mmengine's local backend writes each as a PNG file under ``vis_data/vis_image``. Of a
-    :class:`~mmmap.models.selfsup.JointMAP` it draws the part of images, as ``image_reconstruction``.
+    The images are the first of the run's first batch, always with the same masks, so that the pictures of a run can be
+    compared. mmengine's local backend writes each picture as a PNG file under ``vis_data/vis_image``. For a
+    :class:`~mmmap.models.selfsup.JointMAP` the part of images is drawn, as ``image_reconstruction``.
 
-    Pictures come after the checkpoint of the epoch; what goes wrong in them is logged and ends nothing.
+    Pictures are drawn after the checkpoint of the epoch. Errors are logged and do not end the run.
 
     Args:
-        interval (int): Epochs between two pictures; the last epoch has one too. Defaults to 10.
+        interval (int): Epochs between two pictures; the last epoch always has one. Defaults to 10.
         num_images (int): Images in a picture. Defaults to 8.
 
     Raises:
         ValueError: If ``interval`` or ``num_images`` is not positive.
     """
 
-    #: What it draws of a JointMAP.
+    #: The part of a JointMAP that is drawn.
     part = 'image'
 
     def __init__(self, interval: int = 10, num_images: int = 8) -> None:
@@ -42,11 +43,11 @@ class ReconstructionHook(SideProductHook):
             raise ValueError(f'interval={interval}, num_images={num_images}: both must be positive')
         self.interval = interval
         self.num_images = num_images
-        self._batch = None
-        self._mask = None
+        self._batch: dict | None = None
+        self._mask: Tensor | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None) -> None:
-        """Keep the first images of the first batch, of a :class:`JointMAP` the first of its part."""
+        """Store the first images of the first batch, for a :class:`JointMAP` of the first batch of its part."""
         if self._batch is None and data_batch is not None:
             self.attempt(self._keep, runner, data_batch)
 
@@ -61,12 +62,8 @@ class ReconstructionHook(SideProductHook):
         if not self._is_joint(runner) or modality_of(data_batch['inputs']) == self.part:
             self._batch = {name: values[: self.num_images] for name, values in data_batch.items()}
 
-    @staticmethod
-    def _whole_model(runner: Runner) -> nn.Module:
-        return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
     def _is_joint(self, runner: Runner) -> bool:
-        return isinstance(self._whole_model(runner), JointMAP)
+        return isinstance(unwrapped_model(runner), JointMAP)
 
     def _title(self, runner: Runner) -> str:
         return f'{self.part}_reconstruction' if self._is_joint(runner) else 'reconstruction'
@@ -77,7 +74,7 @@ class ReconstructionHook(SideProductHook):
 
     @torch.no_grad()
     def _rebuild(self, runner: Runner) -> None:
-        model = self._whole_model(runner)
+        model: Any = unwrapped_model(runner)
         if self._is_joint(runner):
             model = getattr(model, self.part)
         training = model.training
@@ -90,6 +87,6 @@ class ReconstructionHook(SideProductHook):
         self._mask = reconstruction.mask
         self._show(runner, model, reconstruction, inputs)
 
-    def _show(self, runner: Runner, model: nn.Module, reconstruction: Reconstruction, inputs: Tensor) -> None:
+    def _show(self, runner: Runner, model: Any, reconstruction: Any, inputs: Tensor) -> None:
         picture = draw_reconstruction(reconstruction, inputs, model.data_preprocessor)
         runner.visualizer.add_image(self._title(runner), picture, step=runner.epoch + 1)

@@ -1,4 +1,4 @@
-"""Writes the predicted labels of scenes in the form that a benchmark takes."""
+"""A hook that writes the predicted labels of scenes in the format of a benchmark."""
 
 import logging
 from collections import Counter
@@ -17,31 +17,31 @@ from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import count_points, read_scene
 from mmmap.utils.whole_files import written_whole
 
-from ..errors import UserError
+from ...utils.errors import UserError
 from ..wrapped_datasets import leaf_datasets
 
 
 @HOOKS.register_module()
 class SceneSubmissionHook(Hook):
-    """Write a file of each scene of a test, as soon as it is predicted, whole or not at all.
+    """Write a file for each scene of a test as soon as it is predicted, completely or not at all.
 
-    The labels are those of the data set as released (``raw_labels``), not the indices of its classes. The data set's
-    ``submission_format`` says what is written: ``'txt'``, a label a line in the order of the points, named after the
-    scene alone, as ScanNet's benchmark wants it; ``'ply'``, the coordinates as in the file of the scene and the
-    property ``label``, named by folder and scene. Of several processes each writes its share.
+    The labels are those of the data set as released (``raw_labels``), not the indices of its classes. The format is
+    the ``submission_format`` of the data set. ``'txt'`` has a label per line in the order of the points and is named
+    by the scene, as ScanNet's benchmark asks. ``'ply'`` has the coordinates of the file of the scene and the property
+    ``label``, and is named by folder and scene. Each of several processes writes its own scenes.
 
     Args:
-        out_dir (str): Where the files go.
+        out_dir (str): The folder for the files.
     """
 
     def __init__(self, out_dir: str) -> None:
         self.out_dir = Path(out_dir)
 
     def before_test(self, runner: Runner) -> None:
-        """Name the files, before anything is computed.
+        """Choose the names of the files.
 
         Raises:
-            UserError: If the data set is none of scenes, or two scenes would have one file.
+            UserError: If the data set has no scenes, or two scenes would have the same file.
         """
         dataset = runner.test_dataloader.dataset
         self._names, forms = dataset_names(dataset), []
@@ -52,7 +52,7 @@ class SceneSubmissionHook(Hook):
             forms.append((scenes.submission_format, None if labels is None else tuple(labels)))
             if forms[-1] != forms[0]:
                 raise UserError(
-                    f'{key} has another form of submission than the first part of the test set, {forms[-1]} and not '
+                    f'{key} has another format of submission than the first part of the test set, {forms[-1]} and not '
                     f'{forms[0]}: test one at a time'
                 )
         self._format, labels = forms[0]
@@ -67,7 +67,7 @@ class SceneSubmissionHook(Hook):
         written = {f'{name}.{self._format}' for name in self._names.values()}
         if others := sorted({path.name for path in self.out_dir.glob(f'*.{self._format}')} - written):
             print_log(
-                f'{self.out_dir} has {len(others):,} files of other scenes ({others[0]} first), which stay there',
+                f'{self.out_dir} has {len(others):,} files of other scenes ({others[0]} first), which are kept',
                 'current',
                 logging.WARNING,
             )
@@ -80,7 +80,7 @@ class SceneSubmissionHook(Hook):
         Raises:
             ValueError: If a scene was not predicted point by point.
         """
-        for sample in outputs:
+        for sample in outputs or ():
             path = sample.lidar_path
             labels = torch.as_tensor(sample.pred_pts_seg.pts_semantic_mask).cpu().numpy().reshape(-1)
             if len(labels) != count_points(path):
@@ -93,7 +93,7 @@ class SceneSubmissionHook(Hook):
             self._write(self.out_dir / f'{self._names[path]}.{self._format}', path, labels)
 
     def _write(self, target: Path, path: str, labels: np.ndarray) -> None:
-        # Where scenes do not divide evenly, two processes have the same one.
+        # If the scenes do not divide evenly, two processes have the same one.
         if self._format == 'txt':
             with written_whole(target) as part:
                 part.write_text('\n'.join(map(str, labels.tolist())) + '\n')
@@ -104,5 +104,5 @@ class SceneSubmissionHook(Hook):
             write_ply(target, read_scene(path, colours=False)['xyz'], label=labels)
 
     def after_test(self, runner: Runner) -> None:
-        """Tell where the files are."""
+        """Log where the files are."""
         print_log(f'wrote the labels of {len(self._names):,} scenes to {self.out_dir}', 'current')

@@ -1,4 +1,4 @@
-"""Pictures, curves and measurements beside a training, which must never end it."""
+"""A base class of hooks for pictures, curves and measurements. Their errors never end a training."""
 
 import functools
 import logging
@@ -10,19 +10,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ..errors import explain
+from ..error_report import explain
 
 
 def never_raise(function: Callable, name: str) -> Callable:
-    """Catch what a function raises and log the reason in one line, each reason once.
-
-    Args:
-        function (Callable): Makes a side product.
-        name (str): What to call it in the log.
-
-    Returns:
-        Callable: The same, but returns None where the function raises.
-    """
+    """Wrap a function so that it logs errors under a name, each error once, and returns None instead of raising."""
     told: set[str] = set()
 
     @functools.wraps(function)
@@ -30,46 +22,35 @@ def never_raise(function: Callable, name: str) -> Callable:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            tell(name, explain(error), told)
+            log_once(name, explain(error), told)
             return None
 
     return caught
 
 
-def tell(name: str, reason: str, told: set[str]) -> None:
-    """Log why a side product failed, unless this reason was logged before.
-
-    Args:
-        name (str): What failed.
-        reason (str): One line.
-        told (set[str]): The reasons so far; gets this one.
-    """
+def log_once(name: str, reason: str, told: set[str]) -> None:
+    """Log in one line why a side product failed, unless the reason is in ``told``, to which it is added."""
     if reason not in told:
         told.add(reason)
-        # The logs of other ranks than the first show errors only.
+        # All ranks but the first log only errors.
         level = logging.ERROR if get_rank() else logging.WARNING
-        print_log(f'{name} failed; the run goes on, and it is tried again when due: {reason}', 'current', level)
+        print_log(f'{name} failed; the run continues, and it is tried again when due: {reason}', 'current', level)
 
 
 class SideProductHook(Hook):
-    """Base class of hooks whose work is no part of a training: an error in it is logged once and ends nothing.
+    """Base class of hooks whose errors are logged once and do not end a training.
 
-    Subclasses do that work through :meth:`attempt`. They come last, after the checkpoint of the same epoch, so that not
-    even an error that cannot be caught costs it.
+    Subclasses do their work in :meth:`attempt`. They run last, after the checkpoint of the same epoch, so that even an
+    error that cannot be caught does not lose it.
     """
 
-    # After CheckpointHook, which is VERY_LOW.
+    # After CheckpointHook, whose priority is VERY_LOW.
     priority = 'LOWEST'
 
     def attempt(self, function: Callable, *args: Any) -> Any:
-        """Call a function; what it raises is logged, each reason once.
+        """Call a function and return its result. An error is logged, each once, and the result is None then.
 
-        Args:
-            function (Callable): Makes the side product; must not wait for other processes.
-            *args: Its arguments.
-
-        Returns:
-            Any: What the function returns; None after an error.
+        The function must not wait for other processes.
         """
         try:
             return function(*args)
@@ -78,16 +59,9 @@ class SideProductHook(Hook):
             return None
 
     def attempt_together(self, function: Callable, *args: Any) -> Any:
-        """As :meth:`attempt`, called by all processes, each of which learns whether it went well on all of them.
+        """:meth:`attempt` for all processes at once. After an error on any of them the result is None on all.
 
-        What follows may wait for other processes, as none of them gives up alone.
-
-        Args:
-            function (Callable): Does a process's share; must not wait for other processes.
-            *args: Its arguments.
-
-        Returns:
-            Any: What the function returns; None on all processes after an error on any.
+        So the code after it may wait for other processes. The function itself must not wait.
         """
         result, reason = None, None
         try:
@@ -103,27 +77,23 @@ class SideProductHook(Hook):
     def _tell(self, reason: str) -> None:
         if not hasattr(self, '_told'):
             self._told: set[str] = set()
-        tell(type(self).__name__, reason, self._told)
+        log_once(type(self).__name__, reason, self._told)
 
 
-# Hooks of other packages whose work is a side product, by the end of their names.
+# Ends of the names of hooks in other packages that make side products.
 _SIDE_PRODUCTS = ('VisualizationHook', 'VisHook', 'ProfilerHook')
 _WRITES = ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close')
 
 
 def protect_side_products(runner: Runner) -> None:
-    """Let no picture and no curve end a run: hooks of other packages that draw, and what the visualizer writes to.
-
-    Args:
-        runner (Runner): The runner; its hooks are registered.
-    """
+    """Make drawing hooks of other packages and the backends of the visualizer log their errors."""
     for hook in runner.hooks:
         name = type(hook).__name__
         if name.endswith(_SIDE_PRODUCTS) and not isinstance(hook, SideProductHook):
             for stage in Hook.stages:
                 method = getattr(hook, stage)
                 setattr(hook, stage, never_raise(method, name))
-    # The visualizer has no public list of them.
+    # The visualizer has no public list of its backends.
     for backend in getattr(runner.visualizer, '_vis_backends', {}).values():
         for write in _WRITES:
             setattr(backend, write, never_raise(getattr(backend, write), f'{type(backend).__name__}.{write}'))

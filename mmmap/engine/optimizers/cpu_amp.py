@@ -1,4 +1,4 @@
-"""Mixed precision on CPUs, which mmengine's own wrapper refuses."""
+"""Mixed precision on CPUs, which mmengine's ``AmpOptimWrapper`` refuses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,11 @@ from mmmap.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
-    """Trains in bfloat16 mixed precision on a CPU, all else as mmengine's ``OptimWrapper``.
+    """mmengine's ``OptimWrapper`` with bfloat16 mixed precision on a CPU.
 
-    bfloat16 has float32's range, so losses are not scaled. Its checkpoints and those of ``AmpOptimWrapper`` resume
-    each other's runs. :func:`mmmap.engine.device.adapt_to_device` puts it in that one's place where it pays.
+    bfloat16 has float32's range, so losses are not scaled. A run of this wrapper resumes from a checkpoint of
+    ``AmpOptimWrapper`` and vice versa. :func:`mmmap.engine.cpu_config.adapt_to_cpu` replaces that one where this is
+    faster.
     """
 
     @contextmanager

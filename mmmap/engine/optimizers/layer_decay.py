@@ -1,9 +1,10 @@
-"""Learning rates that fall with the depth of a layer, and the one rule of what weight decay leaves alone."""
+"""Layer-wise learning rates, and the rule that exempts parameters from weight decay."""
 
 import logging
 import re
 from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from mmcv.cnn import is_norm
 from mmengine.logging import print_log
@@ -17,53 +18,53 @@ from mmmap.utils.wrapped_names import without_wrappers
 OPTIONS = ('layer_decay_rate', 'custom_keys')
 MULTIPLIERS = ('lr_mult', 'decay_mult')
 
-# The names of biases, positions and learned tokens in models of other libraries. Ours say it themselves.
+# Names of biases, positions and learned tokens in models of other libraries. Modules of mmmap list theirs.
 _NO_DECAY = re.compile(r'(^|\.)(\w*bias|\w*pos_embed|(register|cls)_tokens?|mask_token)$')
 
 
 def _with_whole_parameters(model: nn.Module) -> AbstractContextManager:
-    """Give parameters that FSDP has sharded their own shapes for a while; the objects stay the same."""
+    """Give parameters sharded by FSDP their full shapes inside the context. The objects stay the same."""
     if not any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
         return nullcontext()
     if any(isinstance(param, FlatParameter) for param in model.parameters()):
         raise ValueError(
-            'FSDP has flattened the parameters into one, which cannot have settings of their own: '
+            'FSDP has flattened all parameters into one, so that they cannot have settings of their own: '
             'set use_orig_params=True in model_wrapper'
         )
     return FullyShardedDataParallel.summon_full_params(model, writeback=False)
 
 
 def _undecayed(module: nn.Module) -> list[Tensor]:
-    """A module's own parameters without weight decay: a norm's, and those that its attribute ``undecayed`` names."""
+    """A module's own parameters without weight decay: all of a norm's, and those named in ``module.undecayed``."""
     named = dict(module.named_parameters(recurse=False))
     return [*named.values()] if is_norm(module) else [named[n] for n in getattr(module, 'undecayed', ()) if n in named]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Give each layer of ``model.backbone`` its learning rate, and norms, biases, positions and the like no decay.
+    """Builds an optimizer with layer-wise learning rates, and without weight decay of norms, biases, positions etc.
 
-    For classifiers, segmentors, detectors and pretraining algorithms alike: the depth of a parameter is what
-    ``model.backbone.get_layer_depth(name, 'backbone.')`` tells, as for mmpretrain's backbones. A parameter of depth d
-    of n has the learning rate ``lr * layer_decay_rate ** (n - 1 - d)``, everything outside the backbone ``lr`` (BEiT,
-    arXiv 2106.08254; MAE, arXiv 2111.06377).
+    It works for classifiers, segmentors, detectors and pretraining algorithms. As in mmpretrain,
+    ``model.backbone.get_layer_depth(name, 'backbone.')`` gives the depth d of n of a parameter. Its learning rate is
+    ``lr * layer_decay_rate ** (n - 1 - d)``; outside the backbone it is ``lr`` (BEiT, arXiv 2106.08254; MAE, arXiv
+    2111.06377).
 
-    Weight decay leaves alone what has at most one dimension, norms, biases, position embeddings, register, class and
-    mask tokens, and what a module names in its attribute ``undecayed``, as Mamba's mixer does its ``A_log`` and ``D``.
-    ``optimizer.weight_decay`` is that of the rest.
+    ``optimizer.weight_decay`` does not apply to parameters of at most one dimension, norms, biases, position
+    embeddings, register, class and mask tokens, and those that a module names in its attribute ``undecayed`` (``A_log``
+    and ``D`` of Mamba's mixer).
 
     ``paramwise_cfg`` may have
 
     - ``layer_decay_rate`` (float): in (0, 1]. Defaults to 1, the same rate for all.
-    - ``custom_keys`` (dict): from a part of a parameter's name to ``lr_mult``, a further factor of its learning rate,
-      and ``decay_mult``, its weight decay over ``optimizer.weight_decay`` in place of the rule above. The longest key
-      that a name contains counts.
+    - ``custom_keys`` (dict): maps a part of a parameter's name to ``lr_mult``, a further factor of its learning rate,
+      and ``decay_mult``, a factor of ``optimizer.weight_decay`` that replaces the rule above. The longest key in a name
+      is used.
 
-    Parameters of equal settings are one group, with ``lr_scale``, its rate over ``lr``, and ``param_names``. Frozen
-    parameters are left out, shared ones belong to the first of their names.
+    Parameters of equal settings form a group with ``lr_scale``, its rate over ``lr``, and ``param_names``. Frozen
+    parameters are left out. A shared parameter has the settings of its first name.
 
-    A ``CosineAnnealingLR`` behind this needs ``eta_min_ratio``: ``eta_min`` is one absolute rate for all, above the
-    initial rate of the first layers, so these would speed up while the others slow down.
+    Give ``CosineAnnealingLR`` an ``eta_min_ratio``, not an ``eta_min``, which is one absolute rate for all. It can
+    exceed the initial rate of the first layers, whose rate would then rise.
 
     Args:
         optim_wrapper_cfg (dict): Config of the optimizer wrapper, with ``optimizer``.
@@ -71,9 +72,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: If an option is unknown or out of range, ``optimizer`` has no ``lr``, FSDP wraps the model without
-            ``use_orig_params``, or ``layer_decay_rate`` would change nothing as all of the backbone has the last depth.
+            ``use_orig_params``, or ``layer_decay_rate`` has no effect as all of the backbone has the last depth.
         AttributeError: If the model has no ``backbone``, or that has no ``get_layer_depth``.
     """
+
+    paramwise_cfg: dict
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
@@ -98,23 +101,19 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return super().__call__(model)
 
     def add_params(self, params: list[dict], module: nn.Module) -> None:
-        """Add the groups of a model.
-
-        Args:
-            params (list[dict]): The groups, added to in place.
-            module (nn.Module): The whole model, without DDP.
-        """
+        """Append the groups of a model, without DDP, to ``params``."""
         rate, custom_keys = self.paramwise_cfg['layer_decay_rate'], self.paramwise_cfg['custom_keys']
         exempt = {id(p) for m in module.modules() for p in _undecayed(m)}
-        # Of keys of one length the first in the alphabet, as mmengine has it.
+        # Of keys of equal length the first in the alphabet is used, as in mmengine.
         keys = sorted(sorted(custom_keys), key=len, reverse=True)
-        groups, used, of_depth = {}, set(), defaultdict(list)
+        groups: dict[tuple[float, float], dict] = {}
+        used, of_depth = set(), defaultdict(list)
         for name, param, depth, num_depths in self._depths(module):
             key = next((key for key in keys if key in name), None)
             used.add(key)
             if not param.requires_grad:
                 continue
-            custom = custom_keys.get(key, {})
+            custom = {} if key is None else custom_keys[key]
             lr_scale = rate ** (num_depths - 1 - depth) * custom.get('lr_mult', 1.0)
             decays = param.ndim > 1 and id(param) not in exempt and not _NO_DECAY.search(name)
             decay_mult = custom.get('decay_mult', float(decays))
@@ -132,11 +131,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self._log(groups, of_depth)
         for key in keys:
             if key not in used:
-                print_log(f'paramwise_cfg: custom_keys[{key!r}] decides for no parameter', 'current', logging.WARNING)
+                print_log(f'paramwise_cfg: custom_keys[{key!r}] matches no parameter', 'current', logging.WARNING)
 
     def _depths(self, model: nn.Module) -> list[tuple[str, Tensor, int, int]]:
         """Name without wrappers, parameter, depth and number of depths of each parameter, frozen ones too."""
-        backbones = {}
+        backbones: dict[str, Any] = {}
         for path, module in model.named_modules():
             name = without_wrappers(path + '.')
             inside = any(name.startswith(prefix) for prefix in backbones)
@@ -144,16 +143,17 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 continue
             if not hasattr(module, 'get_layer_depth'):
                 raise AttributeError(
-                    f'{name[:-1]} of {type(model).__name__}: {type(module).__name__} has no attribute get_layer_depth, '
-                    'which tells the depth of a parameter'
+                    f'{name[:-1]} of {type(model).__name__}: {type(module).__name__} has no method get_layer_depth, '
+                    'which gives the depth of a parameter'
                 )
             backbones[name] = module
         if not backbones:
             raise AttributeError(f'{type(model).__name__} has no attribute backbone, whose depths set learning rates')
-        found, graded = [], False
+        found: list[tuple[str, Tensor, int, int]] = []
+        graded = False
         for wrapped, param in model.named_parameters():
             name = without_wrappers(wrapped)
-            # Outside there is the one depth of full rate, whatever a backbone may say of names not its own.
+            # Parameters outside the backbone have the full rate.
             depth, num_depths = 0, 1
             prefix = next((prefix for prefix in backbones if name.startswith(prefix)), None)
             if prefix is not None:
@@ -164,7 +164,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if rate != 1 and not graded:
             kinds = ' and '.join(type(backbone).__name__ for backbone in backbones.values())
             raise ValueError(
-                f'layer_decay_rate={rate} would change nothing: get_layer_depth of {kinds} '
+                f'layer_decay_rate={rate} would have no effect: get_layer_depth of {kinds} '
                 'gives every parameter of the backbone the last depth'
             )
         return found

@@ -13,8 +13,8 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
 from mmmap.engine.checkpoint import AtomicLocalBackend, damage_of, find_whole_checkpoint
-from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import AtomicCheckpointHook, CheckpointFitHook
+from mmmap.utils.errors import UserError
 
 
 class _Linear(BaseModel):

@@ -4,8 +4,8 @@ import pytest
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import ClassNamesHook
+from mmmap.utils.errors import UserError
 
 
 class Head(nn.Linear):

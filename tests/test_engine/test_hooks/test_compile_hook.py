@@ -9,9 +9,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import CompileHook
 from mmmap.engine.hooks.compile_hook import compile_parts
+from mmmap.utils.errors import UserError
 
 MODEL = dict(
     type='MAP',

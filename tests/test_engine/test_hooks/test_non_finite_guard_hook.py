@@ -13,11 +13,11 @@ from mmengine.registry import HOOKS
 from torch import nn
 from torch.optim import Optimizer
 
-from mmmap.engine import guard as guard_module
+from mmmap.engine import step_guard
 from mmmap.engine.checkpoint import find_whole_checkpoint
-from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import NonFiniteGuardHook
 from mmmap.engine.hooks.non_finite_guard_hook import _keeps_averages
+from mmmap.utils.errors import UserError
 from mmmap.utils.safe_load import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -69,7 +69,7 @@ def messages(monkeypatch):
 @pytest.fixture
 def as_on_gpu(monkeypatch):
     """Let the steps be decided by a flag, as on a GPU, and never by the host but in the first one."""
-    monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+    monkeypatch.setattr(step_guard, '_device_type', lambda tensors: 'cuda')
 
 
 def run(folder, model, hooks=(), gradients=None, **changes):
@@ -108,7 +108,7 @@ def test_a_bad_step_changes_nothing_and_the_others_go_on(tmp_path, optimizer, fa
 @pytest.mark.parametrize('flagged', [False, True])
 def test_a_loss_counts_whatever_its_gradient(tmp_path, flagged, monkeypatch):
     if flagged:
-        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+        monkeypatch.setattr(step_guard, '_device_type', lambda tensors: 'cuda')
     wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'])
     states, _ = run(tmp_path, Net(bad_constant={3: INF}), optim_wrapper=wrapper)
     assert changes_of(states) == [True, True, True, False, True, True]
@@ -145,7 +145,7 @@ def test_clipping_does_not_hide_a_gradient(tmp_path, clip, value):
 @pytest.mark.parametrize('flagged', [False, True])
 def test_a_huge_finite_gradient_that_is_clipped_is_not_a_fault(tmp_path, flagged, monkeypatch):
     if flagged:
-        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+        monkeypatch.setattr(step_guard, '_device_type', lambda tensors: 'cuda')
     clip = dict(type='value', clip_value=0.5)
     wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'], clip_grad=clip)
     states, _ = run(tmp_path, Net(), gradients={3: 1e30}, optim_wrapper=wrapper)
@@ -155,7 +155,7 @@ def test_a_huge_finite_gradient_that_is_clipped_is_not_a_fault(tmp_path, flagged
 @pytest.mark.parametrize('flagged', [False, True])
 def test_a_gradient_whose_square_is_infinite_is_a_fault(tmp_path, flagged, monkeypatch):
     if flagged:
-        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+        monkeypatch.setattr(step_guard, '_device_type', lambda tensors: 'cuda')
     wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'])
     states, _ = run(tmp_path, Net(), gradients={3: 1e30}, optim_wrapper=wrapper)
     assert changes_of(states) == [True, True, True, False, True, True]
@@ -238,7 +238,7 @@ class Momentum(Net):
 @pytest.mark.parametrize('flagged', [False, True])
 def test_averages_in_the_model_are_as_before(tmp_path, flagged, monkeypatch):
     if flagged:
-        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+        monkeypatch.setattr(step_guard, '_device_type', lambda tensors: 'cuda')
     wrapper = dict(optimizer=OPTIMIZERS['fused AdamW'])
     states, _ = run(tmp_path, Momentum(bad_loss={4: NAN}), epochs=2, optim_wrapper=wrapper)
     assert {'model.teacher.steps', 'model.by_hand.weight', 'model.queue'} <= set(same(states[3], states[4]))
@@ -426,7 +426,7 @@ def test_a_falling_loss_scale_is_no_reason_to_stop_but_a_lost_run_is(
     tmp_path, lost, fused, flagged, messages, monkeypatch
 ):
     if flagged:
-        monkeypatch.setattr(guard_module, '_device_type', lambda tensors: 'cuda')
+        monkeypatch.setattr(step_guard, '_device_type', lambda tensors: 'cuda')
 
     class Scaled(OptimWrapper):
         """As mmengine's wrapper for GPUs."""
@@ -514,7 +514,7 @@ def test_wrappers_that_keep_the_gradients_are_named(tmp_path, messages):
     runner = make_runner(tmp_path, model, optim_wrapper=ApexOptimWrapper(torch.optim.SGD(model.parameters(), 0.1)))
     runner.train()
     (line,) = [message for message in messages if 'not guarded' in message]
-    assert line.startswith('NonFiniteGuardHook: steps are not guarded, as ApexOptimWrapper keeps the gradients')
+    assert line.startswith('NonFiniteGuardHook: steps are not guarded, as ApexOptimWrapper hides the gradients')
     assert state_of(runner)
 
 

@@ -8,11 +8,11 @@ import torch
 from mmengine.dataset import ConcatDataset
 
 from mmmap.datasets import S3DISScenes, ScanNetScenes, SceneDataset
-from mmmap.engine.errors import UserError
 from mmmap.engine.hooks import SceneSubmissionHook
 from mmmap.structures import PointDataSample
 from mmmap.structures.ply import read_ply
 from mmmap.structures.scene_files import write_scene
+from mmmap.utils.errors import UserError
 
 XYZ = np.array([[500000.125, 5000000.25, 1], [500001, 5000001, 2], [500002, 5000002, 3.0]])
 
@@ -84,7 +84,7 @@ def test_parts_with_other_labels_are_refused(tmp_path, submit):
     parts = [
         SceneDataset(root, f'{name}/*.npz', labels, metainfo=meta) for name, labels in (('a', (1, 2)), ('b', (2, 1)))
     ]
-    with pytest.raises(UserError, match=r'test_dataloader\.dataset\.datasets\[1\] has another form of submission'):
+    with pytest.raises(UserError, match=r'test_dataloader\.dataset\.datasets\[1\] has another format of submission'):
         submit(ConcatDataset(parts), [0, 1, 0])
     assert len(submit(ConcatDataset([parts[0], SceneDataset(root, 'b/*.npz', (1, 2), metainfo=meta)]), [0, 1, 0])) == 2
 
@@ -97,5 +97,5 @@ def test_labels_of_any_size_and_files_of_other_scenes(tmp_path, submit, monkeypa
     root = scenes(tmp_path, 'a/tile.npz')
     dataset = SceneDataset(root, 'a/*.npz', class_labels=(2**40, -7), metainfo=dict(classes=('x', 'y')))
     files = submit(dataset, [1, 0, 1])
-    assert messages[0].endswith('out has 1 files of other scenes (old.ply first), which stay there')
+    assert messages[0].endswith('out has 1 files of other scenes (old.ply first), which are kept')
     assert read_ply(files[0])['label'].tolist() == [-7, 2**40, -7]

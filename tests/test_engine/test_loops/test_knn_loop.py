@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mmmap.engine import KNNHook, KNNLoop
-from mmmap.engine.errors import UserError
 from mmmap.evaluation import extract_features, knn_accuracy
 from mmmap.registry import MODELS
+from mmmap.utils.errors import UserError
 from mmmap.visualization import read_scalars
 
 BACKBONE = dict(

@@ -304,9 +304,9 @@ class Model(nn.Module):
             Model(backbone=nn.Linear(2, 2)),
             dict(layer_decay_rate=0.9),
             AttributeError,
-            'backbone of Model: Linear has no attribute get_layer_depth',
+            'backbone of Model: Linear has no method get_layer_depth',
         ),
-        (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=0.9), ValueError, 'would change nothing.*of Flat'),
+        (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=0.9), ValueError, 'would have no effect.*of Flat'),
         (Model(backbone=Flat(2, 2)), dict(norm_decay_mult=0), ValueError, r"unknown \['norm_decay_mult'\]"),
         (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=1.5), ValueError, 'layer_decay_rate=1.5'),
         (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=0), ValueError, 'layer_decay_rate=0'),
@@ -358,4 +358,4 @@ def test_summary(classifier, lines):
     assert [line.split(';')[0] for _, line in depths] == [
         f'depth {depth} of 6: lr_scale {0.5 ** (5 - depth):.3g}' for depth in range(6)
     ]
-    assert last == "paramwise_cfg: custom_keys['gamma'] decides for no parameter"
+    assert last == "paramwise_cfg: custom_keys['gamma'] matches no parameter"

@@ -214,7 +214,7 @@ def test_a_run(report):
 
 
 def test_a_guard_that_lets_a_step_through_is_noticed(report, monkeypatch, tmp_path):
-    from mmmap.engine.guard import StepGuard
+    from mmmap.engine.step_guard import StepGuard
 
     monkeypatch.setattr(StepGuard, '_clearly_finite', staticmethod(lambda *_: True))
     with pytest.raises(SystemExit):

@@ -18,8 +18,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmmap.engine.errors import UserError
 from mmmap.engine.preemption import STOP_SIGNALS
+from mmmap.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 

@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmmap.engine.guard import StepGuard
 from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.skipped_steps import named_tensors
+from mmmap.engine.step_guard import StepGuard
 
 from .checks import optimizer_of
 from .common import build_model, format_table, free_memory, load_config, one_line, random_images, seconds_of_steps

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gpu import NAMES, ROOT
 from gpu.common import load_config, peak_bytes, random_images, seconds_of_steps
-from mmmap.engine.errors import one_line_errors
+from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.hooks.compile_hook import compile_parts
 from mmmap.engine.strategies import wrap_blocks
 from mmmap.registry import MODELS

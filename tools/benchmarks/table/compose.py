@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mmmap.engine.errors import UserError
+from mmmap.utils.errors import UserError
 
 from .data import ConfigData, FolderData
 from .rows import Recipe, Row

@@ -8,9 +8,9 @@ from mmengine.config import Config
 
 from mmmap.datasets.folder_layout import FolderLayout
 from mmmap.engine.checkpoint import AtomicLocalBackend
-from mmmap.engine.data_sets import TRAIN_ROLES, data_sets, replace_data_sets, set_num_classes
-from mmmap.engine.errors import UserError
+from mmmap.engine.config_datasets import TRAIN_ROLES, find_datasets, replace_datasets, set_num_classes
 from mmmap.utils.class_names import listed, names_missing
+from mmmap.utils.errors import UserError
 
 # Data sets of RGB arrays, downloaded into their data_root, and their numbers of training images.
 _ARRAYS = ('CIFAR10', 'CIFAR100')
@@ -44,7 +44,7 @@ class ConfigData:
             UserError: If a part is asked of a data set other than CIFAR's.
         """
         train = None
-        for data_set, role in data_sets(cfg._cfg_dict):
+        for data_set, role in find_datasets(cfg._cfg_dict):
             is_train = role in TRAIN_ROLES
             kind = data_set['type'].split('.')[-1]
             if kind not in _ARRAYS:
@@ -155,6 +155,6 @@ class FolderData:
                 leave_out_broken=role != 'train',
             )
 
-        replace_data_sets(cfg, settings)
+        replace_datasets(cfg, settings)
         set_num_classes(cfg, len(self.classes))
         return dict(self._facts)

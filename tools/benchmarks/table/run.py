@@ -15,8 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from mmmap.engine.checkpoint import AtomicLocalBackend
-from mmmap.engine.errors import UserError
 from mmmap.engine.preemption import PREEMPTED_STATUS
+from mmmap.utils.errors import UserError
 
 from .compose import ROOT
 from .stage import Stage, StageError, StageStopped, collect

@@ -9,60 +9,57 @@ from mmpretrain.datasets import BaseDataset
 from mmmap.datasets.decoded_images import square_transforms
 from mmmap.registry import DATASETS
 
-from .config_check import dotted, walk
-from .config_rules import type_name
+from .config_parts import dotted, type_name, walk
 
-# Files are loaded as BGR; data sets that give arrays, as CIFAR's, give RGB, and what follows in them expects it.
+# Files are loaded as BGR. Data sets of arrays, such as CIFAR, give RGB, which the next steps of their pipelines expect.
 _TO_RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
-# What any data set may be told, wherever its images come from.
+# Options of every data set, wherever its images come from.
 _KEPT = ('indices', 'max_refetch', 'serialize_data')
-#: Loaders by what they are for.
+#: The purposes of data loaders; ``bank`` and ``query`` are those of kNN.
 TRAIN_ROLES = ('train', 'bank')
 ROLES = (*TRAIN_ROLES, 'val', 'test', 'query')
 
 
-def data_sets(part: Any, role: str | None = None) -> Iterator[tuple[dict, str]]:
-    """Yield every data set of a config, with what its loader is for.
+def find_datasets(part: Any, role: str | None = None) -> Iterator[tuple[dict, str]]:
+    """Yield every data set of a config with the role of its loader, one of ``ROLES``.
 
-    Those within hooks, loops and wrappers of data sets are included, the wrappers themselves are not.
-
-    Args:
-        part (Any): The config or a part of it.
-        role (str, optional): One of ``ROLES``, of the loader around this part.
+    Data sets in hooks, loops and wrappers are included, the wrappers themselves are not.
     """
     if isinstance(part, dict):
         for key, value in part.items():
             inner = key.removesuffix('_dataloader') if key.endswith('_dataloader') else role
             is_wrapper = isinstance(value, dict) and {'dataset', 'datasets'} & value.keys()
-            if inner in ROLES and key == 'dataset' and isinstance(value, dict) and not is_wrapper:
+            if inner is not None and inner in ROLES and key == 'dataset' and isinstance(value, dict) and not is_wrapper:
                 yield value, inner
             else:
-                yield from data_sets(value, inner)
+                yield from find_datasets(value, inner)
     elif isinstance(part, (list, tuple)):
         for value in part:
-            # Of ConcatDataset and the like.
-            is_data_set = role in ROLES and isinstance(value, dict) and 'pipeline' in value
-            yield from [(value, role)] if is_data_set else data_sets(value, role)
+            # A member of ConcatDataset or a similar wrapper.
+            if role is not None and role in ROLES and isinstance(value, dict) and 'pipeline' in value:
+                yield value, role
+            else:
+                yield from find_datasets(value, role)
 
 
-def replace_data_sets(cfg: Config, settings: Callable[[str, dict], dict | None]) -> None:
-    """Put data sets of image files in place of those of a config.
+def replace_datasets(cfg: Config, settings: Callable[[str, dict], dict | None]) -> None:
+    """Replace data sets of a config by data sets of image files, in place.
 
-    The pipelines get images like those before. Where these are squares of one size, as CIFAR's and those of
-    ``DecodedImages`` are, the short side is resized to the backbone's size and the centre cut out. ``indices`` and
-    other options of any data set stay.
+    The pipelines still get images of the same kind. If the images of the old data set are squares of one size, like
+    those of CIFAR and ``DecodedImages``, the short side is resized to the size of the backbone and the centre is cut
+    out. Options that every data set has, such as ``indices``, are kept.
 
     Args:
-        cfg (Config): The config of a run, changed in place.
-        settings (Callable[[str, dict], dict | None]): Gets the role of a data set and its config; returns that of
-            an :class:`ImageFolder` or :class:`ImageShards`, or None to leave it.
+        cfg (Config): The config of a run.
+        settings (Callable[[str, dict], dict | None]): Takes the role and the config of a data set. Returns the config
+            of an :class:`ImageFolder` or :class:`ImageShards`, or None to keep the data set.
     """
-    for old, role in list(data_sets(cfg._cfg_dict)):
+    for old, role in list(find_datasets(cfg._cfg_dict)):
         new = settings(role, old)
         if new is None:
             continue
         load, *fit = square_transforms(_size(cfg), strict=role not in TRAIN_ROLES)
-        # That of mmcv stops at a broken image, and reads fewer formats.
+        # mmcv's LoadImageFromFile stops at a broken image, and reads fewer formats.
         pipeline = [
             load if type_name(step['type']) == 'LoadImageFromFile' else step for step in old.get('pipeline', [])
         ]
@@ -86,12 +83,7 @@ def _size(cfg: Config) -> int:
 
 
 def reads_images(data_set: dict, scope: str | None) -> bool:
-    """Whether a data set of a config has images with one label each or none, as mmpretrain's have.
-
-    Args:
-        data_set (dict): Its config.
-        scope (str, optional): The default scope of the config.
-    """
+    """Whether the config of a data set gives images with one label each or none, like those of mmpretrain."""
     with DATASETS.switch_scope_and_registry(scope) as registry:
         kind = data_set.get('type')
         kind = kind if callable(kind) else registry.get(str(kind))
@@ -99,14 +91,9 @@ def reads_images(data_set: dict, scope: str | None) -> bool:
 
 
 def set_num_classes(cfg: Config, number: int) -> list[str]:
-    """Set the number of classes wherever a model, its data preprocessor or a metric has one, in place.
+    """Set the number of classes of the model, its data preprocessor and the metrics of a config, in place.
 
-    Args:
-        cfg (Config): The config of a run.
-        number (int): How many classes there are. A top-5 accuracy of fewer than five is left out.
-
-    Returns:
-        list[str]: What was left out, one line each.
+    With fewer than five classes a top-5 accuracy is left out. Returns a line for each change of ``topk``.
     """
     messages = []
     for key in ('model', 'data_preprocessor', 'val_evaluator', 'test_evaluator'):

@@ -1,4 +1,4 @@
-"""Settings of a config on the command line."""
+"""Reads settings of a config from the command line, and merges them into the config."""
 
 import argparse
 import ast
@@ -10,20 +10,20 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
+from ..utils.errors import UserError
 from .config_rules import TOP_LEVEL_KEYS
-from .errors import UserError
 
 _FORM = 'the form is KEY=VALUE, with quotes around a list or a dict: KEY="[1,2]", KEY="[dict(type=\'CompileHook\')]"'
 
-# What Python's parser reads. Braces in other values are text, as in `epoch_{}.pth`.
+# Values that are read with Python's parser. Braces elsewhere are text, as in `epoch_{}.pth`.
 _WITH_DICTS = re.compile(r'\s*(?=[\[({]|dict\s*\().*(\bdict\s*\(|\{).*[\])}]\s*', re.DOTALL)
 
 
 class CfgOptions(DictAction):
-    """mmengine's ``DictAction``, which also reads dicts and ends with one line where it cannot read a value.
+    """mmengine's ``DictAction`` that also reads dicts, and exits with one line if it cannot read a value.
 
-    ``a=1``, ``a=x``, ``a=1,2`` and ``a="[1,(2,3)]"`` mean what they mean to mmengine. A value that is or holds
-    ``dict(...)`` or ``{...}`` is read as Python's literals are, where names without quotes are strings.
+    ``a=1``, ``a=x``, ``a=1,2`` and ``a="[1,(2,3)]"`` mean the same as in mmengine. A value with ``dict(...)`` or
+    ``{...}`` is read as a Python literal, in which names without quotes are strings.
     """
 
     def __call__(
@@ -41,27 +41,26 @@ class CfgOptions(DictAction):
             try:
                 if _WITH_DICTS.fullmatch(value):
                     options = getattr(namespace, self.dest, None) or {}
-                    setattr(
-                        namespace, self.dest, {**options, key: _literal(ast.parse(value.strip(), mode='eval').body)}
-                    )
+                    literal = _literal(ast.parse(value.strip(), mode='eval').body)
+                    setattr(namespace, self.dest, {**options, key: literal})
                 else:
                     super().__call__(parser, namespace, [text], option_string)
-            # mmengine's parser does not end on brackets that it does not know, and asserts that they are balanced.
+            # mmengine's parser recurses without end on unknown brackets, and asserts that brackets are balanced.
             except (SyntaxError, ValueError, AssertionError, RecursionError):
                 parser.exit(2, f'error: {option_string} {text}: cannot read {value!r}; {_FORM}\n')
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal; ``dict(...)`` is one, and so is a name, for a string."""
+    """The value of a literal. ``dict(...)`` is allowed, and a name is a string."""
     match node:
         case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords):
             if any(keyword.arg is None for keyword in keywords):
                 raise ValueError('dict(**...)')
             return {keyword.arg: _literal(keyword.value) for keyword in keywords}
         case ast.Dict(keys=keys, values=values):
-            if None in keys:
+            if any(key is None for key in keys):
                 raise ValueError('{**...}')
-            return {_literal(key): _literal(value) for key, value in zip(keys, values, strict=True)}
+            return {_literal(key): _literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
         case ast.List(elts=items):
             return [_literal(item) for item in items]
         case ast.Tuple(elts=items):
@@ -76,10 +75,10 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
 
     Args:
         cfg (Config): The config of a run.
-        options (dict[str, Any]): Values by dotted key, of :class:`CfgOptions`.
+        options (dict[str, Any]): Values by dotted key, from :class:`CfgOptions`.
 
     Raises:
-        UserError: If a key starts with a name that neither the config has nor a Runner reads, or does not fit
+        UserError: If the first name of a key is not in the config and not read by a Runner, or if the key does not fit
             the config.
     """
     known = [*cfg, *TOP_LEVEL_KEYS]
@@ -101,7 +100,7 @@ def apply_options(cfg: Config, options: dict[str, Any]) -> None:
 
 
 def _make_room(part: Any, steps: list[str]) -> None:
-    """Put an empty dict where a part of a config is None, as ``init_cfg`` often is, so that keys can be set in it."""
+    """Replace None on the way to a key, often ``init_cfg``, by an empty dict, so that the key can be set."""
     for step in steps:
         if isinstance(part, list | tuple) and step.isdigit() and int(step) < len(part):
             part = part[int(step)]
@@ -114,8 +113,8 @@ def _make_room(part: Any, steps: list[str]) -> None:
 
 
 def _fit(cfg: Config, key: str, value: Any) -> None:
-    """Raise if a setting has no place in a config."""
-    part, path = cfg._cfg_dict, []
+    """Raise if a setting does not fit a config."""
+    part, path = cfg._cfg_dict, list[str]()
     for step in key.split('.'):
         where = '.'.join(path)
         if isinstance(part, list | tuple):

@@ -1,36 +1,27 @@
-"""Let configs written for GPUs run where there is none, alone or in several gloo processes."""
+"""Adapts configs written for GPUs to a machine without one, in one process or several."""
 
-import ctypes
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from .config_rules import type_name
+from .config_parts import DATALOADERS, type_name
+from .cpu_features import cpu_has_fast_bfloat16, keep_freed_memory
 
-_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _LOOPS = ('train_cfg', 'val_cfg', 'test_cfg')
-# Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-
-
-def cpu_has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 faster than in float32: whether it has AMX."""
-    # Of torch's own tests this one is private, and absent from some versions.
-    return getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)()
 
 
 def _adapt_amp(cfg: Config) -> str | None:
-    """Leave mixed precision as far as this CPU gains by it; returns what to tell the user."""
+    """Keep mixed precision only if this CPU gains from it; returns a line for the user."""
     done = []
     wrapper = cfg.get('optim_wrapper')
     is_amp = wrapper is not None and type_name(wrapper.get('type', 'OptimWrapper')) == 'AmpOptimWrapper'
-    # The operators of mmcv that detectors call, NMS for one, know no bfloat16 on a CPU.
+    # Detectors need operators of mmcv, such as NMS, that have no bfloat16 on a CPU.
     suits = is_amp and wrapper.get('dtype') in ('bfloat16', torch.bfloat16) and cfg.get('default_scope') != 'mmdet'
     keep = suits and cpu_has_fast_bfloat16()
     if is_amp:
-        # The wrapper refuses to run without an accelerator; the others do not know its own arguments.
+        # AmpOptimWrapper refuses to run without an accelerator; the other wrappers lack these arguments.
         for name in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(name, None)
         wrapper['type'] = 'CPUAmpOptimWrapper' if keep else 'OptimWrapper'
@@ -46,7 +37,7 @@ def _adapt_amp(cfg: Config) -> str | None:
 
 
 def _replace_sync_bn(part: Any) -> int:
-    """Make batch norms that talk to other processes ordinary ones in a part of a config; returns how many."""
+    """Replace SyncBN by BN in a part of a config; returns how often."""
     if isinstance(part, dict):
         is_sync = part.get('type') == 'SyncBN'
         if is_sync:
@@ -55,42 +46,25 @@ def _replace_sync_bn(part: Any) -> int:
     return sum(map(_replace_sync_bn, part)) if isinstance(part, list | tuple) else 0
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory of freed tensors, where its allocator is glibc's.
+def adapt_to_cpu(cfg: Config) -> list[str]:
+    """Adapt a config to a machine without an accelerator, in place. With an accelerator nothing changes.
 
-    By default glibc gives large blocks back to the system when they are freed, and a training step on the CPU asks for
-    the same blocks again and again: every page of them is then mapped and zeroed anew, about a tenth of a step.
-
-    Returns:
-        bool: Whether the allocator took it.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # Another allocator or another system.
-        return False
-    # No block gets a mapping of its own, and the heap is not trimmed.
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
-
-
-def adapt_to_device(cfg: Config) -> list[str]:
-    """Change a config in place where it assumes an accelerator and this machine has none.
-
-    Freed memory is kept, mixed precision becomes float32 (unless it is of bfloat16, the CPU has AMX and the model is no
-    detector), pinned memory goes, and under a launcher nccl becomes gloo, SyncBN becomes BN, and the model wrapper, or
-    FSDP's, gets no device ids. With an accelerator nothing changes.
+    Freed memory is kept and memory is not pinned. Mixed precision becomes float32, unless it is in bfloat16, the CPU
+    has AMX and the model is no detector. Under a launcher nccl becomes gloo, SyncBN becomes BN, and the model wrapper
+    gets no device ids.
 
     Args:
-        cfg (Config): The config of a run, ``cfg.launcher`` set.
+        cfg (Config): The config of a run, with ``cfg.launcher``.
 
     Returns:
-        list[str]: One line for each change that the user should know of.
+        list[str]: A line for each change that the user should know.
     """
     if get_device() != 'cpu':
         return []
     keep_freed_memory()
     amp = _adapt_amp(cfg)
     messages = [amp] if amp else []
-    for name in _DATALOADERS:
+    for name in DATALOADERS:
         if cfg.get(name) is not None:
             cfg[name]['pin_memory'] = False
     if cfg.get('launcher', 'none') == 'none':
@@ -98,17 +72,17 @@ def adapt_to_device(cfg: Config) -> list[str]:
     dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
     if dist_cfg.get('backend', 'nccl') == 'nccl':
         cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
-        messages.append('No accelerator: the processes talk through gloo instead of nccl.')
-    # A lone process has nobody to talk to: torch's own SyncBN is a BN then.
+        messages.append('No accelerator: the processes communicate by gloo instead of nccl.')
+    # Without a launcher torch's SyncBN computes as BN does.
     if _replace_sync_bn(cfg.get('model')):
         messages.append('No accelerator: SyncBN -> BN in the model, whose statistics are those of each process.')
     strategy = cfg.get('strategy')
     if strategy is not None:
         if type_name(strategy['type']) == 'FSDPStrategy':
-            # mmengine's default is the number of a GPU.
+            # mmengine's default is a GPU.
             cfg.merge_from_dict({'strategy.model_wrapper.device_id': 'cpu'})
             if strategy.get('state_dict_cfg') == 'full':
-                # As 'full', without moving to the CPU what is there: torch 2.13 crashes over it.
+                # As 'full', but without offload to the CPU, with which torch 2.13 crashes on a CPU.
                 cfg.strategy.state_dict_cfg = dict(
                     state_dict_type='FULL_STATE_DICT',
                     state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
@@ -118,7 +92,7 @@ def adapt_to_device(cfg: Config) -> list[str]:
                 )
         return messages
     if cfg.get('model_wrapper_cfg') is None:
-        # What mmengine does by itself when no wrapper is configured, apart from the device ids.
+        # mmengine's default but for the device ids.
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             broadcast_buffers=False,

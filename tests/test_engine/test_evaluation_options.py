@@ -1,8 +1,8 @@
 import pytest
 from mmengine.config import Config
 
-from mmmap.engine.errors import UserError
-from mmmap.engine.test_options import draw_predictions, enable_tta
+from mmmap.engine.evaluation_options import draw_predictions, enable_tta
+from mmmap.utils.errors import UserError
 
 
 def _config(**more):

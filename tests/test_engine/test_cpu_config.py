@@ -6,10 +6,10 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 
-from mmmap.engine import device, process_group
-from mmmap.engine.device import adapt_to_device
-from mmmap.engine.errors import UserError
+from mmmap.engine import cpu_config, process_group
+from mmmap.engine.cpu_config import adapt_to_cpu
 from mmmap.engine.process_group import init_cpu_process_group
+from mmmap.utils.errors import UserError
 
 
 def _config(launcher='none', **more):
@@ -30,17 +30,17 @@ def _config(launcher='none', **more):
 
 @pytest.fixture
 def no_accelerator(monkeypatch):
-    monkeypatch.setattr(device, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cpu_config, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(process_group, 'get_device', lambda: 'cpu')
-    monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: False)
+    monkeypatch.setattr(cpu_config, 'cpu_has_fast_bfloat16', lambda: False)
 
 
 def test_nothing_changes_with_an_accelerator(monkeypatch):
-    monkeypatch.setattr(device, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(cpu_config, 'get_device', lambda: 'cuda')
     monkeypatch.setattr(process_group, 'get_device', lambda: 'cuda')
     cfg = _config('pytorch')
     before = cfg.to_dict()
-    assert adapt_to_device(cfg) == []
+    assert adapt_to_cpu(cfg) == []
     init_cpu_process_group(cfg)
     assert cfg.to_dict() == before
     assert not torch_dist.is_initialized()
@@ -50,7 +50,7 @@ def test_nothing_changes_with_an_accelerator(monkeypatch):
 def test_amp_becomes_float32_in_one_line(no_accelerator, kind):
     cfg = _config()
     cfg.optim_wrapper.type = kind
-    messages = adapt_to_device(cfg)
+    messages = adapt_to_cpu(cfg)
     assert len(messages) == 1
     assert 'AmpOptimWrapper -> OptimWrapper' in messages[0] and 'float32' in messages[0]
     assert cfg.optim_wrapper.to_dict() == dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.0))
@@ -62,10 +62,10 @@ def test_amp_becomes_float32_in_one_line(no_accelerator, kind):
 
 @pytest.mark.parametrize('dtype', ['bfloat16', torch.bfloat16])
 def test_bfloat16_stays_on_a_cpu_that_is_fast_in_it(no_accelerator, monkeypatch, dtype):
-    monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: True)
+    monkeypatch.setattr(cpu_config, 'cpu_has_fast_bfloat16', lambda: True)
     cfg = _config()
     cfg.optim_wrapper.dtype = dtype
-    (message,) = adapt_to_device(cfg)
+    (message,) = adapt_to_cpu(cfg)
     assert 'AmpOptimWrapper -> CPUAmpOptimWrapper' in message and 'bfloat16' in message
     assert cfg.optim_wrapper.to_dict() == dict(type='CPUAmpOptimWrapper', optimizer=dict(type='AdamW', lr=1.0))
     assert cfg.val_cfg.fp16 is True
@@ -73,17 +73,17 @@ def test_bfloat16_stays_on_a_cpu_that_is_fast_in_it(no_accelerator, monkeypatch,
 
 @pytest.mark.parametrize(('dtype', 'scope'), [('float16', 'mmpretrain'), (None, None), ('bfloat16', 'mmdet')])
 def test_other_mixed_precision_becomes_float32_there_too(no_accelerator, monkeypatch, dtype, scope):
-    monkeypatch.setattr(device, 'cpu_has_fast_bfloat16', lambda: True)
+    monkeypatch.setattr(cpu_config, 'cpu_has_fast_bfloat16', lambda: True)
     cfg = _config(default_scope=scope)
     cfg.optim_wrapper.dtype = dtype
-    (message,) = adapt_to_device(cfg)
+    (message,) = adapt_to_cpu(cfg)
     assert cfg.optim_wrapper.type == 'OptimWrapper' and 'float32' in message
     assert cfg.val_cfg.fp16 is False
 
 
 def test_launcher_gets_gloo_and_no_device_ids(no_accelerator):
     cfg = _config('pytorch', find_unused_parameters=True)
-    assert any('gloo' in message for message in adapt_to_device(cfg))
+    assert any('gloo' in message for message in adapt_to_cpu(cfg))
     assert cfg.env_cfg.dist_cfg.to_dict() == dict(backend='gloo', timeout=60)
     assert cfg.env_cfg.cudnn_benchmark
     assert cfg.model_wrapper_cfg.to_dict() == dict(
@@ -95,17 +95,17 @@ def test_sync_bn_becomes_bn_where_processes_would_talk(no_accelerator):
     norm = dict(type='SyncBN', requires_grad=True)
     model = dict(backbone=dict(norm_cfg=norm), decode_head=[dict(norm_cfg=norm), dict(norm_cfg=dict(type='GN'))])
     cfg = _config('pytorch', model=model)
-    assert any('SyncBN -> BN' in message for message in adapt_to_device(cfg))
+    assert any('SyncBN -> BN' in message for message in adapt_to_cpu(cfg))
     assert cfg.model.backbone.norm_cfg.to_dict() == dict(type='BN', requires_grad=True)
     assert [head.norm_cfg.type for head in cfg.model.decode_head] == ['BN', 'GN']
     alone = _config(model=model)
-    adapt_to_device(alone)
+    adapt_to_cpu(alone)
     assert alone.model.backbone.norm_cfg.type == 'SyncBN'
 
 
 def test_configured_wrapper_is_kept(no_accelerator):
     cfg = _config('pytorch', model_wrapper_cfg=dict(type='MMDistributedDataParallel', static_graph=True))
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     assert cfg.model_wrapper_cfg.to_dict() == dict(type='MMDistributedDataParallel', static_graph=True, device_ids=None)
 
 
@@ -125,7 +125,7 @@ def test_process_group_of_each_launcher(no_accelerator, monkeypatch, launcher, v
     cfg = _config(launcher)
     # A config without any env_cfg must do as well.
     cfg.pop('env_cfg')
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     cfg.env_cfg.dist_cfg.timeout = 90
     init_cpu_process_group(cfg)
     assert started['backend'] == 'gloo'
@@ -136,6 +136,6 @@ def test_process_group_of_each_launcher(no_accelerator, monkeypatch, launcher, v
 def test_missing_launcher_variable_is_named(no_accelerator, monkeypatch):
     monkeypatch.setattr(os, 'environ', {'MASTER_ADDR': '127.0.0.1'})
     cfg = _config('mpi')
-    adapt_to_device(cfg)
+    adapt_to_cpu(cfg)
     with pytest.raises(UserError, match='--launcher mpi: the variable OMPI_COMM_WORLD_RANK is not set'):
         init_cpu_process_group(cfg)

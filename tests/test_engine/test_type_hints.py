@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from mmmap.engine.annotations import parameters, wrong_arguments
+from mmmap.engine.type_hints import parameters, wrong_arguments
 
 
 class Base:

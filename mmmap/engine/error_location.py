@@ -8,20 +8,21 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .annotations import wrong_arguments
-from .config_check import dotted, find_class, walk
+from .config_parts import dotted, find_class, walk
+from .type_hints import wrong_arguments
 
-# A frame of a traceback that is text, as workers of a data loader send it.
+# A frame of a traceback in text form. Data loader workers send such text.
 _FRAME = re.compile(r'^ *File "(.+)", line (\d+), in (\S+)', re.MULTILINE)
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, then what it was raised from or while handling, and so on."""
+def linked_errors(error: BaseException) -> Iterator[BaseException]:
+    """An error, then its cause or context, and so on."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def _name(kind: Any) -> str:
@@ -29,9 +30,9 @@ def _name(kind: Any) -> str:
 
 
 def _find(cfg: dict, path: tuple, part: dict | None, kind: str) -> tuple | None:
-    """Where in the part of a config at ``path`` a dict stands, most alike to ``part`` and of a type's name.
+    """The path of the dict at or below ``path`` of a config that is most similar to ``part`` and has the type ``kind``.
 
-    mmengine copies and completes configs on the way, so that it is not the same object.
+    mmengine copies and completes parts of a config, so that identity does not help.
     """
     for step in path:
         cfg = cfg[step]
@@ -41,14 +42,14 @@ def _find(cfg: dict, path: tuple, part: dict | None, kind: str) -> tuple | None:
             continue
         named = _name(value.get('type'))
         alike = sum(key in value and value[key] == part[key] for key in part if key != 'type') if part else 0
-        # A type may have been added on the way, too.
+        # mmengine may also have added the type.
         if alike + (named == kind != '') > best and (named == kind or not named) and (named or alike):
             best, found = alike + (named == kind != ''), (*path, *below)
     return found
 
 
 def _wanted(frames: Iterator) -> Iterator[tuple[dict | None, str]]:
-    """What the frames of a traceback build from a config or belong to: the dict if there is one, and the type."""
+    """For the frames of a traceback: the dict that is being built and its type, or None and the type of ``self``."""
     for frame in frames:
         values = frame.f_locals
         if frame.f_code.co_name.startswith('build'):
@@ -60,7 +61,7 @@ def _wanted(frames: Iterator) -> Iterator[tuple[dict | None, str]]:
 
 
 def _from_text(cfg: dict, text: str) -> tuple | None:
-    """The part whose class has the innermost frame of a traceback that is text."""
+    """The path of the part whose class has the innermost frame of a traceback in text form."""
     parts = [
         (path, kind)
         for path, value in walk(cfg)
@@ -68,36 +69,33 @@ def _from_text(cfg: dict, text: str) -> tuple | None:
     ]
     for file, line, name in reversed(_FRAME.findall(text)):
         found = {path: kind for path, kind in parts if _has_line(kind, name, file, int(line))}
-        # A method that several classes inherit does not tell which of them.
+        # If several classes inherit the method, none of them is named.
         if len(set(found.values())) == 1:
             return next(iter(found))
     return None
 
 
 def _has_line(kind: Callable, name: str, file: str, line: int) -> bool:
-    function = inspect.unwrap(getattr(kind, name, None)) if inspect.isclass(kind) else inspect.unwrap(kind)
-    code = getattr(function, '__code__', None)
+    function = getattr(kind, name, None) if inspect.isclass(kind) else kind
+    code = getattr(function and inspect.unwrap(function), '__code__', None)
     if code is None or code.co_name != name or code.co_filename != file:
         return False
     return code.co_firstlineno <= line <= max(last for *_, last in code.co_lines() if last is not None)
 
 
 def find_part(error: BaseException, cfg: Config) -> tuple[tuple, str]:
-    """Find the part of a config that was being built, or whose object was at work, when an error was raised.
+    """Find the part of a config that was being built, or whose object was running, when an error was raised.
 
-    Args:
-        error (BaseException): What was raised.
-        cfg (Config): The config of the run.
-
-    Returns:
-        tuple[tuple, str]: Keys and indices that lead to the innermost such part, none if it is not known, and its type.
+    Returns the path (keys and indices, empty if not known) and the type of the innermost such part.
     """
-    whole, path, type_ = cfg._cfg_dict, (), ''
-    for link in chain(error):
+    whole = cfg._cfg_dict
+    path: tuple = ()
+    type_ = ''
+    for link in linked_errors(error):
         for part, kind in _wanted(frame for frame, _ in traceback.walk_tb(link.__traceback__)):
             if part is None and not kind:
                 continue
-            # Below the one before where it can be, as a backbone in its model.
+            # Search in the part found before first, as for a backbone in its model.
             found = _find(whole, path, part, kind) or (_find(whole, (), part, kind) if path else None)
             path, type_ = (found, kind) if found else (path, type_)
         if 'Original Traceback' in str(link):
@@ -106,20 +104,20 @@ def find_part(error: BaseException, cfg: Config) -> tuple[tuple, str]:
     return path, type_
 
 
-def blame(error: BaseException, cfg: Config) -> str:
+def error_key(error: BaseException, cfg: Config) -> str:
     """The dotted key of the part of a config that an error comes from, with a colon; '' if it is not known."""
     try:
         path, _ = find_part(error, cfg)
         return f'{dotted(path)}: ' if path else ''
-    # A message must not be lost over its ornament.
+    # The message is more important than its prefix.
     except Exception:
         return ''
 
 
-def suspects(error: BaseException, cfg: Config) -> str:
-    """Arguments of that part whose values do not fit their type hints, in brackets; '' if there are none.
+def doubtful_arguments(error: BaseException, cfg: Config) -> str:
+    """The arguments of that part that do not fit their type hints, in brackets; '' if there are none.
 
-    The hints of other packages are not exact, so that these are only told where there is an error anyway.
+    The hints of other packages are not exact. So they are only checked after an error.
     """
     try:
         (path, type_), value = find_part(error, cfg), cfg._cfg_dict

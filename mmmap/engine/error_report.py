@@ -1,4 +1,4 @@
-"""How the tools report what went wrong: one last line that names the culprit."""
+"""Reports the errors of the tools: one last line that says what was wrong and where."""
 
 import os
 import re
@@ -13,24 +13,23 @@ import torch
 from mmengine.config import Config
 
 from ..utils.errors import UserError
+from .config_datasets import reads_images
+from .config_parts import DATALOADERS, near_type
+from .error_location import doubtful_arguments, error_key
 
 # Set to anything but 0 to see the traceback of every error.
 TRACEBACK_VARIABLE = 'MMMAP_TRACEBACK'
 #: Exit status after Ctrl-C, as a shell has it: 128 + SIGINT.
 INTERRUPTED = 130
 _TRACEBACK = 'Traceback (most recent call last):'
-# What gloo, nccl and torch's store say when a process at the other end is gone.
+# Words of gloo, nccl and torch's store when another process has ended.
 _PEER = re.compile(
     r'Connection (closed|reset|refused) by peer|Broken pipe|remote process exited|NCCL|Gloo|gloo|TCPStore'
 )
 
-__all__ = ['INTERRUPTED', 'TRACEBACK_VARIABLE', 'UserError', 'explain', 'missing_data', 'one_line_errors']
-
-_DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-
 
 def _data_paths(dataset: dict, field: str) -> Iterator[tuple[str, str]]:
-    """Yield every path that a data set config names, with the name of its field, wrapped data sets included."""
+    """Yield the fields and paths of a data set config, and of those inside it."""
     root = dataset.get('data_root') or ''
     if root:
         yield f'{field}.data_root', root
@@ -51,15 +50,8 @@ def _data_paths(dataset: dict, field: str) -> Iterator[tuple[str, str]]:
 
 
 def missing_data(cfg: Config) -> str | None:
-    """Name the first path of the data sets in a config that does not exist.
-
-    Args:
-        cfg (Config): The config of a run.
-
-    Returns:
-        str | None: One line with the config field and the path; None if every path is there.
-    """
-    for loader in _DATALOADERS:
+    """Name the first path of the data sets in a config that does not exist, with its field; None if all exist."""
+    for loader in DATALOADERS:
         dataset = (cfg.get(loader) or {}).get('dataset')
         if isinstance(dataset, dict):
             for field, path in _data_paths(dataset, f'{loader}.dataset'):
@@ -72,10 +64,7 @@ def missing_data(cfg: Config) -> str | None:
 
 
 def _own_images(dataset: dict, cfg: Config) -> str:
-    """How to read images of one's own with a config, where it is for images and their folder is missing."""
-    # It needs UserError.
-    from .data_sets import reads_images
-
+    """A hint at ``--data`` if the data set is one of images, else ''."""
     root = dataset.get('data_root') or ''
     if not reads_images(dataset, cfg.get('default_scope')):
         return ''
@@ -83,14 +72,14 @@ def _own_images(dataset: dict, cfg: Config) -> str:
 
 
 def _of_worker(text: str) -> tuple[str, str] | None:
-    """Class and message of the error at the end of a traceback that is text, if a text holds one.
+    """Class and message of the error at the end of a traceback in text form; None if the text has no traceback.
 
-    So arrive the errors of data loader workers and of processes that torch started.
+    Data loader workers and processes that torch started send their errors in this form.
     """
     if _TRACEBACK not in text:
         return None
     lines = text[text.rindex(_TRACEBACK) :].splitlines()[1:]
-    # Frames and source lines are indented, then the error begins; it may have several lines.
+    # Frames and source lines are indented. The error starts after them and may have several lines.
     start = next((i for i, line in enumerate(lines) if line and not line.startswith(' ')), None)
     if start is None:
         return None
@@ -99,8 +88,8 @@ def _of_worker(text: str) -> tuple[str, str] | None:
 
 
 def _known(error: BaseException, text: str) -> str | None:
-    """What to say about errors of the machine, whose own text says nothing to a user."""
-    # Also where it died with a batch half sent.
+    """A clear text for errors of the machine; None for other errors."""
+    # A worker may also die while it sends a batch.
     half_sent = isinstance(error, EOFError | ConnectionError) and any(
         frame.filename.endswith('utils/data/dataloader.py') for frame in traceback.extract_tb(error.__traceback__)
     )
@@ -123,17 +112,13 @@ def _known(error: BaseException, text: str) -> str | None:
 
 
 def explain(error: BaseException, cfg: Config | None = None) -> str:
-    """Say in one line what an error means for the user.
+    """Explain an error to the user in one line.
 
     Args:
-        error (BaseException): What was raised.
-        cfg (Config, optional): The config of the run, to name the file, the part of it that the error comes from, and
-            the field behind a missing file.
+        error (BaseException): The error.
+        cfg (Config, optional): The config of the run. With it the line names the config file, the part that the error
+            comes from, and the field of a missing file.
     """
-    # They need UserError.
-    from .blame import blame, suspects
-    from .config_check import near_type
-
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) and cfg is not None:
         missing = missing_data(cfg)
         if missing is not None:
@@ -144,10 +129,10 @@ def explain(error: BaseException, cfg: Config | None = None) -> str:
     worker = _of_worker(text)
     if worker is not None:
         kind, text = worker
-    # mmengine before 0.10.8 puts 'class `X` in FILE: ' before the text, once for each part around.
+    # mmengine before 0.10.8 puts 'class `X` in FILE: ' before the text, once for each outer part.
     text = re.sub(r'^(class `\w+` in \S+: )+', '', ' '.join(text.split()))
-    # A process that torch started sends the name of the class only.
-    if isinstance(error, UserError) or kind in (part.__name__ for part in (UserError, *UserError.__subclasses__())):
+    # A process that torch started sends only the name of the class.
+    if isinstance(error, UserError) or kind in {'UserError', *(part.__name__ for part in UserError.__subclasses__())}:
         return text
     known = _known(error, text)
     if known is not None:
@@ -155,28 +140,28 @@ def explain(error: BaseException, cfg: Config | None = None) -> str:
     if not text:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         text = f'{frame.line} ({frame.filename}:{frame.lineno})'
-    # mmpretrain's, of a part of ImageNet.
+    # mmpretrain raises this for a subset of ImageNet.
     if kind == 'AssertionError' and text.startswith('The number of subfolders'):
-        text += ' With --data DIR the classes are the folders that are there'
+        text += ' With --data DIR each folder is a class'
     if cfg is None:
         return f'{kind}: {text}'
     where = f'{cfg.filename}: ' if cfg.filename else ''
     unknown = re.match(r'(\S+) is not in the (\S+::.+?) registry', text)
     if unknown is not None:
-        key = blame(error, cfg).replace(': ', '.')
+        key = error_key(error, cfg).replace(': ', '.')
         return f'{where}{key}type: {unknown[1]!r} is not in the {unknown[2]} registry{near_type(unknown[1])}'
-    return f'{where}{blame(error, cfg)}{kind}: {text}{suspects(error, cfg)}'
+    return f'{where}{error_key(error, cfg)}{kind}: {text}{doubtful_arguments(error, cfg)}'
 
 
 @contextmanager
 def one_line_errors(cfg: Config | None = None, show_traceback: bool = False) -> Iterator[None]:
-    """End the program with status 1 and one ``error: ...`` line when the body raises, with 130 on Ctrl-C.
+    """End the program with status 1 and one ``error: ...`` line if the body raises, and with status 130 on Ctrl-C.
 
     Args:
         cfg (Config, optional): The config of the run, for the message.
-        show_traceback (bool): Keep the traceback, for code in which an error is as likely a bug as a mistake of the
-            user: in a file of ``cfg.work_dir`` that the line names, without one before the line. :class:`UserError`
-            has none. The variable ``MMMAP_TRACEBACK=1`` prints the traceback of every error.
+        show_traceback (bool): Keep the traceback, for code in which an error may be a bug. It goes to a file in
+            ``cfg.work_dir`` that the line names, or is printed if there is no such folder. A :class:`UserError` never
+            has one. The variable ``MMMAP_TRACEBACK=1`` prints the traceback of every error.
     """
     try:
         yield
@@ -186,14 +171,14 @@ def one_line_errors(cfg: Config | None = None, show_traceback: bool = False) -> 
     except Exception as error:
         try:
             _end(error, cfg, show_traceback)
-        # Where a data-loader worker has died, torch says so by a signal, at any moment: here, before it is ignored.
+        # torch reports the death of a data loader worker by a signal, which may come before _end() ignores it.
         except RuntimeError as death:
             _end(death, cfg, show_traceback)
 
 
 def _end(error: Exception, cfg: Config | None, keep_traceback: bool) -> None:
     """Print the line of an error and end the program with status 1."""
-    # In another thread, and where there is no such signal, nothing interrupts.
+    # Another thread cannot set handlers, and some systems have no such signal.
     with suppress(ValueError, AttributeError):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     line = explain(error, cfg)
@@ -208,12 +193,12 @@ def _end(error: Exception, cfg: Config | None, keep_traceback: bool) -> None:
 
 
 def _keep_traceback(cfg: Config | None) -> str:
-    """Write the traceback of the current error to the work directory, or print it; returns what to say of it."""
+    """Write the traceback of the current error to the work directory, or print it; returns a note for the line."""
     try:
-        path = Path(cfg.work_dir, f'traceback_rank{os.environ.get("RANK", "0")}.txt')
+        path = Path((cfg or Config()).work_dir, f'traceback_rank{os.environ.get("RANK", "0")}.txt')
         path.write_text(traceback.format_exc())
         return f' (traceback: {path})'
-    # No work directory, or a full disk.
+    # There is no work directory, or the disk is full.
     except (AttributeError, TypeError, OSError):
         traceback.print_exc()
         return ''

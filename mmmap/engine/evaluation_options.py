@@ -1,27 +1,20 @@
-"""What the test tool adds to a run for its options: predictions in a file, augmentation and pictures of a test."""
+"""Options of the test tool: a file of predictions, test-time augmentation, pictures, a submission."""
 
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from .config_rules import type_name
-from .errors import UserError
+from ..utils.errors import UserError
+from .config_parts import type_name
 from .wrapped_datasets import leaf_datasets
 
 
 class DumpPredictions(DumpResults):
-    """mmengine's, and the predictions of a classifier have the names of the classes with them, as ``classes``."""
+    """mmengine's ``DumpResults`` that adds the class names, as ``classes``, to predictions of a classifier."""
 
     def compute_metrics(self, results: list) -> dict:
-        """Write the file.
-
-        Args:
-            results (list): The predictions.
-
-        Returns:
-            dict: No metric.
-        """
+        """Write the predictions to the file. There is no metric."""
         classes = (self.dataset_meta or {}).get('classes')
         for result in results:
             if classes is not None and isinstance(result, dict) and 'pred_score' in result:
@@ -32,12 +25,9 @@ class DumpPredictions(DumpResults):
 def enable_tta(cfg: Config) -> None:
     """Switch a config to test-time augmentation, in place.
 
-    Args:
-        cfg (Config): A config with ``tta_pipeline``, which makes several images of one, and ``tta_model``, which merges
-            the predictions for them.
-
     Raises:
-        UserError: If it has one of them not.
+        UserError: If it lacks ``tta_pipeline``, which makes several images of one, or ``tta_model``, which merges their
+            predictions.
     """
     for name in ('tta_pipeline', 'tta_model'):
         if cfg.get(name) is None:
@@ -48,38 +38,31 @@ def enable_tta(cfg: Config) -> None:
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
-    """Make a test draw its predictions, beside the truth where there is one, in place.
+    """Make a test draw its predictions, and the ground truth if there is one, to a folder, in place.
 
-    Args:
-        cfg (Config): A config with mmseg's or mmdet's visualization hook, or the one of points.
-        folder (str): Where the pictures go. mmseg puts them into ``vis_data/vis_image`` of it.
+    mmseg writes to ``vis_data/vis_image`` in it.
 
     Raises:
-        UserError: If it has no such hook.
+        UserError: If the config has no visualization hook of mmseg, of mmdet or of points.
     """
-    hook = (cfg.get('default_hooks') or {}).get('visualization')
-    kind = type_name(hook.type) if hook else None
-    # mmdet would take a relative path from the folder of the run.
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    kind = type_name(hook['type']) if hook else None
+    # mmdet would resolve a relative path in the folder of the run.
     folder = str(Path(folder).absolute())
     if kind == 'SegVisualizationHook':
         cfg.visualizer.save_dir = folder
     elif kind == 'DetVisualizationHook':
-        hook.test_out_dir = folder
+        hook['test_out_dir'] = folder
     elif kind == 'PointSegVisualizationHook':
-        hook.out_dir, hook.interval = folder, 1
+        hook.update(out_dir=folder, interval=1)
     else:
         raise UserError(
             f'--show-dir: default_hooks.visualization of {cfg.filename} is {kind}, not SegVisualizationHook, '
             'DetVisualizationHook or PointSegVisualizationHook'
         )
-    hook.draw = True
+    hook['draw'] = True
 
 
 def write_submission(cfg: Config, folder: str) -> None:
-    """Make a test write the labels of its scenes for a benchmark, see :class:`SceneSubmissionHook`, in place.
-
-    Args:
-        cfg (Config): A config.
-        folder (str): Where the files go.
-    """
+    """Make a test write the labels of its scenes to a folder for a benchmark, see :class:`SceneSubmissionHook`."""
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='SceneSubmissionHook', out_dir=folder)]

@@ -20,21 +20,21 @@ class Parameter(NamedTuple):
 
 @cache
 def parameters(kind: Callable) -> dict[str, Parameter]:
-    """The arguments of a class or function, those of base classes included where ``**kwargs`` go there.
+    """The arguments of a class or function by name. Arguments without a type hint have ``typing.Any``.
 
-    Args:
-        kind (Callable): A class or a function.
-
-    Returns:
-        dict[str, Parameter]: By name. Arguments without a type hint have ``typing.Any``.
+    Those of base classes are included where ``**kwargs`` go there.
     """
-    calls = [base.__init__ for base in kind.__mro__ if '__init__' in vars(base)] if inspect.isclass(kind) else [kind]
+    calls = (
+        [vars(base)['__init__'] for base in kind.__mro__ if '__init__' in vars(base)]
+        if isinstance(kind, type)
+        else [kind]
+    )
     found: dict[str, Parameter] = {}
     for call in calls:
         try:
             signature = inspect.signature(call)
             hints = typing.get_type_hints(call)
-        # Names that only a type checker imports, calls in C.
+        # A hint may name what only a type checker imports; functions in C have no signature.
         except Exception:
             return found
         goes_on = False
@@ -50,13 +50,9 @@ def parameters(kind: Callable) -> dict[str, Parameter]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a config can be one of a type.
+    """Whether a value of a config fits a type hint.
 
-    Lists and tuples stand for each other, and a dict for the object that is built from it.
-
-    Args:
-        value (Any): The value.
-        hint (Any): A type hint.
+    A list fits a tuple and a tuple a list. A dict fits any object that can be built from it.
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
@@ -65,7 +61,7 @@ def fits(value: Any, hint: Any) -> bool:
         return value in inner
     if origin is typing.Annotated:
         return fits(value, inner[0])
-    # A class of its own since Python 3.11.
+    # Since Python 3.11 Any is a class.
     if hint is Any:
         return True
     if hint is None or hint is type(None):
@@ -93,7 +89,7 @@ def fits(value: Any, hint: Any) -> bool:
         if kind is tuple and inner and inner[-1] is not Ellipsis:
             return len(value) == len(inner) and all(map(fits, value, inner))
         return not inner or all(fits(item, inner[0]) for item in value)
-    # torch's dtype and device have names; other objects are built from a dict.
+    # torch's dtypes and devices are given by name; other objects are built from a dict.
     return isinstance(value, str) if kind.__module__ == 'torch' else isinstance(value, kind | Mapping)
 
 
@@ -103,19 +99,19 @@ def _is_number(hint: Any) -> bool:
     return hint in (int, float)
 
 
-def describe(hint: Any) -> str:
+def hint_text(hint: Any) -> str:
     """A type hint as text."""
     return hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint).replace('typing.', '')
 
 
 def wrong_arguments(part: dict, kind: Callable, sure: bool = False) -> Iterator[tuple[str, str]]:
-    """Find arguments that do not fit the type hints of what gets them.
+    """Find arguments that do not fit the type hints of a class or function.
 
     Args:
         part (dict): A part of a config, with the arguments.
         kind (Callable): The class or function.
-        sure (bool): Only those that must be wrong even if the hints are not exact, as those of other packages often are
-            not: no number where only a number can be. Defaults to False.
+        sure (bool): Report only what is wrong even if the hint is not exact, as in many packages: something else where
+            only a number can be. Defaults to False.
 
     Yields:
         tuple[str, str]: Name of the argument, and what is wrong.
@@ -129,4 +125,4 @@ def wrong_arguments(part: dict, kind: Callable, sure: bool = False) -> Iterator[
             continue
         if sure and (not _is_number(hint) or isinstance(value, (Real, list | tuple))):
             continue
-        yield name, f'expected {describe(hint)}, got {value!r}'
+        yield name, f'expected {hint_text(hint)}, got {value!r}'

@@ -5,8 +5,8 @@ import argparse
 import pytest
 from mmengine.config import Config, ConfigDict
 
-from mmmap.engine.errors import UserError
-from mmmap.engine.options import CfgOptions, apply_options
+from mmmap.engine.cfg_options import CfgOptions, apply_options
+from mmmap.utils.errors import UserError
 
 
 def _parse(*texts):

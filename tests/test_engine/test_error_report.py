@@ -6,8 +6,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmmap.engine import errors
-from mmmap.engine.errors import UserError, explain, missing_data, one_line_errors
+from mmmap.engine import error_report
+from mmmap.engine.error_report import explain, missing_data, one_line_errors
+from mmmap.utils.errors import UserError
 
 
 def _config(dataset):
@@ -44,7 +45,7 @@ def test_explanations_are_one_line():
     except AssertionError as error:
         # Rewritten by pytest, so it has a message; a bare one must show its line.
         error.args = ()
-        assert 'assert not __name__' in explain(error) and 'test_errors.py' in explain(error)
+        assert 'assert not __name__' in explain(error) and 'test_error_report.py' in explain(error)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_nothing_interrupts_the_explanation(capsys, monkeypatch):
         os.kill(os.getpid(), signal.SIGCHLD)
         return str(error)
 
-    monkeypatch.setattr(errors, 'explain', explain_slowly)
+    monkeypatch.setattr(error_report, 'explain', explain_slowly)
     former = signal.signal(signal.SIGCHLD, again)
     try:
         with pytest.raises(SystemExit), one_line_errors():
@@ -184,7 +185,7 @@ def test_a_worker_that_dies_before_the_explanation_is_told(capsys, monkeypatch):
         return suppress(*exceptions)
 
     # The first thing that the explanation calls.
-    monkeypatch.setattr(errors, 'suppress', die)
+    monkeypatch.setattr(error_report, 'suppress', die)
     with pytest.raises(SystemExit), one_line_errors():
         raise ConnectionResetError('the first')
     (line,) = capsys.readouterr().err.splitlines()

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
 from mmengine.runner import Runner
 
-from mmmap.engine.errors import explain
+from mmmap.engine.error_report import explain
 
 
 class Part(torch.nn.Module):
