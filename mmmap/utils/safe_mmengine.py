@@ -7,11 +7,10 @@ running what it could not load safely. So the names by which its one module of l
 
 import contextvars
 import importlib
-import operator
 import sys
 import types
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -101,38 +100,6 @@ def _refuse_configs_of_checkpoints() -> None:
     BaseInferencer._init_model = _init_model
 
 
-# What sharded FSDP writes of a tensor: where its parts are.
-_OF_FSDP = (
-    'torch.distributed._shard.metadata:ShardMetadata',
-    'torch.distributed._shard.sharded_tensor.api:ShardedTensor',
-    'torch.distributed._shard.sharded_tensor.api:ShardedTensor.ProcessGroupState',
-    'torch.distributed._shard.sharded_tensor.metadata:MEM_FORMAT_ENCODING',
-    'torch.distributed._shard.sharded_tensor.metadata:ShardedTensorMetadata',
-    'torch.distributed._shard.sharded_tensor.metadata:TensorProperties',
-    'torch.distributed._shard.sharded_tensor.shard:Shard',
-    'torch.distributed._shard.sharding_spec.api:EnumerableShardingSpec',
-    'torch.distributed._shard.sharding_spec.chunk_sharding_spec:ChunkShardingSpec',
-    'torch.distributed.remote_device:_remote_device',
-)
-
-
-# What DeepSpeed writes of its optimizer.
-_OF_DEEPSPEED = (
-    'deepspeed.runtime.fp16.loss_scaler:DynamicLossScaler',
-    'deepspeed.runtime.fp16.loss_scaler:LossScaler',
-    'deepspeed.runtime.zero.config:ZeroStageEnum',
-    'deepspeed.utils.tensor_fragment:fragment_address',
-)
-
-
-def _allow(names: Iterable[str]) -> None:
-    """Add what belongs to a strategy to the list, where the strategy is there."""
-    for name in names:
-        module, _, attribute = name.partition(':')
-        with suppress(KeyError, AttributeError):
-            safe_load.ALLOWED[f'{module}.{attribute}'] = operator.attrgetter(attribute)(sys.modules[module])
-
-
 class SafePickleHandler(PickleHandler):
     """mmengine's handler of ``.pkl`` files, for :func:`mmengine.load`: annotations, predictions, results."""
 
@@ -162,12 +129,8 @@ def install() -> bool:
     checkpoint.load_state_dict = runner.load_state_dict = counted(checkpoint.load_state_dict, _LOADED.get)
     _check_all_schemes()
     _refuse_configs_of_checkpoints()
-    # mmengine's strategies import FSDP, and DeepSpeed wherever it is there.
-    _allow(_OF_FSDP)
     fileio.register_handler(['pickle', 'pkl'])(SafePickleHandler)
     if 'deepspeed' in sys.modules:
-        _allow(_OF_DEEPSPEED)
-        importlib.import_module(
-            'deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine'
-        ).torch = _TorchThatChecks()
+        engine: Any = importlib.import_module('deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine')
+        engine.torch = _TorchThatChecks()
     return True

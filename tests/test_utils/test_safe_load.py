@@ -1,5 +1,6 @@
 import argparse
 import pickle
+import sys
 from collections import Counter, defaultdict, deque
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from torch.distributed._shard.metadata import ShardMetadata
 
 from mmmap.utils import safe_load
 from mmmap.utils.errors import DamagedFileError, RefusedFileError, UserError
@@ -106,6 +108,35 @@ def test_containers_of_annotations(tmp_path, protocol):
     loaded = mmengine.load(tmp_path / 'info.pkl')
     assert loaded == content and [type(one) for one in loaded] == [type(one) for one in content]
     assert loaded[0]['new'] == [] and loaded[3]['new'] == 0
+
+
+@pytest.mark.parametrize('content', [defaultdict(list, {3: [1]}), deque([1, 2])])
+def test_containers_that_torch_does_not_fill_are_refused_in_checkpoints(tmp_path, content):
+    torch.save([content], tmp_path / 'containers.pth')
+    with pytest.raises(RefusedFileError, match=rf'holds collections\.{type(content).__name__}, which is no data'):
+        load(tmp_path / 'containers.pth')
+
+
+def test_one_list_serves_archives_and_pickles(tmp_path, monkeypatch):
+    part = ShardMetadata([0], [1])
+    torch.save([part], tmp_path / 'one.pth')
+    (tmp_path / 'one.pkl').write_bytes(pickle.dumps([part]))
+    for read, name in ((load, 'one.pth'), (unpickle, 'one.pkl')):
+        assert read(tmp_path / name)[0].shard_sizes == [1]
+    # Allowed only where the process has imported it; reading imports nothing.
+    monkeypatch.delitem(sys.modules, ShardMetadata.__module__)
+    for read, name in ((load, 'one.pth'), (unpickle, 'one.pkl')):
+        with pytest.raises(RefusedFileError, match=r'holds torch\.distributed\._shard\.metadata\.ShardMetadata'):
+            read(tmp_path / name)
+    assert ShardMetadata.__module__ not in sys.modules
+
+
+def test_a_storage_within_a_checkpoint_is_read_by_the_same_rules(tmp_path):
+    inner = Path(evil_checkpoint(tmp_path / 'inner.pth', tmp_path / 'marker')).read_bytes()
+    torch.save([Call(torch.storage._load_from_bytes, inner)], tmp_path / 'outer.pth')
+    with pytest.raises(RefusedFileError):
+        load(tmp_path / 'outer.pth')
+    assert not (tmp_path / 'marker').exists()
 
 
 def test_names_of_numpy_before_its_second_version(tmp_path):

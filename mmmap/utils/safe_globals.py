@@ -1,0 +1,167 @@
+"""The one list of names that a pickle may hold: tensors, arrays and plain values, and nothing that could run code."""
+
+import argparse
+import collections
+import io
+import operator
+import pathlib
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+_LOCK = threading.RLock()
+_CORE = np._core if hasattr(np, '_core') else np.core
+# Numbers and text. The layout of other types (objects, records) comes from the file, and numpy does not check it.
+_DTYPES = '?bhilqBHILQefdFDUS'
+
+
+class _StoredBuffer(HistoryBuffer):
+    """A HistoryBuffer with the numbers of the file, but with the functions of this process."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.__class__ = HistoryBuffer
+        HistoryBuffer.__init__(self, state['_log_history'], state['_count_history'], state['max_length'])
+
+
+class _OneCycle:
+    """Stands in for mmengine's scheduler, whose state names one of its functions by the class."""
+
+    __module__, __qualname__ = OneCycleParamScheduler.__module__, OneCycleParamScheduler.__qualname__
+
+
+_ONE_CYCLE = f'{_OneCycle.__module__}.{_OneCycle.__qualname__}'
+
+
+def _look_up(owner: Any, name: str) -> Any:
+    # Stands in for getattr, which gives a pickle access to everything. HistoryBuffer does not use what it looks up.
+    found = allowed()
+    nested = f'{owner.__module__}.{owner.__qualname__}.{name}' if isinstance(owner, type) else None
+    if nested in found:
+        return found[nested]
+    if owner is not _StoredBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'GLOBAL getattr({getattr(owner, "__qualname__", owner)},{name})')
+
+
+def _dtype(kind: Any, *flags: Any) -> np.dtype:
+    plain = np.dtype(kind)
+    if plain.char not in _DTYPES:
+        raise pickle.UnpicklingError(f'GLOBAL numpy.dtype({kind})')
+    return np.dtype(plain, *flags)
+
+
+def _scalar(dtype: np.dtype, *content: Any) -> Any:
+    # numpy does not check the length that the file gives to a type of text.
+    if dtype.char in 'US' and not (content and dtype.itemsize == len(content[0])):
+        raise pickle.UnpicklingError('GLOBAL numpy.scalar')
+    return _CORE.multiarray.scalar(dtype, *content)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    # Bytes in pickles that Python 2 could read.
+    return text.encode('latin1' if encoding in ('latin1', 'latin-1') else 'utf-8')
+
+
+def _storage(content: bytes) -> Any:
+    # torch's own function of this name unpickles anything.
+    with torch_allows_the_list():
+        return torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+
+
+_ALLOWED: dict[str, Any] = {
+    'numpy.ndarray': np.ndarray,
+    'numpy.dtype': _dtype,
+    **{f'numpy.dtypes.{type(np.dtype(code)).__name__}': type(np.dtype(code)) for code in _DTYPES},
+    # Logged values of mmengine's message hub, and the metadata of data sets.
+    'mmengine.logging.history_buffer.HistoryBuffer': _StoredBuffer,
+    'mmengine.config.config.ConfigDict': ConfigDict,
+    # The two functions of schedules of one cycle.
+    _ONE_CYCLE: _OneCycle,
+    **{
+        f'{_ONE_CYCLE}.{name}': getattr(OneCycleParamScheduler, name)
+        for name in ('_annealing_cos', '_annealing_linear')
+    },
+    # The command line, in checkpoints of many code bases: attributes alone.
+    'argparse.Namespace': argparse.Namespace,
+    **{
+        f'{module}.{name}': pathlib.PurePosixPath
+        for module in ('pathlib', 'pathlib._local')
+        for name in ('PosixPath', 'PurePosixPath')
+    },
+    'builtins.getattr': _look_up,
+    'builtins.slice': slice,
+    'builtins.frozenset': frozenset,
+    # From here on what torch allows by itself, for pickles that torch did not write, and containers.
+    'builtins.bytearray': bytearray,
+    'builtins.complex': complex,
+    'builtins.long': int,
+    'builtins.set': set,
+    # The types with which a defaultdict starts an entry.
+    **{f'builtins.{kind.__name__}': kind for kind in (list, dict, int, float, str, tuple)},
+    'collections.OrderedDict': collections.OrderedDict,
+    'collections.Counter': collections.Counter,
+    'collections.defaultdict': collections.defaultdict,
+    'collections.deque': collections.deque,
+    '_codecs.encode': _encode,
+    'torch.Size': torch.Size,
+    'torch.device': torch.device,
+    'torch.storage._load_from_bytes': _storage,
+    'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2,
+    'torch._utils._rebuild_parameter': torch._utils._rebuild_parameter,
+    **{str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)},
+}
+# The names of numpy's modules before and since version 2.
+for _name in ('numpy.core', 'numpy._core'):
+    _ALLOWED[f'{_name}.multiarray._reconstruct'] = _CORE.multiarray._reconstruct
+    _ALLOWED[f'{_name}.multiarray.scalar'] = _scalar
+    _ALLOWED[f'{_name}.numeric._frombuffer'] = _CORE.numeric._frombuffer
+# Allowed where this process has imported them: the places of a tensor's parts (sharded FSDP), the state of DeepSpeed's
+# optimizer.
+_IF_IMPORTED = (
+    'torch.distributed._shard.metadata:ShardMetadata',
+    'torch.distributed._shard.sharded_tensor.api:ShardedTensor',
+    'torch.distributed._shard.sharded_tensor.api:ShardedTensor.ProcessGroupState',
+    'torch.distributed._shard.sharded_tensor.metadata:MEM_FORMAT_ENCODING',
+    'torch.distributed._shard.sharded_tensor.metadata:ShardedTensorMetadata',
+    'torch.distributed._shard.sharded_tensor.metadata:TensorProperties',
+    'torch.distributed._shard.sharded_tensor.shard:Shard',
+    'torch.distributed._shard.sharding_spec.api:EnumerableShardingSpec',
+    'torch.distributed._shard.sharding_spec.chunk_sharding_spec:ChunkShardingSpec',
+    'torch.distributed.remote_device:_remote_device',
+    'deepspeed.runtime.fp16.loss_scaler:DynamicLossScaler',
+    'deepspeed.runtime.fp16.loss_scaler:LossScaler',
+    'deepspeed.runtime.zero.config:ZeroStageEnum',
+    'deepspeed.utils.tensor_fragment:fragment_address',
+)
+
+
+def allowed() -> dict[str, Any]:
+    """The list: the full name of a class, function or constant, and the object that a pickle gets for it."""
+    found = dict(_ALLOWED)
+    for entry in _IF_IMPORTED:
+        module, _, attribute = entry.partition(':')
+        with suppress(KeyError, AttributeError):
+            found[f'{module}.{attribute}'] = operator.attrgetter(attribute)(sys.modules[module])
+    return found
+
+
+@contextmanager
+def torch_allows_the_list() -> Iterator[None]:
+    """Let ``torch.load(weights_only=True)`` accept :func:`allowed`, and nothing that other packages have allowed."""
+    with _LOCK:
+        before = torch.serialization.get_safe_globals()
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals([(value, name) for name, value in allowed().items()])
+        try:
+            yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
