@@ -2,6 +2,8 @@
 
 import argparse
 import collections
+import enum
+import functools
 import io
 import operator
 import pathlib
@@ -22,6 +24,8 @@ _LOCK = threading.RLock()
 _CORE = np._core if hasattr(np, '_core') else np.core
 # Numbers and text. The layout of other types (objects, records) comes from the file, and numpy does not check it.
 _DTYPES = '?bhilqBHILQefdFDUS'
+# The types that the file being read has made: it can give a layout to each of them later.
+_MADE: list[np.dtype] = []
 
 
 class _StoredBuffer(HistoryBuffer):
@@ -51,18 +55,31 @@ def _look_up(owner: Any, name: str) -> Any:
         raise pickle.UnpicklingError(f'GLOBAL getattr({getattr(owner, "__qualname__", owner)},{name})')
 
 
+def _check_dtype(dtype: np.dtype) -> None:
+    plain = np.dtype(dtype.char)
+    extras = dtype.flags - plain.flags or dtype.alignment - plain.alignment or dtype.itemsize < plain.itemsize
+    if dtype.char not in _DTYPES or dtype.fields or dtype.subdtype or extras:
+        raise pickle.UnpicklingError(f'GLOBAL numpy.dtype({dtype.char})')
+
+
 def _dtype(kind: Any, *flags: Any) -> np.dtype:
-    plain = np.dtype(kind)
-    if plain.char not in _DTYPES:
-        raise pickle.UnpicklingError(f'GLOBAL numpy.dtype({kind})')
-    return np.dtype(plain, *flags)
+    dtype = np.dtype(np.dtype(kind), *flags)
+    _check_dtype(dtype)
+    _MADE.append(dtype)
+    return dtype
 
 
 def _scalar(dtype: np.dtype, *content: Any) -> Any:
+    _check_dtype(dtype)
     # numpy does not check the length that the file gives to a type of text.
     if dtype.char in 'US' and not (content and dtype.itemsize == len(content[0])):
         raise pickle.UnpicklingError('GLOBAL numpy.scalar')
     return _CORE.multiarray.scalar(dtype, *content)
+
+
+def _from_buffer(content: Any, dtype: np.dtype, *layout: Any) -> np.ndarray:
+    _check_dtype(dtype)
+    return _CORE.numeric._frombuffer(content, dtype, *layout)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -122,7 +139,7 @@ _ALLOWED: dict[str, Any] = {
 for _name in ('numpy.core', 'numpy._core'):
     _ALLOWED[f'{_name}.multiarray._reconstruct'] = _CORE.multiarray._reconstruct
     _ALLOWED[f'{_name}.multiarray.scalar'] = _scalar
-    _ALLOWED[f'{_name}.numeric._frombuffer'] = _CORE.numeric._frombuffer
+    _ALLOWED[f'{_name}.numeric._frombuffer'] = _from_buffer
 # Allowed where this process has imported them: the places of a tensor's parts (sharded FSDP), the state of DeepSpeed's
 # optimizer.
 _IF_IMPORTED = (
@@ -149,14 +166,30 @@ def allowed() -> dict[str, Any]:
     for entry in _IF_IMPORTED:
         module, _, attribute = entry.partition(':')
         with suppress(KeyError, AttributeError):
-            found[f'{module}.{attribute}'] = operator.attrgetter(attribute)(sys.modules[module])
+            value = operator.attrgetter(attribute)(sys.modules[module])
+            # The members of an enumeration serve the whole process: a file may name them, but not set their state.
+            is_enum = isinstance(value, enum.EnumMeta)
+            found[f'{module}.{attribute}'] = functools.partial(value) if is_enum else value
     return found
+
+
+@contextmanager
+def checked_arrays() -> Iterator[None]:
+    """Refuse a file, once it is read, that gave one of its arrays a type with a layout of its own."""
+    with _LOCK:
+        before = len(_MADE)
+        try:
+            yield
+            for dtype in _MADE[before:]:
+                _check_dtype(dtype)
+        finally:
+            del _MADE[before:]
 
 
 @contextmanager
 def torch_allows_the_list() -> Iterator[None]:
     """Let ``torch.load(weights_only=True)`` accept :func:`allowed`, and nothing that other packages have allowed."""
-    with _LOCK:
+    with checked_arrays():
         before = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals([(value, name) for name, value in allowed().items()])

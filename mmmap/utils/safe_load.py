@@ -7,10 +7,11 @@ Files that hold a name outside of :mod:`~mmmap.utils.safe_globals` are refused i
 import os
 import pickle
 import re
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 from mmengine.logging import print_log
@@ -18,7 +19,7 @@ from mmengine.logging import print_log
 from .checkpoint_content import check_content
 from .errors import DamagedFileError, RefusedFileError
 from .integrity import first_damage
-from .safe_globals import allowed, torch_allows_the_list
+from .safe_globals import allowed, checked_arrays, torch_allows_the_list
 
 #: Names one file, folder or address, whose pickles may call what they like.
 TRUST_VARIABLE = 'MMMAP_TRUST_CHECKPOINT'
@@ -122,12 +123,47 @@ def load_checkpoint(path: str | Path, map_location: Any = 'cpu', **kwargs: Any) 
     return check_content(load(path, map_location, **kwargs), str(path))
 
 
-class _SafeUnpickler(pickle.Unpickler):
+class _SafeUnpickler(pickle._Unpickler):
+    """Python's own unpickler, whose two steps that reach outside of the file, names and states, are checked."""
+
+    stack: list[Any]
+
+    def __init__(self, file: BinaryIO) -> None:
+        # Pickles of Python 2 hold the bytes of arrays as strings.
+        super().__init__(file, encoding='latin1')
+        self.names = allowed()
+
     def find_class(self, module: str, name: str) -> Any:
-        full, names = f'{_PYTHON_2.get(module, module)}.{name}', allowed()
-        if full not in names:
+        full = f'{_PYTHON_2.get(module, module)}.{name}'
+        if full not in self.names:
             raise pickle.UnpicklingError(f'GLOBAL {full}')
-        return names[full]
+        return self.names[full]
+
+    def load_build(self) -> None:
+        # The original also sets attributes of classes and functions, which stay changed for the whole process.
+        state = self.stack.pop()
+        owner = self.stack[-1]
+        kind = type(owner)
+        if not any(kind is value for value in self.names.values()):
+            named = owner if hasattr(owner, '__qualname__') else kind
+            raise pickle.UnpicklingError(f'GLOBAL {named.__module__}.{named.__qualname__}')
+        if hasattr(kind, '__setstate__'):
+            kind.__setstate__(owner, state)
+            return
+        attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+        attributes, slots = attributes or {}, slots or {}
+        for name in (*attributes, *slots):
+            of_class = getattr(kind, name, None)
+            is_slot = isinstance(of_class, types.MemberDescriptorType) and not name.startswith('_')
+            # A method that the file replaces would fail, or do something else, where the content is used.
+            if callable(of_class) or (name in slots and not is_slot):
+                raise pickle.UnpicklingError(f'GLOBAL {kind.__module__}.{kind.__qualname__}.{name}')
+        if attributes:
+            vars(owner).update(attributes)
+        for name, value in slots.items():
+            setattr(owner, name, value)
+
+    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
 
 
 def unpickle(file: str | Path | BinaryIO, name: str | None = None) -> Any:
@@ -148,6 +184,5 @@ def unpickle(file: str | Path | BinaryIO, name: str | None = None) -> Any:
     name = name or 'the pickle'
     if is_trusted(name):
         return pickle.load(file, encoding='latin1')
-    with _explained(name):
-        # Pickles of Python 2 hold the bytes of arrays as strings.
-        return _SafeUnpickler(file, encoding='latin1').load()
+    with _explained(name), checked_arrays():
+        return _SafeUnpickler(file).load()

@@ -1,8 +1,9 @@
 import argparse
+import codecs
 import pickle
 import sys
-from collections import Counter, defaultdict, deque
-from pathlib import Path
+from collections import Counter, OrderedDict, defaultdict, deque
+from pathlib import Path, PurePosixPath
 
 import mmengine
 import numpy as np
@@ -14,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from torch.distributed._shard.metadata import ShardMetadata
+from torch.distributed._shard.sharded_tensor.metadata import MEM_FORMAT_ENCODING
 
 from mmmap.utils import safe_load
 from mmmap.utils.errors import DamagedFileError, RefusedFileError, UserError
@@ -181,6 +183,83 @@ def test_arrays_of_objects_and_records_are_refused(tmp_path, dtype):
         load(tmp_path / 'array.pth')
 
 
+def _with_state(*opcodes):
+    """A pickle of protocol 2 that gives states to what it has made before."""
+    return b'\x80\x02' + b''.join(opcodes) + b'b.'
+
+
+def _name(of):
+    return f'c{of.__module__}\n{of.__qualname__}\n'.encode()
+
+
+def _value(value):
+    return pickle.dumps(value, protocol=2)[2:-1]
+
+
+STATES = dict(
+    a_class=_with_state(_name(PurePosixPath), _value((None, dict(mark=1)))),
+    a_class_of_python=_with_state(_name(argparse.Namespace), _value((None, dict(__init__=1)))),
+    a_function=_with_state(_name(codecs.encode), _value((None, dict(__defaults__=('utf-8',))))),
+    a_path=_with_state(_value(PurePosixPath('a')), _value((None, dict(_str='b')))),
+    a_method=_with_state(_value(OrderedDict(a=1)), _value(dict(items=1))),
+    a_method_of_a_namespace=_with_state(_value(argparse.Namespace()), _value(dict(_get_kwargs=1))),
+    a_member_of_all=_with_state(_value(MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT), _value(dict(mark=1))),
+    no_class_of_the_list=_with_state(_value(slice(1)), _value(dict(start=1))),
+)
+
+
+@pytest.mark.parametrize('kind', STATES)
+def test_a_state_changes_nothing_outside_of_the_file_and_no_method(tmp_path, kind):
+    (tmp_path / 'evil.pkl').write_bytes(STATES[kind])
+    with pytest.raises(UserError, match=r'evil\.pkl (holds|cannot be loaded)'):
+        unpickle(tmp_path / 'evil.pkl')
+    assert not hasattr(PurePosixPath, 'mark') and argparse.Namespace(a=1).a == 1
+    assert not hasattr(MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT, 'mark')
+
+
+def test_states_of_plain_objects_are_kept(tmp_path):
+    weights = OrderedDict(a=1)
+    weights._metadata = dict(version=2)
+    (tmp_path / 'good.pkl').write_bytes(pickle.dumps([weights, argparse.Namespace(lr=1, out=Path('out'))]))
+    found, options = unpickle(tmp_path / 'good.pkl')
+    assert found == weights and found._metadata == dict(version=2)
+    assert vars(options) == dict(lr=1, out=Path('out'))
+
+
+class _Layout:
+    """Is pickled as numbers of eight bytes whose type has a state of its own."""
+
+    def __init__(self, *state):
+        self.state = 3, '<', *state
+
+    def __reduce__(self):
+        return np.dtype, ('f8', False, True), self.state
+
+
+@pytest.mark.parametrize(
+    'layout',
+    [
+        _Layout((np.dtype('f8'), (100,)), None, None, -1, -1, 0),
+        _Layout(None, ('a',), dict(a=(np.dtype('f8'), 800)), -1, -1, 0),
+        _Layout(None, None, None, -1, -1, 63),
+    ],
+    ids=['shape', 'fields', 'flags'],
+)
+@pytest.mark.parametrize('owner', ['type', 'array', 'number'])
+def test_a_type_whose_layout_the_file_changes_is_refused(tmp_path, layout, owner):
+    """Such an array reads memory that is not its own."""
+    content = layout
+    if owner == 'array':
+        content = Call(np.ndarray, (2,), layout, bytearray(16))
+    elif owner == 'number':
+        content = Call(np.float64(0).__reduce__()[0], layout, bytes(8))
+    torch.save([content], tmp_path / 'evil.pth')
+    (tmp_path / 'evil.pkl').write_bytes(pickle.dumps([content]))
+    for read, name in ((load, 'evil.pth'), (unpickle, 'evil.pkl')):
+        with pytest.raises(RefusedFileError, match=r'holds numpy\.dtype\(d\)'):
+            read(tmp_path / name)
+
+
 def test_trust_is_for_one_file(tmp_path, monkeypatch, caplog):
     for name in ('one', 'other'):
         evil_checkpoint(tmp_path / f'{name}.pth', tmp_path / name)
@@ -214,7 +293,7 @@ def test_files_of_other_kinds(tmp_path, content):
     with pytest.raises(FileNotFoundError, match='a folder'):
         load(tmp_path)
     with pytest.raises(DamagedFileError, match=r'file\.pth cannot be loaded'):
-        (tmp_path / 'file.pth').write_bytes(pickle.dumps([CONTENT])[:-20])
+        (tmp_path / 'file.pth').write_bytes(pickle.dumps([CONTENT], protocol=2)[:-20])
         unpickle(tmp_path / 'file.pth')
 
 
