@@ -59,17 +59,6 @@ def test_farthest_point_sample_follows_a_permutation(backend):
     assert (order[moved] == picks).all()
 
 
-def test_farthest_point_sample_without_the_origin(backend):
-    points = cloud(2, 300, 3)
-    near = torch.arange(0, 300, 2)
-    points[:, near] *= 1e-3 / points[:, near].norm(dim=-1, keepdim=True)
-    found = farthest_point_sample(points, 150, start=2, skip_origin=True, backend=backend)
-    assert (found[:, 1:] % 2 == 1).all()
-    assert (farthest_point_sample(points, 300, start=2, backend=backend)[:, 1:] % 2 == 0).any()
-    nothing = farthest_point_sample(points[:, near], 3, start=5, skip_origin=True, backend=backend)
-    assert nothing.tolist() == [[5, 0, 0]] * 2
-
-
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('k', [1, 3, 40, None])
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
@@ -259,7 +248,7 @@ def test_operators_are_sound(backend):
     weights = torch.rand(2, 5, 3, dtype=torch.float64)
     ops = torch.ops.mmmap
     for operator, arguments in (
-        (ops.farthest_point_sample, (a.detach(), 4, start, False, backend)),
+        (ops.farthest_point_sample, (a.detach(), 4, start, backend)),
         (ops.knn, (a.detach(), b.detach(), 4, backend)),
         (ops.ball_query, (a.detach(), b.detach(), 0.5, 4, backend)),
         (ops.interpolate, (a, indices, weights)),

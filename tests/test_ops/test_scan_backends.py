@@ -1,6 +1,7 @@
 """Choosing a backend: names, reasons, the fallback, and mamba_ssm through stand-ins for its packages."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import torch
 from scan_cases import assert_close, convert, run, scan_inputs
 
 from mmmap.ops import available_backends, backends, causal_conv1d, selective_scan, use_backend
-from mmmap.ops.backends import mamba_ssm
+from mmmap.ops.backends import mamba_ssm, native
 from mmmap.ops.backends.reference import causal_conv1d_reference, selective_scan_reference
 
 
@@ -51,6 +52,16 @@ def test_backend_on_the_wrong_device_is_an_error():
         pytest.skip('native is not built')
     with pytest.raises(ValueError, match="'native' cannot run this: the tensors are on cuda"):
         backends.resolve('native', 'cuda', torch.float32)
+
+
+def test_a_library_built_from_other_sources_is_told_in_one_line(monkeypatch):
+    if available_backends()['native'] is not None:
+        pytest.skip('native is not built')
+    assert native._load.__wrapped__() is None
+    monkeypatch.setattr(native, '_INTERFACE', 99)
+    reason = native._load.__wrapped__()
+    assert re.match(r'_native\S+ was built from other sources \(interface \d+, needed 99\); build it with', reason)
+    assert '\n' not in reason
 
 
 def test_use_backend_overrides_auto_in_this_thread_only(tiny):

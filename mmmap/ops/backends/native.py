@@ -13,6 +13,8 @@ from typing_extensions import override
 from mmmap.ops.backends.base import BidirectionalInputs, ScanBackend, ScanGrads, ScanInputs, stacked_like
 
 BUILD_HINT = 'build it with `pip install --no-build-isolation -e .` where a C++ compiler is installed'
+# What the operators of the compiled library look like; the library tells the same number.
+_INTERFACE = 2
 
 
 @functools.cache
@@ -25,6 +27,9 @@ def _load() -> str | None:
         torch.ops.load_library(str(library))
     except OSError as error:  # Built against another torch, most often.
         return f'{library.name} cannot be loaded ({str(error).splitlines()[0]}); {BUILD_HINT}'
+    found = getattr(torch.ops.mmmap_native, 'interface', lambda: 1)()
+    if found != _INTERFACE:
+        return f'{library.name} was built from other sources (interface {found}, needed {_INTERFACE}); {BUILD_HINT}'
     return None
 
 

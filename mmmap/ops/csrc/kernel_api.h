@@ -68,7 +68,6 @@ struct Conv {
 // Clouds are (batch, dims, padded) in the computing type, filled up with infinities.
 struct Farthest {
   int64_t count, padded, dims, samples;
-  bool skip_origin;
   const void* points;
   const int64_t* start;  // (batch,)
   int64_t* out;          // (batch, samples)

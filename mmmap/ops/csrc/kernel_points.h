@@ -97,12 +97,8 @@ void farthest_of(const Farthest& f, const Work& w) {
   auto* query = arena.take<V<Real>>(f.dims);
   for (int64_t b = w.begin; b < w.end; ++b) {
     const Real* cloud = static_cast<const Real*>(f.points) + b * f.dims * f.padded;
-    for (int64_t i = 0; i < f.padded; ++i) {
-      Real norm = 0;
-      for (int64_t d = 0; f.skip_origin && d < f.dims; ++d) norm += cloud[d * f.padded + i] * cloud[d * f.padded + i];
-      // Below every distance: never picked.
-      nearest[i] = i >= f.count || (f.skip_origin && norm <= Real(1e-3)) ? Real(-1) : Real(__builtin_inf());
-    }
+    // The padding is below every distance: never picked.
+    for (int64_t i = 0; i < f.padded; ++i) nearest[i] = i < f.count ? Real(__builtin_inf()) : Real(-1);
     int64_t pick = f.start[b];
     int64_t* out = f.out + b * f.samples;
     out[0] = pick;

@@ -122,13 +122,12 @@ struct Buckets {
   }
 };
 
-Tensor farthest(const Tensor& points, int64_t samples, const Tensor& start_, bool skip_origin) {
+Tensor farthest(const Tensor& points, int64_t samples, const Tensor& start_) {
   const Tensor rows = by_coordinate(points), start = start_.contiguous();
   const Tensor out = at::empty({points.size(0), samples}, start.options());
   Farthest f{};
   f.count = points.size(1), f.padded = rows.size(2), f.dims = rows.size(1), f.samples = samples;
-  f.skip_origin = skip_origin, f.points = rows.data_ptr();
-  f.start = start.data_ptr<int64_t>(), f.out = out.data_ptr<int64_t>();
+  f.points = rows.data_ptr(), f.start = start.data_ptr<int64_t>(), f.out = out.data_ptr<int64_t>();
   run(kernels_of(points.scalar_type()).farthest, f, {points.size(0), points.numel() * samples});
   return out;
 }
@@ -192,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(const Tensor& a, const Tensor
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(mmmap_native, m) {
-  m.def("farthest_point_sample(Tensor points, int num_samples, Tensor start, bool skip_origin) -> Tensor");
+  m.def("farthest_point_sample(Tensor points, int num_samples, Tensor start) -> Tensor");
   m.def("knn(Tensor query, Tensor points, int k) -> (Tensor, Tensor)");
   m.def("ball_query(Tensor query, Tensor points, float radius, int k) -> Tensor");
   m.def("chamfer(Tensor a, Tensor b) -> (Tensor, Tensor, Tensor, Tensor)");

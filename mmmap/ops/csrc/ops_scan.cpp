@@ -255,6 +255,8 @@ TORCH_LIBRARY(mmmap_native, m) {
   m.def(
       "bidirectional_conv_backward(Tensor dout, Tensor x, Tensor weight, Tensor? bias, bool silu) "
       "-> (Tensor, Tensor, Tensor)");
+  // To be raised with each change that the Python files must know of; mirrored by native.py.
+  m.def("interface() -> int", [] { return int64_t(2); });
   m.def("chunk() -> int", chunk);
   m.def("lane_pad() -> int", lane_pad);
 }

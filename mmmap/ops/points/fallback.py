@@ -15,13 +15,11 @@ from torch import Tensor
 _PIECE = 2**24
 
 
-def farthest_point_sample(points: Tensor, num_samples: int, start: Tensor, skip_origin: bool) -> Tensor:
+def farthest_point_sample(points: Tensor, num_samples: int, start: Tensor) -> Tensor:
     """One pick after the other, all clouds at once."""
     batch = torch.arange(points.shape[0], device=points.device)
     axes = points.unbind(-1)
     nearest = torch.full_like(axes[0], float('inf'))
-    if skip_origin:
-        nearest = nearest.masked_fill(points.square().sum(-1) <= 1e-3, -1)
     picks, pick = [start], start
     for _ in range(num_samples - 1):
         distance = sum((x - x[batch, pick, None]).square() for x in axes)

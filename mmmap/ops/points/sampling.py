@@ -10,14 +10,13 @@ from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
 
 _NAME = 'farthest_point_sample'
-LIBRARY.define(f'{_NAME}(Tensor points, int num_samples, Tensor start, bool skip_origin, str backend) -> Tensor')
+LIBRARY.define(f'{_NAME}(Tensor points, int num_samples, Tensor start, str backend) -> Tensor')
 
 
 def farthest_point_sample(
     points: Tensor,
     num_samples: int,
     start: int | Tensor = 0,
-    skip_origin: bool = False,
     backend: str = 'auto',
 ) -> Tensor:
     """Pick points one after the other, each the farthest from all that are picked (PointNet++, arXiv 1706.02413).
@@ -29,8 +28,6 @@ def farthest_point_sample(
         points: ``(B, N, D)``, any strides; float16 and bfloat16 are computed in float32.
         num_samples: Points to pick, at most N.
         start: Index of the first pick, one for all clouds or ``(B,)``.
-        skip_origin: Never pick points with ``|p|^2 <= 1e-3``, as the kernels of PointNet++ do; where there are no
-            others, index 0 is picked.
         backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
 
     Returns:
@@ -45,7 +42,7 @@ def farthest_point_sample(
     start = _check_start(start, points)
     (points,) = common_type(points.detach())
     name = resolve(_NAME, backend, points.device.type)
-    return torch.ops.mmmap.farthest_point_sample.default(points, num_samples, start, skip_origin, name)
+    return torch.ops.mmmap.farthest_point_sample.default(points, num_samples, start, name)
 
 
 def _check_start(start: int | Tensor, points: Tensor) -> Tensor:
@@ -63,16 +60,16 @@ def _check_start(start: int | Tensor, points: Tensor) -> Tensor:
     return torch.full((batch,), start, dtype=torch.int64, device=points.device)
 
 
-def _forward(points, num_samples, start, skip_origin, backend):
+def _forward(points, num_samples, start, backend):
     check_finite(_NAME, points=points)
     if start.device.type == 'cpu' and not bool(((start >= 0) & (start < points.shape[1])).all()):
         raise ValueError(f'{_NAME}: start must be from 0 to {points.shape[1] - 1}, got {start.tolist()}')
     if backend == 'native':
-        return torch.ops.mmmap_native.farthest_point_sample.default(points, num_samples, start, skip_origin)
-    return fallback.farthest_point_sample(points, num_samples, start, skip_origin)
+        return torch.ops.mmmap_native.farthest_point_sample.default(points, num_samples, start)
+    return fallback.farthest_point_sample(points, num_samples, start)
 
 
-def _forward_fake(points, num_samples, start, skip_origin, backend):
+def _forward_fake(points, num_samples, start, backend):
     return start.new_empty((points.shape[0], num_samples))
 
 
