@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mmmap.ops.backends import REFERENCE, get_backend, resolve
-from mmmap.ops.backends.base import BidirectionalInputs, compute_dtype, stacked_like
+from mmmap.ops.backend_operator import define_backend_operator
+from mmmap.ops.backends import REFERENCE, resolve
+from mmmap.ops.backends.base import BidirectionalInputs, ScanBackend, ScanGrads, compute_dtype, stacked_like
 from mmmap.ops.backends.reference import causal_conv1d_reference, selective_scan_reference
 from mmmap.ops.causal_conv1d import causal_conv1d_backward_flops, causal_conv1d_flops
-from mmmap.ops.library import (
-    LIBRARY,
-    check_floating,
-    check_same_device,
-    check_shape,
-    refuse_double_backward,
-    register,
-    register_autograd,
-)
+from mmmap.ops.checks import check_conv, check_scan
 from mmmap.ops.selective_scan import selective_scan_backward_flops, selective_scan_flops
-
-_SCAN = (
-    'Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, '
-    'bool delta_softplus'
-)
-_CONV = 'Tensor x, Tensor weight, Tensor? bias, bool silu, str backend'
-LIBRARY.define(f'bidirectional_scan({_SCAN}, bool save, str backend) -> (Tensor, Tensor, Tensor)')
-LIBRARY.define(
-    f'bidirectional_scan_backward(Tensor dout, Tensor states, Tensor y, {_SCAN}, str backend) '
-    '-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)'
-)
-LIBRARY.define(f'bidirectional_conv1d({_CONV}) -> Tensor')
-LIBRARY.define(f'bidirectional_conv1d_backward(Tensor dout, {_CONV}) -> (Tensor, Tensor, Tensor)')
 
 
 def bidirectional_scan(
@@ -72,7 +54,7 @@ def bidirectional_scan(
         TypeError: An argument is not a real floating-point tensor.
         ValueError: A shape or device does not fit, or the backend cannot be used.
     """
-    _check_scan(u, delta, A, B, C, D, z, delta_bias)
+    check_scan('bidirectional_scan', u, delta, A, B, C, D, z, delta_bias, directions=(2,))
     name = resolve(backend, u.device.type, u.dtype)
     inputs = BidirectionalInputs(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     if name == REFERENCE:
@@ -104,7 +86,7 @@ def bidirectional_conv1d(
         TypeError: An argument is not a real floating-point tensor.
         ValueError: A shape, device or activation does not fit, or the backend cannot be used.
     """
-    _check_conv(x, weight, bias, activation)
+    check_conv('bidirectional_conv1d', x, weight, bias, activation, directions=(2,))
     name = resolve(backend, x.device.type, x.dtype)
     silu = activation == 'silu'
     if name == REFERENCE:
@@ -127,132 +109,42 @@ def _scan_reference(inputs: BidirectionalInputs) -> Tensor:
     return y.to(inputs.u.dtype)
 
 
-def _check_scan(u, delta, A, B, C, D, z, delta_bias) -> None:
-    """One-line errors that name the argument."""
-    operator = 'bidirectional_scan'
-    named = {'u': u, 'delta': delta, 'A': A, 'B': B, 'C': C, 'D': D, 'z': z, 'delta_bias': delta_bias}
-    for name, x in named.items():
-        if x is not None or name in ('u', 'delta', 'A', 'B', 'C'):
-            check_floating(operator, name, x)
-    check_same_device(operator, named)
-    if u.dim() != 4 or 0 in u.shape or u.shape[1] != 2:
-        raise ValueError(f'{operator}: u must be (batch, 2, channels, length), none of them 0, got {tuple(u.shape)}')
-    batch, _, channels, length = u.shape
-    check_shape(operator, 'delta', delta, u.shape, 'the shape of u')
-    if A.dim() != 3 or A.shape[:2] != (2, channels) or A.shape[2] == 0:
-        raise ValueError(f'{operator}: A must be (2, channels={channels}, states), got {tuple(A.shape)}')
-    for name in ('B', 'C'):
-        check_shape(operator, name, named[name], (batch, 2, A.shape[2], length), '(batch, 2, states, length)')
-    if z is not None:
-        check_shape(operator, 'z', z, (batch, channels, length), '(batch, channels, length)')
-    for name in ('D', 'delta_bias'):
-        if named[name] is not None:
-            check_shape(operator, name, named[name], (2, channels), '(2, channels)')
+def _scan_forward(backend: ScanBackend, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return backend.bidirectional_forward(BidirectionalInputs(*args[:-1]), args[-1])
 
 
-def _check_conv(x, weight, bias, activation) -> None:
-    """One-line errors that name the argument."""
-    operator = 'bidirectional_conv1d'
-    if activation not in (None, 'silu'):
-        raise ValueError(f"{operator}: activation must be None or 'silu', got {activation!r}")
-    named = {'x': x, 'weight': weight, 'bias': bias}
-    for name, tensor in named.items():
-        if tensor is not None or name != 'bias':
-            check_floating(operator, name, tensor)
-    check_same_device(operator, named)
-    if x.dim() != 3 or 0 in x.shape:
-        raise ValueError(f'{operator}: x must be (batch, channels, length), none of them 0, got {tuple(x.shape)}')
-    channels = x.shape[1]
-    if weight.dim() != 3 or weight.shape[:2] != (2, channels) or weight.shape[2] == 0:
-        raise ValueError(f'{operator}: weight must be (2, channels={channels}, taps), got {tuple(weight.shape)}')
-    if bias is not None:
-        check_shape(operator, 'bias', bias, (2, channels), '(2, channels)')
+def _scan_forward_fake(backend: ScanBackend, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    inputs, save = BidirectionalInputs(*args[:-1]), args[-1]
+    shape = backend.bidirectional_saved_shape(inputs.u, inputs.B) if save else (0,)
+    out = torch.empty_like(inputs.u[:, 0])
+    y = torch.empty_like(out) if save and inputs.z is not None else out.new_empty(0)
+    return out, out.new_empty(shape, dtype=backend.saved_dtype(out.dtype)), y
 
 
-def _scan_forward(*args):
-    *inputs, save, backend = args
-    return get_backend(backend).bidirectional_forward(BidirectionalInputs(*inputs), save)
-
-
-def _scan_forward_fake(u, delta, A, B, C, D, z, delta_bias, delta_softplus, save, backend):
-    backend = get_backend(backend)
-    shape = backend.bidirectional_saved_shape(u, B) if save else (0,)
-    out = torch.empty_like(u[:, 0])
-    y = torch.empty_like(out) if save and z is not None else u.new_empty(0)
-    return out, u.new_empty(shape, dtype=backend.saved_dtype(u.dtype)), y
-
-
-def _scan_backward(dout, states, y, *args):
-    *rest, name = args
-    inputs, backend = BidirectionalInputs(*rest), get_backend(name)
+def _scan_backward(backend: ScanBackend, dout: Tensor, states: Tensor, y: Tensor, *args: Any) -> ScanGrads:
+    inputs = BidirectionalInputs(*args)
     if states.numel() == 0 and 0 not in backend.bidirectional_saved_shape(inputs.u, inputs.B):
         raise RuntimeError('bidirectional_scan_backward: the forward pass kept no states; call it with save=True')
-    grads = backend.bidirectional_backward(dout, states, y, inputs)
-    return tuple(dout.new_empty(0) if grad is None else grad for grad in grads)
+    return backend.bidirectional_backward(dout, states, y, inputs)
 
 
-def _scan_backward_fake(dout, states, y, u, delta, A, B, C, D, z, delta_bias, delta_softplus, backend):
-    inputs = (u, delta, A, B, C, D, z, delta_bias)
-    return tuple(dout.new_empty(0) if x is None else torch.empty_like(x) for x in inputs)
-
-
-def _scan_setup_context(ctx, inputs, output) -> None:
-    *tensors, delta_softplus, _, backend = inputs
-    _, states, y = output
-    ctx.mark_non_differentiable(states, y)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(states, y, *tensors)
-    ctx.options = (delta_softplus, backend)
-
-
-def _scan_autograd(ctx, dout, _states, _y):
-    if dout is None:  # what comes after the scan has no gradient
-        return (None,) * len(ctx.needs_input_grad)
-    states, y, *tensors = ctx.saved_tensors
-    grads = torch.ops.mmmap.bidirectional_scan_backward.default(dout, states, y, *tensors, *ctx.options)
-    return (*(None if x is None else grad for x, grad in zip(tensors, grads, strict=True)), None, None, None)
-
-
-def _conv_forward(x, weight, bias, silu, backend):
-    return get_backend(backend).bidirectional_conv_forward(x, weight, bias, silu)
-
-
-def _conv_forward_fake(x, weight, bias, silu, backend):
-    return stacked_like(x)
-
-
-def _conv_backward(dout, x, weight, bias, silu, backend):
-    dx, dweight, dbias = get_backend(backend).bidirectional_conv_backward(dout, x, weight, bias, silu)
-    return dx, dweight, dout.new_empty(0) if dbias is None else dbias
-
-
-def _conv_backward_fake(dout, x, weight, bias, silu, backend):
-    return torch.empty_like(x), torch.empty_like(weight), dout.new_empty(0) if bias is None else torch.empty_like(bias)
-
-
-def _conv_setup_context(ctx, inputs, output) -> None:
-    x, weight, bias, *options = inputs
-    ctx.save_for_backward(x, weight, bias)
-    ctx.options = options
-
-
-def _conv_autograd(ctx, dout):
-    x, weight, bias = ctx.saved_tensors
-    dx, dweight, dbias = torch.ops.mmmap.bidirectional_conv1d_backward.default(dout, x, weight, bias, *ctx.options)
-    return dx, dweight, None if bias is None else dbias, None, None
-
-
-for _name, _implementation, _fake in (
-    ('bidirectional_scan', _scan_forward, _scan_forward_fake),
-    ('bidirectional_scan_backward', _scan_backward, _scan_backward_fake),
-    ('bidirectional_conv1d', _conv_forward, _conv_forward_fake),
-    ('bidirectional_conv1d_backward', _conv_backward, _conv_backward_fake),
-):
-    register(_name, _implementation, _fake)
-register_autograd('bidirectional_scan', _scan_autograd, _scan_setup_context)
-register_autograd('bidirectional_conv1d', _conv_autograd, _conv_setup_context)
-refuse_double_backward('bidirectional_scan_backward')
-refuse_double_backward('bidirectional_conv1d_backward')
+define_backend_operator(
+    'bidirectional_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, '
+    'Tensor? delta_bias, bool delta_softplus, bool save, str backend) -> (Tensor, Tensor, Tensor)',
+    _scan_forward,
+    _scan_forward_fake,
+    _scan_backward,
+    received='Tensor dout, Tensor states, Tensor y',
+    kept=2,
+    zeros=None,
+)
+define_backend_operator(
+    'bidirectional_conv1d(Tensor x, Tensor weight, Tensor? bias, bool silu, str backend) -> Tensor',
+    lambda backend, *inputs: backend.bidirectional_conv_forward(*inputs),
+    lambda backend, x, *inputs: stacked_like(x),
+    lambda backend, dout, *inputs: backend.bidirectional_conv_backward(dout, *inputs),
+    zeros=lambda x: stacked_like(x).zero_(),
+)
 
 
 def _one(shape):

@@ -6,21 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mmmap.ops.backends import REFERENCE, get_backend, resolve
+from mmmap.ops.backend_operator import define_backend_operator
+from mmmap.ops.backends import REFERENCE, resolve
 from mmmap.ops.backends.reference import causal_conv1d_reference
-from mmmap.ops.library import (
-    LIBRARY,
-    check_floating,
-    check_same_device,
-    check_shape,
-    refuse_double_backward,
-    register,
-    register_autograd,
-)
-
-_INPUTS = 'Tensor x, Tensor weight, Tensor? bias, bool silu, bool reverse, str backend'
-LIBRARY.define(f'causal_conv1d({_INPUTS}) -> Tensor')
-LIBRARY.define(f'causal_conv1d_backward(Tensor dout, {_INPUTS}) -> (Tensor, Tensor, Tensor)')
+from mmmap.ops.checks import check_conv
 
 
 def causal_conv1d(
@@ -51,7 +40,7 @@ def causal_conv1d(
         TypeError: An argument is not a real floating-point tensor.
         ValueError: A shape, device or activation does not fit, or the backend cannot be used.
     """
-    _check_inputs(x, weight, bias, activation)
+    check_conv('causal_conv1d', x, weight, bias, activation)
     name = resolve(backend, x.device.type, x.dtype)
     silu = activation == 'silu'
     if name == REFERENCE:
@@ -59,57 +48,12 @@ def causal_conv1d(
     return torch.ops.mmmap.causal_conv1d.default(x, weight, bias, silu, reverse, name)
 
 
-def _check_inputs(x, weight, bias, activation) -> None:
-    """One-line errors that name the argument."""
-    if activation not in (None, 'silu'):
-        raise ValueError(f"causal_conv1d: activation must be None or 'silu', got {activation!r}")
-    named = {'x': x, 'weight': weight, 'bias': bias}
-    for name, tensor in named.items():
-        if tensor is not None or name != 'bias':
-            check_floating('causal_conv1d', name, tensor)
-    check_same_device('causal_conv1d', named)
-    if x.dim() != 3 or 0 in x.shape:
-        raise ValueError(f'causal_conv1d: x must be (batch, channels, length), none of them 0, got {tuple(x.shape)}')
-    channels = x.shape[1]
-    if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] == 0:
-        raise ValueError(f'causal_conv1d: weight must be (channels={channels}, taps), got {tuple(weight.shape)}')
-    if bias is not None:
-        check_shape('causal_conv1d', 'bias', bias, (channels,), '(channels,)')
-
-
-def _forward(x, weight, bias, silu, reverse, backend):
-    return get_backend(backend).conv_forward(x, weight, bias, silu, reverse)
-
-
-def _forward_fake(x, weight, bias, silu, reverse, backend):
-    return torch.empty_like(x)
-
-
-def _backward(dout, x, weight, bias, silu, reverse, backend):
-    dx, dweight, dbias = get_backend(backend).conv_backward(dout, x, weight, bias, silu, reverse)
-    return dx, dweight, dout.new_empty(0) if dbias is None else dbias
-
-
-def _backward_fake(dout, x, weight, bias, silu, reverse, backend):
-    return torch.empty_like(x), torch.empty_like(weight), dout.new_empty(0) if bias is None else torch.empty_like(bias)
-
-
-def _setup_context(ctx, inputs, output) -> None:
-    x, weight, bias, *options = inputs
-    ctx.save_for_backward(x, weight, bias)
-    ctx.options = options
-
-
-def _autograd(ctx, dout):
-    x, weight, bias = ctx.saved_tensors
-    dx, dweight, dbias = torch.ops.mmmap.causal_conv1d_backward.default(dout, x, weight, bias, *ctx.options)
-    return dx, dweight, None if bias is None else dbias, None, None, None
-
-
-register('causal_conv1d', _forward, _forward_fake)
-register('causal_conv1d_backward', _backward, _backward_fake)
-register_autograd('causal_conv1d', _autograd, _setup_context)
-refuse_double_backward('causal_conv1d_backward')
+define_backend_operator(
+    'causal_conv1d(Tensor x, Tensor weight, Tensor? bias, bool silu, bool reverse, str backend) -> Tensor',
+    lambda backend, *inputs: backend.conv_forward(*inputs),
+    lambda backend, x, *inputs: torch.empty_like(x),
+    lambda backend, dout, *inputs: backend.conv_backward(dout, *inputs),
+)
 
 
 @register_flop_formula(torch.ops.mmmap.causal_conv1d)

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from mmmap.ops.backends import REFERENCE, get_backend, resolve
-from mmmap.ops.backends.base import ScanInputs, compute_dtype
+from mmmap.ops.backend_operator import define_backend_operator
+from mmmap.ops.backends import REFERENCE, resolve
+from mmmap.ops.backends.base import ScanBackend, ScanGrads, ScanInputs, compute_dtype
 from mmmap.ops.backends.reference import selective_scan_reference
-from mmmap.ops.library import (
-    LIBRARY,
-    check_floating,
-    check_same_device,
-    check_shape,
-    refuse_double_backward,
-    register,
-    register_autograd,
-)
-
-_INPUTS = 'Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias'
-LIBRARY.define(
-    f'selective_scan({_INPUTS}, bool delta_softplus, bool reverse, bool save, str backend) -> (Tensor, Tensor, Tensor)'
-)
-LIBRARY.define(
-    f'selective_scan_backward(Tensor dout, Tensor? dlast, Tensor saved, {_INPUTS}, bool delta_softplus, bool reverse, '
-    'str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)'
-)
+from mmmap.ops.checks import check_scan
 
 
 def selective_scan(
@@ -79,100 +65,46 @@ def selective_scan(
         TypeError: An argument is not a real floating-point tensor.
         ValueError: A shape or device does not fit, or the backend cannot be used.
     """
-    _check_inputs(u, delta, A, B, C, D, z, delta_bias)
+    check_scan('selective_scan', u, delta, A, B, C, D, z, delta_bias)
     name = resolve(backend, u.device.type, u.dtype)
     if B.dim() == 3:
         B, C = B.unsqueeze(1), C.unsqueeze(1)
+    inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
     if name == REFERENCE:
-        out, last = selective_scan_reference(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
+        out, last = selective_scan_reference(*inputs)
     else:
-        tensors = [x for x in (u, delta, A, B, C, D, z, delta_bias) if x is not None]
-        save = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        out, last, _ = torch.ops.mmmap.selective_scan.default(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, save, name
-        )
+        save = torch.is_grad_enabled() and any(x.requires_grad for x in inputs[:8] if x is not None)
+        out, last = torch.ops.mmmap.selective_scan.default(*inputs, save, name)[:2]
     return (out, last) if return_last_state else out
 
 
-def _check_inputs(u, delta, A, B, C, D, z, delta_bias) -> None:
-    """One-line errors that name the argument."""
-    named = {'u': u, 'delta': delta, 'A': A, 'B': B, 'C': C, 'D': D, 'z': z, 'delta_bias': delta_bias}
-    for name, x in named.items():
-        if x is not None or name in ('u', 'delta', 'A', 'B', 'C'):
-            check_floating('selective_scan', name, x)
-    check_same_device('selective_scan', named)
-    if u.dim() != 3 or 0 in u.shape:
-        raise ValueError(f'selective_scan: u must be (batch, channels, length), none of them 0, got {tuple(u.shape)}')
-    batch, channels, length = u.shape
-    check_shape('selective_scan', 'delta', delta, u.shape, 'the shape of u')
-    if A.dim() != 2 or A.shape[0] != channels or A.shape[1] == 0:
-        raise ValueError(f'selective_scan: A must be (channels={channels}, states), got {tuple(A.shape)}')
-    states = A.shape[1]
-    if B.dim() == 4:
-        groups = B.shape[1]
-        if groups == 0 or channels % groups:
-            raise ValueError(f'selective_scan: B has {groups} groups, which do not divide the {channels} channels of u')
-        expected = (batch, groups, states, length)
-        meaning = '(batch, groups, states, length)'
-    else:
-        expected, meaning = (batch, states, length), '(batch, states, length)'
-    check_shape('selective_scan', 'B', B, expected, meaning)
-    check_shape('selective_scan', 'C', C, expected, f'{meaning} like B')
-    if z is not None:
-        check_shape('selective_scan', 'z', z, u.shape, 'the shape of u')
-    for name in ('D', 'delta_bias'):
-        if named[name] is not None:
-            check_shape('selective_scan', name, named[name], (channels,), '(channels,)')
+def _forward(backend: ScanBackend, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return backend.scan_forward(ScanInputs(*args[:-1]), args[-1])
 
 
-def _forward(*args):
-    *inputs, save, backend = args
-    return get_backend(backend).scan_forward(ScanInputs(*inputs), save)
-
-
-def _forward_fake(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, save, backend):
-    backend = get_backend(backend)
+def _forward_fake(backend: ScanBackend, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    u, _, A, B, *_, save = args
     shape = backend.saved_shape(u, B) if save else (0,)
     last = u.new_empty((u.shape[0], u.shape[1], A.shape[1]), dtype=compute_dtype(u.dtype))
     return torch.empty_like(u), last, u.new_empty(shape, dtype=backend.saved_dtype(u.dtype))
 
 
-def _backward(dout, dlast, saved, *args):
-    *rest, name = args
-    inputs, backend = ScanInputs(*rest), get_backend(name)
+def _backward(backend: ScanBackend, dout: Tensor, dlast: Tensor | None, saved: Tensor, *args: Any) -> ScanGrads:
+    inputs = ScanInputs(*args)
     if saved.numel() == 0 and 0 not in backend.saved_shape(inputs.u, inputs.B):
         raise RuntimeError('selective_scan_backward: the forward pass kept no states; call it with save=True')
-    grads = backend.scan_backward(dout, dlast, saved, inputs)
-    return tuple(dout.new_empty(0) if grad is None else grad for grad in grads)
+    return backend.scan_backward(dout, dlast, saved, inputs)
 
 
-def _backward_fake(dout, dlast, saved, u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, backend):
-    inputs = (u, delta, A, B, C, D, z, delta_bias)
-    return tuple(dout.new_empty(0) if x is None else torch.empty_like(x) for x in inputs)
-
-
-def _setup_context(ctx, inputs, output) -> None:
-    *tensors, delta_softplus, reverse, _, backend = inputs
-    _, _, saved = output
-    ctx.mark_non_differentiable(saved)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(saved, *tensors)
-    ctx.options = (delta_softplus, reverse, backend)
-
-
-def _autograd(ctx, dout, dlast, _):
-    saved, u, *rest = ctx.saved_tensors
-    if dout is None:
-        dout = torch.zeros_like(u)
-    grads = torch.ops.mmmap.selective_scan_backward.default(dout, dlast, saved, u, *rest, *ctx.options)
-    grads = [None if x is None else grad for x, grad in zip((u, *rest), grads, strict=True)]
-    return (*grads, None, None, None, None)
-
-
-register('selective_scan', _forward, _forward_fake)
-register('selective_scan_backward', _backward, _backward_fake)
-register_autograd('selective_scan', _autograd, _setup_context)
-refuse_double_backward('selective_scan_backward')
+define_backend_operator(
+    'selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, '
+    'bool delta_softplus, bool reverse, bool save, str backend) -> (Tensor, Tensor, Tensor)',
+    _forward,
+    _forward_fake,
+    _backward,
+    received='Tensor dout, Tensor? dlast, Tensor saved',
+    kept=1,
+)
 
 
 @register_flop_formula(torch.ops.mmmap.selective_scan)

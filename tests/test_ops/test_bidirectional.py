@@ -242,6 +242,11 @@ def test_no_gradient_from_behind(backend):
     inputs = convert(two_direction_inputs(), torch.float32)
     Opaque.apply(bidirectional_scan(**inputs, backend=backend)).sum().backward()
     assert all(x.grad is None for x in inputs.values())
+    x = torch.randn(2, 6, 8, requires_grad=True)
+    for convolution, weight in ((causal_conv1d, torch.randn(6, 4)), (bidirectional_conv1d, torch.randn(2, 6, 4))):
+        weight.requires_grad_()
+        Opaque.apply(convolution(x, weight, activation='silu', backend=backend)).sum().backward()
+        assert not x.grad.any() and not weight.grad.any()
 
 
 @pytest.mark.parametrize('backend', FAST)

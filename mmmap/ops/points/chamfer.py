@@ -5,15 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import LIBRARY, refuse_double_backward, register, register_autograd
+from mmmap.ops.library import define_backward, define_differentiable
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, common_type, resolve
-
-LIBRARY.define('chamfer(Tensor a, Tensor b, str backend) -> (Tensor, Tensor, Tensor, Tensor)')
-LIBRARY.define(
-    'chamfer_backward(Tensor grad_a, Tensor grad_b, Tensor a, Tensor b, Tensor index_a, Tensor index_b) '
-    '-> (Tensor, Tensor)'
-)
 
 
 def chamfer_distance(a: Tensor, b: Tensor, backend: str = 'auto') -> tuple[Tensor, Tensor]:
@@ -52,10 +46,6 @@ def _forward_fake(a, b, backend):
     return a.new_empty(shape_a), index[0], a.new_empty(shape_b), index[1]
 
 
-def _backward(grad_a, grad_b, a, b, index_a, index_b):
-    return fallback.chamfer_backward(grad_a, grad_b, a, b, index_a, index_b)
-
-
 def _backward_fake(grad_a, grad_b, a, b, index_a, index_b):
     return a.new_empty(a.shape), b.new_empty(b.shape)
 
@@ -72,7 +62,16 @@ def _autograd(ctx, grad_a, _index_a, grad_b, _index_b):
     return (*grads, None)
 
 
-register('chamfer', _forward, _forward_fake)
-register('chamfer_backward', _backward, _backward_fake)
-register_autograd('chamfer', _autograd, _setup_context)
-refuse_double_backward('chamfer_backward')
+define_backward(
+    'chamfer_backward(Tensor grad_a, Tensor grad_b, Tensor a, Tensor b, Tensor index_a, Tensor index_b) '
+    '-> (Tensor, Tensor)',
+    fallback.chamfer_backward,
+    _backward_fake,
+)
+define_differentiable(
+    'chamfer(Tensor a, Tensor b, str backend) -> (Tensor, Tensor, Tensor, Tensor)',
+    _forward,
+    _forward_fake,
+    _setup_context,
+    _autograd,
+)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmap.ops.backends.native import NativeBackend
-from mmmap.ops.library import check_floating, check_same_device
+from mmmap.ops.checks import check_floating, check_same_device
 
 # The largest coordinates whose squared distances fit the type, with room for many dimensions.
 _LARGEST = {torch.float32: 1e18, torch.float64: 1e150}

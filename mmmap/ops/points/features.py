@@ -6,20 +6,11 @@ import torch
 from torch import Tensor
 
 from mmmap.ops.backends.base import compute_dtype
-from mmmap.ops.library import (
-    LIBRARY,
-    check_floating,
-    check_same_device,
-    refuse_double_backward,
-    register,
-    register_autograd,
-)
+from mmmap.ops.checks import check_floating, check_same_device
+from mmmap.ops.library import define_backward, define_differentiable
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds
 from mmmap.ops.points.neighbours import knn
-
-LIBRARY.define('interpolate(Tensor features, Tensor indices, Tensor? weights) -> Tensor')
-LIBRARY.define('interpolate_backward(Tensor dout, Tensor indices, Tensor? weights, SymInt count) -> Tensor')
 
 
 def gather_points(features: Tensor, indices: Tensor) -> Tensor:
@@ -124,7 +115,15 @@ def _autograd(ctx, dout):
     return grad, None, None
 
 
-register('interpolate', _forward, _forward_fake)
-register('interpolate_backward', _backward, _backward_fake)
-register_autograd('interpolate', _autograd, _setup_context)
-refuse_double_backward('interpolate_backward')
+define_backward(
+    'interpolate_backward(Tensor dout, Tensor indices, Tensor? weights, SymInt count) -> Tensor',
+    _backward,
+    _backward_fake,
+)
+define_differentiable(
+    'interpolate(Tensor features, Tensor indices, Tensor? weights) -> Tensor',
+    _forward,
+    _forward_fake,
+    _setup_context,
+    _autograd,
+)

@@ -7,12 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import LIBRARY, register
+from mmmap.ops.library import define
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
-
-LIBRARY.define('knn(Tensor query, Tensor points, int k, str backend) -> (Tensor, Tensor)')
-LIBRARY.define('ball_query(Tensor query, Tensor points, float radius, int k, str backend) -> Tensor')
 
 
 def knn(query: Tensor, points: Tensor, k: int, backend: str = 'auto') -> tuple[Tensor, Tensor]:
@@ -88,5 +85,9 @@ def _ball_query_fake(query, points, radius, k, backend):
     return query.new_empty((*query.shape[:2], k), dtype=torch.int64)
 
 
-register('knn', _knn, _knn_fake)
-register('ball_query', _ball_query, _ball_query_fake)
+define('knn(Tensor query, Tensor points, int k, str backend) -> (Tensor, Tensor)', _knn, _knn_fake)
+define(
+    'ball_query(Tensor query, Tensor points, float radius, int k, str backend) -> Tensor',
+    _ball_query,
+    _ball_query_fake,
+)

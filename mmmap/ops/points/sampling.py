@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import LIBRARY, check_shape, register
+from mmmap.ops.checks import check_shape
+from mmmap.ops.library import define
 from mmmap.ops.points import fallback
 from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
 
 _NAME = 'farthest_point_sample'
-LIBRARY.define(f'{_NAME}(Tensor points, int num_samples, Tensor start, str backend) -> Tensor')
 
 
 def farthest_point_sample(
@@ -73,4 +73,4 @@ def _forward_fake(points, num_samples, start, backend):
     return start.new_empty((points.shape[0], num_samples))
 
 
-register(_NAME, _forward, _forward_fake)
+define(f'{_NAME}(Tensor points, int num_samples, Tensor start, str backend) -> Tensor', _forward, _forward_fake)

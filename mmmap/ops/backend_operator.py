@@ -1,0 +1,77 @@
+"""How the operators that scan backends implement are defined, each with its backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmmap.ops.backends import get_backend
+from mmmap.ops.library import define_backward, define_differentiable
+
+
+def define_backend_operator(
+    schema: str,
+    forward: Callable,
+    fake: Callable,
+    backward: Callable,
+    received: str = 'Tensor dout',
+    kept: int = 0,
+    zeros: Callable[[Tensor], Tensor] | None = torch.zeros_like,
+) -> None:
+    """Define ``mmmap::<name>`` and ``mmmap::<name>_backward``.
+
+    Args:
+        schema: Tensors come first, then options. ``bool save``, if there, and ``str backend`` come last.
+        forward: Takes the backend object and the arguments, returns the outputs.
+        fake: The same for tensors without data.
+        backward: Takes the backend object, what is ``received``, the tensors and the options other than ``save``.
+            Returns the gradients of the tensors, None for a tensor that is None.
+        received: Schema of the first arguments of the backward pass: the gradients of the outputs and the kept outputs.
+        kept: Number of outputs, the last ones, that are kept for the backward pass and have no gradient.
+        zeros: Makes the gradient of the first output, if there is none, from the first tensor. With None there is then
+            no gradient of any tensor.
+    """
+    operator, _, arguments = schema.partition(') ->')[0].partition('(')
+    tensors, saves = arguments.count('Tensor'), 'bool save' in arguments
+
+    def implementation(*args: Any) -> Any:
+        return forward(get_backend(args[-1]), *args[:-1])
+
+    def fake_implementation(*args: Any) -> Any:
+        return fake(get_backend(args[-1]), *args[:-1])
+
+    def backward_implementation(*args: Any) -> tuple[Tensor, ...]:
+        grads = backward(get_backend(args[-1]), *args[:-1])
+        return tuple(args[0].new_empty(0) if grad is None else grad for grad in grads)
+
+    def fake_backward(dout: Tensor, *args: Any) -> tuple[Tensor, ...]:
+        inputs = args[received.count('Tensor') - 1 :][:tensors]
+        return tuple(dout.new_empty(0) if x is None else torch.empty_like(x) for x in inputs)
+
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        outputs = output[len(output) - kept :] if kept else ()
+        ctx.mark_non_differentiable(*outputs)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*outputs, *inputs[:tensors])
+        ctx.options = (*inputs[tensors : -2 if saves else -1], inputs[-1])
+
+    def autograd(ctx: Any, dout: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors[kept:]
+        if dout is None and zeros is None:
+            return (None,) * len(ctx.needs_input_grad)
+        dout = zeros(inputs[0]) if dout is None else dout
+        others = grads[: len(grads) - kept]
+        found = overload(dout, *others, *ctx.saved_tensors, *ctx.options)
+        found = (None if x is None else grad for x, grad in zip(inputs, found, strict=True))
+        return (*found, *(None,) * (len(ctx.options) + saves))
+
+    results = ', '.join(['Tensor'] * tensors)
+    arguments = arguments.replace('bool save, ', '')
+    define_backward(
+        f'{operator}_backward({received}, {arguments}) -> ({results})', backward_implementation, fake_backward
+    )
+    overload = getattr(torch.ops.mmmap, f'{operator}_backward').default
+    define_differentiable(schema, implementation, fake_implementation, setup_context, autograd)
