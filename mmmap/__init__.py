@@ -63,10 +63,10 @@ class _RegisterOnImport(MetaPathFinder):
         if spec is None or spec.loader is None or not (own or _can_register()):
             sys.meta_path.insert(0, self)
             return spec
-        execute = spec.loader.exec_module
+        loader, execute = spec.loader, spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            del spec.loader.exec_module
+            del loader.exec_module
             try:
                 # Those of utils import nothing that has to be mended, and do the mending.
                 if own and not name.startswith('mmmap.utils.'):
@@ -79,7 +79,7 @@ class _RegisterOnImport(MetaPathFinder):
                 sys.meta_path.insert(0, self)
                 raise
 
-        spec.loader.exec_module = exec_module
+        loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 

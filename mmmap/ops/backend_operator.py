@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def define_backend_operator(
         forward: Takes the backend object and the arguments, returns the outputs.
         fake: The same for tensors without data.
         backward: Takes the backend object, what is ``received``, the tensors and the options other than ``save``.
-            Returns the gradients of the tensors, None for a tensor that is None.
+            Returns the gradients of the tensors; that of a tensor that is None is ignored.
         received: Schema of the first arguments of the backward pass: the gradients of the outputs and the kept outputs.
         kept: Number of outputs, the last ones, that are kept for the backward pass and have no gradient.
         zeros: Makes the gradient of the first output, if there is none, from the first tensor. With None there is then
@@ -36,6 +36,8 @@ def define_backend_operator(
     """
     operator, _, arguments = schema.partition(') ->')[0].partition('(')
     tensors, saves = arguments.count('Tensor'), 'bool save' in arguments
+    first = received.count('Tensor')
+    last = first + tensors
 
     def implementation(*args: Any) -> Any:
         return forward(get_backend(args[-1]), *args[:-1])
@@ -43,13 +45,16 @@ def define_backend_operator(
     def fake_implementation(*args: Any) -> Any:
         return fake(get_backend(args[-1]), *args[:-1])
 
-    def backward_implementation(*args: Any) -> tuple[Tensor, ...]:
-        grads = backward(get_backend(args[-1]), *args[:-1])
-        return tuple(args[0].new_empty(0) if grad is None else grad for grad in grads)
+    def empty_for_none(grads: Iterable[Tensor | None], *args: Any) -> tuple[Tensor | None, ...]:
+        return tuple(
+            args[0].new_empty(0) if x is None else grad for x, grad in zip(args[first:last], grads, strict=True)
+        )
 
-    def fake_backward(dout: Tensor, *args: Any) -> tuple[Tensor, ...]:
-        inputs = args[received.count('Tensor') - 1 :][:tensors]
-        return tuple(dout.new_empty(0) if x is None else torch.empty_like(x) for x in inputs)
+    def backward_implementation(*args: Any) -> tuple[Tensor | None, ...]:
+        return empty_for_none(backward(get_backend(args[-1]), *args[:-1]), *args)
+
+    def fake_backward(*args: Any) -> tuple[Tensor | None, ...]:
+        return empty_for_none([None if x is None else torch.empty_like(x) for x in args[first:last]], *args)
 
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         outputs = output[len(output) - kept :] if kept else ()
@@ -60,9 +65,10 @@ def define_backend_operator(
 
     def autograd(ctx: Any, dout: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors[kept:]
-        if dout is None and zeros is None:
-            return (None,) * len(ctx.needs_input_grad)
-        dout = zeros(inputs[0]) if dout is None else dout
+        if dout is None:
+            if zeros is None:
+                return (None,) * len(ctx.needs_input_grad)
+            dout = zeros(inputs[0])
         others = grads[: len(grads) - kept]
         found = overload(dout, *others, *ctx.saved_tensors, *ctx.options)
         found = (None if x is None else grad for x, grad in zip(inputs, found, strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def check_floating(operator: str, name: str, x: Tensor) -> None:
+def check_floating(operator: str, name: str, x: object) -> None:
     """Raise a TypeError unless ``x`` is a real floating-point tensor of 16 to 64 bits."""
     if not isinstance(x, Tensor):
         raise TypeError(f'{operator}: {name} must be a tensor, got {type(x).__name__}')

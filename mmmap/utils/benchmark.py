@@ -28,14 +28,14 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_machine(seed: int, threads: int) -> dict[str, str | int | float]:
+def describe_machine(seed: int, threads: int) -> dict[str, str | int | float | None]:
     """What figures depend on: processor, accelerator, versions, threads, seed, load of the machine at this moment.
 
     Args:
         seed (int): Seed of the benchmark.
         threads (int): Threads it computes with.
     """
-    machine = dict(
+    machine: dict[str, str | int | float | None] = dict(
         cpu=_cpu_name(),
         cores=os.cpu_count(),
         vector=torch.backends.cpu.get_cpu_capability(),
@@ -56,7 +56,7 @@ def describe_machine(seed: int, threads: int) -> dict[str, str | int | float]:
     return machine
 
 
-def print_machine(machine: dict[str, str | int | float]) -> None:
+def print_machine(machine: dict[str, str | int | float | None]) -> None:
     """Print :func:`describe_machine` on one line."""
     print(', '.join(f'{key} {value}' for key, value in machine.items()))
 
@@ -97,7 +97,7 @@ def time_in_turns(
     Returns:
         dict[str, list[float]]: ``turns * repeats`` durations of each.
     """
-    seconds = {name: [] for name in candidates}
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(turns):
         for name, call in candidates.items():
             for i in range(warm_up + repeats):

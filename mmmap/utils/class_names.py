@@ -27,8 +27,9 @@ def names_of(classes: object, where: str) -> tuple[str, ...] | None:
     """
     if classes is None:
         return None
-    is_list = classes.ndim == 1 if isinstance(classes, np.ndarray) else isinstance(classes, Sequence)
-    if isinstance(classes, str) or not is_list:
+    if isinstance(classes, np.ndarray) and classes.ndim == 1:
+        classes = classes.tolist()
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
         raise UserError(f'{where}: classes={classes!r}: expected a list of names, or a file with a name on each line')
     return tuple(map(str, classes)) or None
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ScanGrads = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
+# Of u, delta, A, B, C, D, z and delta_bias; that of an input that is None is ignored.
+ScanGrads = tuple[Tensor | None, ...]
+ConvGrads = tuple[Tensor, Tensor, Tensor | None]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -104,7 +106,7 @@ class ScanBackend(ABC):
 
     @abstractmethod
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
-        """Gradients of u, delta, A, B, C, D, z and delta_bias; None where the input is None."""
+        """Gradients of the first eight inputs."""
 
     @abstractmethod
     def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
@@ -113,8 +115,8 @@ class ScanBackend(ABC):
     @abstractmethod
     def conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gradients of x, weight and bias; None where the input is None."""
+    ) -> ConvGrads:
+        """Gradients of x, weight and bias."""
 
     def bidirectional_saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
         """As :meth:`saved_shape` for both directions."""
@@ -135,7 +137,7 @@ class ScanBackend(ABC):
         return out, states, y if save and inputs.z is not None else y.new_empty(0)
 
     def bidirectional_backward(self, dout: Tensor, states: Tensor, y: Tensor, inputs: BidirectionalInputs) -> ScanGrads:
-        """Gradients of the first eight inputs; None where the input is None."""
+        """Gradients of the first eight inputs."""
         dy, dz = dout.to(compute_dtype(inputs.u.dtype)) * 0.5, None
         if inputs.z is not None:
             z = inputs.z.to(dy.dtype)
@@ -144,11 +146,11 @@ class ScanBackend(ABC):
             dy = dy * z * sigmoid
         forward, reverse = (self.scan_backward(dy, None, states[i], inputs.direction(i)) for i in range(2))
 
-        def join(index: int, axis: int) -> Tensor | None:
-            x = inputs[index]
-            return None if x is None else like(torch.stack([forward[index], reverse[index]], axis).view_as(x), x)
-
-        return join(0, 1), join(1, 1), join(2, 0), join(3, 1), join(4, 1), join(5, 0), dz, join(7, 0)
+        grads = [
+            None if x is None or a is None or b is None else like(torch.stack([a, b], axis).view_as(x), x)
+            for x, a, b, axis in zip(inputs[:8], forward, reverse, (1, 1, 0, 1, 1, 0, 0, 0), strict=True)
+        ]
+        return *grads[:6], dz, grads[7]
 
     def bidirectional_conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
         """The convolution in both directions, ``(batch, 2, channels, length)`` as :func:`stacked_like` lays it out."""
@@ -159,8 +161,8 @@ class ScanBackend(ABC):
 
     def bidirectional_conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gradients of x, weight and bias; None where the input is None."""
+    ) -> ConvGrads:
+        """Gradients of x, weight and bias."""
         grads = [
             self.conv_backward(dout[:, i], x, weight[i], None if bias is None else bias[i], silu, i == 1)
             for i in range(2)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from mmmap.ops.backends.base import ScanBackend, ScanGrads, ScanInputs, compute_dtype, like
+from mmmap.ops.backends.base import ConvGrads, ScanBackend, ScanGrads, ScanInputs, compute_dtype, like
 
 
 def _chunk_length(length: int) -> int:
@@ -134,7 +134,7 @@ class TorchBackend(ScanBackend):
             decay, states = scan.chunk_states(border, dt, part_u, part_B)
 
             dy = scan.steps(dout, start, stop)
-            if z is not None:
+            if z is not None and dz is not None:
                 y = (states @ part_C[..., None])[..., 0]
                 y = y if skip is None else y + skip * part_u
                 gate = scan.steps(z, start, stop)
@@ -185,7 +185,7 @@ class TorchBackend(ScanBackend):
     @override
     def conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> ConvGrads:
         dtype = compute_dtype(x.dtype)
         dy = dout.to(dtype)
         if silu:

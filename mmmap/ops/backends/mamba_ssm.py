@@ -11,12 +11,13 @@ import functools
 import importlib
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mmmap.ops.backends.base import ScanGrads, ScanInputs, like
+from mmmap.ops.backends.base import ConvGrads, ScanGrads, ScanInputs, like
 from mmmap.ops.backends.fallback import TorchBackend
 
 # Widths that the kernels of causal-conv1d are compiled for.
@@ -24,27 +25,30 @@ _CONV_TAPS = (2, 3, 4)
 
 
 @functools.cache
-def _find(module: str, function: str) -> tuple[Callable | None, str | None]:
-    """The function, or None and the reason in one line."""
+def _find(module: str, function: str) -> Callable | str:
+    """The function, or why it cannot be imported, in one line."""
     try:
-        return getattr(importlib.import_module(module), function), None
-    except Exception as error:  # A broken CUDA package raises whatever it likes when it is imported.
+        return getattr(importlib.import_module(module), function)
+    except Exception as error:  # Broken CUDA packages raise many kinds of errors.
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return (
-            None,
-            f'{module}.{function} cannot be imported ({first_line}); see "With a GPU" in docs/en/get_started.md',
-        )
+        return f'{module}.{function} cannot be imported ({first_line}); see "With a GPU" in docs/en/get_started.md'
 
 
-def _scan_function() -> tuple[Callable | None, str | None]:
+def _scan_function() -> Callable | str:
     return _find('mamba_ssm.ops.selective_scan_interface', 'selective_scan_fn')
+
+
+def _scan(inputs: ScanInputs, *tensors: Tensor | None, **options: bool) -> Any:
+    function: Any = _scan_function()
+    return function(*tensors, inputs.delta_softplus, **options)
 
 
 @functools.cache
 def _conv_function() -> Callable | None:
-    function, reason = _find('causal_conv1d', 'causal_conv1d_fn')
-    if reason is not None:
-        warnings.warn(f'mmmap: the causal convolution runs in plain torch, since {reason}', stacklevel=2)
+    function = _find('causal_conv1d', 'causal_conv1d_fn')
+    if isinstance(function, str):
+        warnings.warn(f'mmmap: the causal convolution runs in plain torch, since {function}', stacklevel=2)
+        return None
     return function
 
 
@@ -66,16 +70,8 @@ def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
     def weight(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.to(torch.float32)
 
-    return [
-        sequence(u),
-        sequence(delta),
-        weight(A),
-        sequence(B),
-        sequence(C),
-        weight(D),
-        sequence(z),
-        weight(delta_bias),
-    ]
+    step = sequence(u), sequence(delta), weight(A), sequence(B), sequence(C)
+    return [*step, weight(D), sequence(z), weight(delta_bias)]
 
 
 def _conv_inputs(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> list[Tensor | None]:
@@ -86,7 +82,7 @@ def _conv_inputs(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) 
     return [x, weight.to(torch.float32), None if bias is None else bias.to(torch.float32)]
 
 
-def _gradients(function: Callable[..., Tensor], arguments: list[Tensor | None], dout: Tensor) -> list[Tensor | None]:
+def _gradients(function: Callable[..., Tensor], arguments: list[Tensor | None], dout: Tensor) -> list[Any]:
     """Gradients of ``function(*arguments)``, None where an argument is None.
 
     ``function`` must be a single autograd function: inside an operator, torch records those and nothing else.
@@ -107,7 +103,8 @@ class MambaSsmBackend(TorchBackend):
     def unavailable(self) -> str | None:
         if not torch.cuda.is_available():
             return 'torch sees no CUDA device'
-        return _scan_function()[1]
+        found = _scan_function()
+        return found if isinstance(found, str) else None
 
     @override
     def unsupported(self, device: str, dtype: torch.dtype) -> str | None:
@@ -121,29 +118,21 @@ class MambaSsmBackend(TorchBackend):
 
     @override
     def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
-        function = _scan_function()[0]
-        out, last = function(*_kernel_inputs(inputs), inputs.delta_softplus, return_last_state=True)
+        out, last = _scan(inputs, *_kernel_inputs(inputs), return_last_state=True)
         out = like(out.flip(-1) if inputs.reverse else out, inputs.u)
         # The last state is a strided view into what the kernel keeps.
-        return (
-            out,
-            last.to(torch.float32).clone(memory_format=torch.contiguous_format),
-            out.new_empty(0, dtype=last.dtype),
-        )
+        saved = out.new_empty(0, dtype=last.dtype)
+        return out, last.to(torch.float32).clone(memory_format=torch.contiguous_format), saved
 
     @override
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
         if dlast is not None:
             raise RuntimeError("selective_scan: mamba_ssm has no gradient of the last state; use backend='torch'")
-        function, reverse = _scan_function()[0], inputs.reverse
-        grads = _gradients(
-            lambda *arguments: function(*arguments, inputs.delta_softplus),
-            _kernel_inputs(inputs),
-            dout.flip(-1) if reverse else dout,
-        )
+        reverse = inputs.reverse
+        grads = _gradients(functools.partial(_scan, inputs), _kernel_inputs(inputs), dout.flip(-1) if reverse else dout)
         of_sequences = (True, True, False, True, True, False, True, False)
         return tuple(
-            None if x is None else like(grad.flip(-1) if reverse and flipped else grad, x)
+            None if x is None or grad is None else like(grad.flip(-1) if reverse and flipped else grad, x)
             for x, grad, flipped in zip(inputs[:8], grads, of_sequences, strict=True)
         )
 
@@ -158,12 +147,12 @@ class MambaSsmBackend(TorchBackend):
     @override
     def conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> ConvGrads:
         function = _conv_function()
         if function is None or weight.shape[1] not in _CONV_TAPS:
             return super().conv_backward(dout, x, weight, bias, silu, reverse)
         dx, dweight, dbias = _gradients(
-            lambda *arguments: function(*arguments, activation='silu' if silu else None),
+            functools.partial(function, activation='silu' if silu else None),
             _conv_inputs(x, weight, bias, reverse),
             dout.flip(-1) if reverse else dout,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mmmap.ops.backends.base import BidirectionalInputs, ScanBackend, ScanGrads, ScanInputs, stacked_like
+from mmmap.ops.backends.base import BidirectionalInputs, ConvGrads, ScanBackend, ScanGrads, ScanInputs, stacked_like
 
 BUILD_HINT = 'build it with `pip install --no-build-isolation -e .` where a C++ compiler is installed'
 # What the operators of the compiled library look like; the library tells the same number.
@@ -36,10 +36,6 @@ def _load() -> str | None:
 @functools.cache
 def _chunk_and_pad() -> tuple[int, int]:
     return torch.ops.mmmap_native.chunk(), torch.ops.mmmap_native.lane_pad()
-
-
-def _grad(grad: Tensor, x: Tensor | None) -> Tensor | None:
-    return None if x is None else grad
 
 
 class NativeBackend(ScanBackend):
@@ -69,8 +65,7 @@ class NativeBackend(ScanBackend):
 
     @override
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
-        grads = torch.ops.mmmap_native.scan_backward.default(dout, dlast, saved, *inputs)
-        return tuple(_grad(grad, x) for grad, x in zip(grads, inputs[:8], strict=True))
+        return torch.ops.mmmap_native.scan_backward.default(dout, dlast, saved, *inputs)
 
     @override
     def bidirectional_forward(self, inputs: BidirectionalInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,8 +73,7 @@ class NativeBackend(ScanBackend):
 
     @override
     def bidirectional_backward(self, dout: Tensor, states: Tensor, y: Tensor, inputs: BidirectionalInputs) -> ScanGrads:
-        grads = torch.ops.mmmap_native.bidirectional_backward.default(dout, states, y, *inputs)
-        return tuple(_grad(grad, x) for grad, x in zip(grads, inputs[:8], strict=True))
+        return torch.ops.mmmap_native.bidirectional_backward.default(dout, states, y, *inputs)
 
     @override
     def bidirectional_conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
@@ -90,9 +84,8 @@ class NativeBackend(ScanBackend):
     @override
     def bidirectional_conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        dx, dweight, dbias = torch.ops.mmmap_native.bidirectional_conv_backward.default(dout, x, weight, bias, silu)
-        return dx, dweight, _grad(dbias, bias)
+    ) -> ConvGrads:
+        return torch.ops.mmmap_native.bidirectional_conv_backward.default(dout, x, weight, bias, silu)
 
     @override
     def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
@@ -101,6 +94,5 @@ class NativeBackend(ScanBackend):
     @override
     def conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        dx, dweight, dbias = torch.ops.mmmap_native.conv_backward.default(dout, x, weight, bias, silu, reverse)
-        return dx, dweight, _grad(dbias, bias)
+    ) -> ConvGrads:
+        return torch.ops.mmmap_native.conv_backward.default(dout, x, weight, bias, silu, reverse)

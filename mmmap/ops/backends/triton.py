@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from typing_extensions import override
 
 from mmmap.ops.backends.base import (
     BidirectionalInputs,
+    ConvGrads,
     ScanGrads,
     ScanInputs,
     compute_dtype,
@@ -170,13 +172,12 @@ class _Scan:
         )  # fmt: skip
         return state
 
-    def forward(self, out: Tensor, z: Tensor | None, save: bool, want_last: bool) -> tuple[Tensor | None, Tensor]:
-        """Fill ``out``, laid out like ``u``; the last states and the kept ones."""
+    def forward(self, out: Tensor, z: Tensor | None, save: bool, last: Tensor | None) -> Tensor:
+        """Fill ``out``, laid out like ``u``, and the states ``last`` ``(rows, channels, states)``; the kept states."""
         block = self.tuning.forward
         grid, sizes, _ = self.plan(block)
         B, C = (self.empty(self.rows, self.groups, self.chunks * self.tuning.chunk, self.padded) for _ in range(2))
         self.pack(B, C, 0)
-        last = self.empty(self.rows, self.channels, self.states) if want_last else None
         saved = self.u.new_empty(self.saved_shape(self.u, self.B) if save else 0, dtype=self.saved_dtype)
         with _guard(self.u):
             start = None
@@ -186,23 +187,23 @@ class _Scan:
                 self.u, self.delta, self.A, B, C, self.D, z, self.bias, out, saved, last, start,
                 *self.u.stride(), *self.delta.stride(), *_strides(z, 3), *out.stride(), *sizes,
                 NP=self.padded, HAS_D=self.D is not None, HAS_Z=z is not None, SAVE=save,
-                LAST=want_last, SEGMENTED=start is not None, **block.launch(), **self.options,
+                LAST=last is not None, SEGMENTED=start is not None, **block.launch(), **self.options,
             )  # fmt: skip
-        return last, saved
+        return saved
 
     def backward(
         self, dout: Tensor, z: Tensor | None, dlast: Tensor | None, saved: Tensor, want_dz: bool, scale: float
-    ) -> tuple[Tensor | None, ...]:
+    ) -> tuple[Any, ...]:
         """Gradients of u, delta, A, B, C, D, z (if wanted) and bias; shapes with directions and groups."""
         u, delta, rows = self.u, self.delta, self.rows
         block = self.tuning.backward
         grid, sizes, blocks = self.plan(block)
         segments = grid[1]
         du, ddelta = (torch.empty_like(x) for x in (u, delta))
-        dz = torch.empty_like(z) if want_dz else None
+        dz = torch.empty_like(z) if z is not None and want_dz else None
         dA = self.empty(segments, rows, self.states, self.channels)
         weights, parts = self.by_chunks(), self.by_chunks(blocks)
-        self.pack(*weights.unbind(-2), self.tuning.chunk)
+        self.pack(weights.select(-2, 0), weights.select(-2, 1), self.tuning.chunk)
         dD, dbias = (None if x is None else self.empty(segments, rows, self.channels) for x in (self.D, self.bias))
         with _guard(u):
             if segments > 1:
@@ -221,12 +222,12 @@ class _Scan:
                 scale, HAS_D=self.D is not None, HAS_Z=z is not None, HAS_DZ=want_dz,
                 HAS_CARRY=segments > 1 or dlast is not None, **block.launch(), **self.options,
             )  # fmt: skip
-        dA = self._over_batch(dA).transpose(1, 2)
-        return du, ddelta, dA, *self.unpack(parts), self._over_batch(dD), dz, self._over_batch(dbias)
 
-    def _over_batch(self, x: Tensor | None) -> Tensor | None:
-        """Sum partial sums ``(segments, rows, ...)`` to ``(directions, ...)``."""
-        return None if x is None else x.unflatten(1, (self.batch, self.directions)).sum((0, 1))
+        def over_batch(x: Any) -> Any:
+            """Sums of ``(segments, rows, ...)``, as ``(directions, ...)``."""
+            return None if x is None else x.unflatten(1, (self.batch, self.directions)).sum((0, 1))
+
+        return du, ddelta, over_batch(dA).mT, *self.unpack(parts), over_batch(dD), dz, over_batch(dbias)
 
     @staticmethod
     def saved_shape(u: Tensor, B: Tensor) -> tuple[int, ...]:
@@ -235,8 +236,8 @@ class _Scan:
         return batch, directions, -(-length // tuning_for(length).chunk) - 1, B.shape[-2], channels
 
 
-def _like(value: Tensor | None, template: Tensor | None) -> Tensor | None:
-    return None if template is None else like(value.reshape(template.shape), template)
+def _like(value: Tensor | None, template: Tensor | None) -> Any:
+    return None if value is None or template is None else like(value.reshape(template.shape), template)
 
 
 class TritonBackend(TorchBackend):
@@ -268,9 +269,9 @@ class TritonBackend(TorchBackend):
 
     @override
     def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
-        out = torch.empty_like(inputs.u)
-        last, saved = _Scan(inputs).forward(out.unsqueeze(1), inputs.z, save, want_last=True)
-        return out, last, saved
+        scan, out = _Scan(inputs), torch.empty_like(inputs.u)
+        last = scan.empty(scan.rows, scan.channels, scan.states)
+        return out, last, scan.forward(out.unsqueeze(1), inputs.z, save, last)
 
     @override
     def scan_backward(self, dout: Tensor, dlast: Tensor | None, saved: Tensor, inputs: ScanInputs) -> ScanGrads:
@@ -290,7 +291,7 @@ class TritonBackend(TorchBackend):
         scan = _Scan(inputs)
         u, z = inputs.u, inputs.z
         y, out = torch.empty_like(u), torch.empty_like(u[:, 0])
-        _, saved = scan.forward(y, None, save, want_last=False)
+        saved = scan.forward(y, None, save, None)
         keep = save and z is not None
         total = torch.empty_like(out) if keep else out.new_empty(0)
         tiles, tile = _elementwise(out)
@@ -328,7 +329,7 @@ class TritonBackend(TorchBackend):
     @override
     def conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> ConvGrads:
         if weight.shape[1] > _MOST_TAPS:
             return super().conv_backward(dout, x, weight, bias, silu, reverse)
         dx, dweight, dbias = _conv_backward(dout.unsqueeze(1), x, weight.unsqueeze(0), bias, silu, reverse)
@@ -345,7 +346,7 @@ class TritonBackend(TorchBackend):
     @override
     def bidirectional_conv_backward(
         self, dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> ConvGrads:
         if weight.shape[2] > _MOST_TAPS:
             return super().bidirectional_conv_backward(dout, x, weight, bias, silu)
         dx, dweight, dbias = _conv_backward(dout, x, weight, bias, silu, False)
@@ -385,7 +386,7 @@ def _conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, re
 
 def _conv_backward(
     dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> ConvGrads:
     """Gradients of x, weight ``(directions, channels, taps)`` and bias ``(directions, channels)``, None without one."""
     from mmmap.ops.backends.triton_conv import conv_backward_kernel
 

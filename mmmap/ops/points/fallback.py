@@ -5,6 +5,7 @@ Expanding ``|a - b|^2`` would be faster and lose most digits of small distances.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -22,7 +23,7 @@ def farthest_point_sample(points: Tensor, num_samples: int, start: Tensor) -> Te
     nearest = torch.full_like(axes[0], float('inf'))
     picks, pick = [start], start
     for _ in range(num_samples - 1):
-        distance = sum((x - x[batch, pick, None]).square() for x in axes)
+        distance = functools.reduce(torch.add, ((x - x[batch, pick, None]).square() for x in axes))
         nearest = torch.minimum(nearest, distance)
         pick = nearest.argmax(-1)
         picks.append(pick)
@@ -33,9 +34,8 @@ def _pieces(query: Tensor, points: Tensor) -> Iterator[Tensor]:
     """Squared distances ``(batch, some of the queries, points)``, all queries in order."""
     step = max(1, _PIECE // (points.shape[0] * points.shape[1]))
     for part in query.split(step, dim=1):
-        yield sum(
-            (a[:, :, None] - b[:, None]).square() for a, b in zip(part.unbind(-1), points.unbind(-1), strict=True)
-        )
+        axes = zip(part.unbind(-1), points.unbind(-1), strict=True)
+        yield functools.reduce(torch.add, ((a[:, :, None] - b[:, None]).square() for a, b in axes))
 
 
 def _smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
