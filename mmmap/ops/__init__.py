@@ -1,7 +1,4 @@
-"""The operators of a Mamba block, over exchangeable backends, and those of point clouds.
-
-Importing this package needs torch alone.
-"""
+"""Operators of Mamba blocks and of point clouds, each with several backends; importing them needs torch alone."""
 
 from mmmap.ops.backends import available_backends, use_backend
 from mmmap.ops.bidirectional import bidirectional_conv1d, bidirectional_scan

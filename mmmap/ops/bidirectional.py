@@ -1,4 +1,4 @@
-"""Both directions of a Mamba mixer, scan and convolution, as one torch operator each."""
+"""The scan and the convolution of Mamba in both directions at once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def bidirectional_scan(
     delta_softplus: bool = False,
     backend: str = 'auto',
 ) -> Tensor:
-    """Two selective scans, one from either end, averaged behind one gate.
+    """The mean of two selective scans, one from either end, times one gate.
 
-    ``out = (y_forward + y_reverse) / 2 * silu(z)``, where each direction is :func:`mmmap.ops.selective_scan` without a
-    gate on inputs and parameters of its own. No tensor is flipped, and the gate is computed once. Types, strides and
-    precision as in :func:`mmmap.ops.selective_scan`; the sum may be rounded to the type of ``u`` before the gate.
+    ``out = (y_forward + y_reverse) / 2 * silu(z)``. Each direction is :func:`mmmap.ops.selective_scan` without a gate,
+    with inputs and parameters of its own. No tensor is flipped. Types, strides and precision are as in
+    :func:`mmmap.ops.selective_scan`; the sum may be rounded to the type of ``u`` before the gate.
 
     Args:
         u: Input ``(batch, 2, channels, length)``, the forward direction first, positions not flipped.
@@ -44,7 +44,7 @@ def bidirectional_scan(
         D: Skip weights ``(2, channels)``.
         z: Gate ``(batch, channels, length)``.
         delta_bias: ``(2, channels)``, added to ``delta`` before softplus.
-        delta_softplus: Whether ``delta`` passes through softplus.
+        delta_softplus: Whether to apply softplus to ``delta``.
         backend: ``'auto'`` or a name from :func:`mmmap.ops.available_backends`.
 
     Returns:
@@ -80,7 +80,7 @@ def bidirectional_conv1d(
         backend: ``'auto'`` or a name from :func:`mmmap.ops.available_backends`.
 
     Returns:
-        Output ``(batch, 2, channels, length)``, type of ``x``; each direction is dense in memory by itself.
+        Output ``(batch, 2, channels, length)``, type of ``x``. Each direction by itself is dense in memory.
 
     Raises:
         TypeError: An argument is not a real floating-point tensor.
@@ -90,16 +90,14 @@ def bidirectional_conv1d(
     name = resolve(backend, x.device.type, x.dtype)
     silu = activation == 'silu'
     if name == REFERENCE:
-        both = [
-            causal_conv1d_reference(x, weight[i], None if bias is None else bias[i], silu, i == 1) for i in range(2)
-        ]
-        return torch.stack(both, dim=1)
+        biases = (None, None) if bias is None else bias
+        return torch.stack([causal_conv1d_reference(x, weight[i], biases[i], silu, i == 1) for i in range(2)], dim=1)
     return torch.ops.mmmap.bidirectional_conv1d.default(x, weight, bias, silu, name)
 
 
 def _scan_reference(inputs: BidirectionalInputs) -> Tensor:
     dtype = compute_dtype(inputs.u.dtype)
-    # In the computing type, so that the sum is rounded once.
+    # The sum is rounded once.
     forward, reverse = (
         selective_scan_reference(part.u.to(dtype), *part[1:])[0] for part in map(inputs.direction, range(2))
     )
@@ -154,7 +152,7 @@ def _one(shape):
 
 @register_flop_formula(torch.ops.mmmap.bidirectional_scan)
 def bidirectional_scan_flops(u_shape, delta_shape, A_shape, B_shape, C_shape, D_shape, z_shape, *args, **kwargs) -> int:
-    """Two scans, and once for both: their sum, its half and the gate (SiLU 4, product 1)."""
+    """Two scans; once for both, their sum, its half and the gate (SiLU 4, product 1)."""
     one = selective_scan_flops(_one(u_shape), None, A_shape[1:], None, None, D_shape, None)
     batch, _, channels, length = u_shape
     return 2 * one + batch * channels * length * (2 + (5 if z_shape is not None else 0))
@@ -175,7 +173,7 @@ def bidirectional_scan_backward_flops(
     *args,
     **kwargs,
 ) -> int:
-    """Two backward passes without a gate, and once for both: the gradients of the gate (10) and of the half."""
+    """Two backward passes without a gate; once for both, the gradients of the gate (10) and of the half."""
     one = selective_scan_backward_flops(None, None, None, _one(u_shape), None, A_shape[1:], None, None, D_shape, None)
     batch, _, channels, length = u_shape
     return 2 * one + batch * channels * length * (1 + (10 if z_shape is not None else 0))

@@ -1,4 +1,4 @@
-"""The causal depthwise convolution of Mamba as one torch operator over exchangeable backends."""
+"""The causal depthwise convolution of Mamba."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def causal_conv1d(
     reverse: bool = False,
     backend: str = 'auto',
 ) -> Tensor:
-    """Depthwise convolution in which a position sees itself and the ``K - 1`` before it, zeros before the start.
+    """Depthwise convolution over each position and the ``K - 1`` before it, with zeros before the start.
 
-    ``out[t] = sum over k of weight[:, k] x[t - K + 1 + k]``; with ``reverse`` the mirror image,
-    ``out[t] = sum over k of weight[:, k] x[t + K - 1 - k]``. Sums are kept in float32 (float64 if ``x`` is float64).
+    ``out[t] = sum over k of weight[:, k] x[t - K + 1 + k]``, or with ``reverse``
+    ``out[t] = sum over k of weight[:, k] x[t + K - 1 - k]``. Sums are in float32 (float64 if ``x`` is float64).
 
     Args:
         x: Input ``(batch, channels, length)``, any strides.
@@ -65,7 +65,7 @@ def causal_conv1d_flops(x_shape, weight_shape, bias_shape, silu, *args, **kwargs
 
 @register_flop_formula(torch.ops.mmmap.causal_conv1d_backward)
 def causal_conv1d_backward_flops(dout_shape, x_shape, weight_shape, bias_shape, silu, *args, **kwargs) -> int:
-    """Four per tap (input and weights), one for the bias; with SiLU the forward pass again and six more."""
+    """Four per tap (input and weights), one for the bias. With SiLU, the forward pass again and six more."""
     batch, channels, length = x_shape
     again = causal_conv1d_flops(x_shape, weight_shape, bias_shape, True) + 6 * batch * channels * length if silu else 0
     return batch * channels * length * (4 * weight_shape[1] + (bias_shape is not None)) + again

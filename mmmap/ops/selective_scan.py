@@ -1,4 +1,4 @@
-"""The selective scan (S6, Mamba) as one torch operator over exchangeable backends."""
+"""The selective scan of Mamba (S6)."""
 
 from __future__ import annotations
 
@@ -31,35 +31,33 @@ def selective_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The selective scan of Mamba (arXiv 2312.00752).
 
-    With ``dt = delta + delta_bias`` (through softplus if asked), for every channel and state::
+    With ``dt = delta + delta_bias``, or the softplus of that, for every channel and state::
 
         h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] u[t],    y[t] = sum over states of C[t] h[t] + D u[t]
         out[t] = y[t] * silu(z[t])
 
-    States and sums are kept in float32 (float64 if ``u`` is float64) whatever the types of the inputs, which may
-    differ from each other (as they do under autocast); the output has the type of ``u``, each gradient that of its
-    input. Any strides are accepted; channels that lie side by side in memory are the fast case on a CPU. A compiled
-    function keeps the backend that was chosen when it was compiled.
+    States and sums are in float32 (float64 if ``u`` is float64). The types of the inputs may differ, as under autocast;
+    each gradient has the type of its input. Strides are free; on a CPU, channels adjacent in memory are fastest.
+    A compiled function keeps the backend that was chosen when it was compiled.
 
     Args:
         u: Input ``(batch, channels, length)``.
         delta: Step size, shape of ``u``.
         A: Decay rates ``(channels, states)``, real.
-        B: Input weights ``(batch, states, length)``, or ``(batch, groups, states, length)`` where groups divides
-            channels and each group of neighbouring channels has its own weights.
+        B: Input weights ``(batch, states, length)``, or ``(batch, groups, states, length)`` with weights for each group
+            of adjacent channels.
         C: Output weights, shape of ``B``.
         D: Skip weights ``(channels,)``.
         z: Gate, shape of ``u``.
         delta_bias: ``(channels,)``, added to ``delta`` before softplus.
-        delta_softplus: Whether ``delta`` passes through softplus (the identity above 20).
-        return_last_state: Whether to return the last state as well.
-        reverse: Whether the scan runs from the last position to the first. The native and the Triton kernels flip
-            nothing for it, ``mamba_ssm`` copies.
+        delta_softplus: Whether to apply softplus to ``delta`` (the identity above 20).
+        return_last_state: Whether to return the last state too.
+        reverse: Whether the scan runs from the last position to the first. Only ``mamba_ssm`` makes flipped copies.
         backend: ``'auto'`` or a name from :func:`mmmap.ops.available_backends`.
 
     Returns:
-        Output, shape and type of ``u``; with ``return_last_state`` also the state after the last step (``reverse``:
-        after position 0) ``(batch, channels, states)``, differentiable.
+        Output, shape and type of ``u``. With ``return_last_state`` also the state after the last step (``reverse``:
+        after position 0), ``(batch, channels, states)``, differentiable.
 
     Raises:
         TypeError: An argument is not a real floating-point tensor.
@@ -109,9 +107,9 @@ define_backend_operator(
 
 @register_flop_formula(torch.ops.mmmap.selective_scan)
 def selective_scan_flops(u_shape, delta_shape, A_shape, B_shape, C_shape, D_shape, z_shape, *args, **kwargs) -> int:
-    """Additions and multiplications of a forward pass, an exponential counted as one operation.
+    """Operations of a forward pass; an exponential counts as one.
 
-    For each state: ``dt A``, its exponential, ``dt u B`` (the product with B), ``a h + b`` (two), ``C h`` and its sum
+    For each state: ``dt A``, its exponential, the product of ``dt u`` with B, ``a h + b`` (two), ``C h`` and its sum
     (two): 7. For each position and channel: ``dt u`` 1, the skip 2, the gate 5 (SiLU 4, product 1).
     """
     batch, channels, length = u_shape
@@ -134,11 +132,10 @@ def selective_scan_backward_flops(
     *args,
     **kwargs,
 ) -> int:
-    """Operations of a backward pass, the recomputed states included.
+    """Operations of a backward pass, which computes the states again.
 
-    For each state: 5 to recompute it (7 with a gate, which needs the output again), 14 for the gradients of state, B,
-    C, A and step size. For each position and channel: ``dt u`` and the gradients of u and dt 5, the
-    skip 4, the gate 10.
+    For each state: 5 to compute it (7 with a gate, which needs the output), 14 for the gradients of state, B, C, A and
+    step size. For each position and channel: ``dt u`` and the gradients of u and dt 5, the skip 4, the gate 10.
     """
     batch, channels, length = u_shape
     gated = z_shape is not None

@@ -1,4 +1,4 @@
-"""Unpacking of the archives that data sets come in: resumable, with a progress bar, damage named in one line."""
+"""Unpacking of the archives of data sets, with a progress bar; an unpacking that was killed can go on."""
 
 import os
 import zipfile
@@ -12,15 +12,12 @@ from .whole_files import written_whole
 
 
 def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], str | None] = str) -> int:
-    """Unpack the files of a zip archive, without those that are there already.
-
-    A file is there if it has the size and the checksum (CRC-32) that the archive tells; each is written under another
-    name and renamed when it is whole, so that an unpacking that was killed is taken up where it ended.
+    """Unpack the files of a zip archive that are not there yet, with the size and the checksum of the archive.
 
     Args:
         archive (str | Path): The archive.
-        dest (str | Path): The folder to unpack into; made if it is not there.
-        rename (Callable[[str], str | None]): From a file's path in the archive to its path under ``dest``, None to
+        dest (str | Path): The folder to unpack into; it is made.
+        rename (Callable[[str], str | None]): Gives a file's path under ``dest`` from its path in the archive, None to
             leave it out. Defaults to the same path.
 
     Returns:

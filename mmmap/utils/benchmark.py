@@ -1,4 +1,4 @@
-"""What the benchmarks of ``tools/benchmarks`` share: timing in turns, peak memory, and reports."""
+"""For the benchmarks of ``tools/benchmarks``: timing in turns, peak memory, and reports."""
 
 import argparse
 import importlib.metadata
@@ -29,12 +29,7 @@ def _cpu_name() -> str:
 
 
 def describe_machine(seed: int, threads: int) -> dict[str, str | int | float | None]:
-    """What figures depend on: processor, accelerator, versions, threads, seed, load of the machine at this moment.
-
-    Args:
-        seed (int): Seed of the benchmark.
-        threads (int): Threads it computes with.
-    """
+    """What figures depend on: processor, accelerator, versions, threads, seed, load of the machine."""
     machine: dict[str, str | int | float | None] = dict(
         cpu=_cpu_name(),
         cores=os.cpu_count(),
@@ -62,13 +57,7 @@ def print_machine(machine: dict[str, str | int | float | None]) -> None:
 
 
 def write_report(args: argparse.Namespace, report: dict, draw: Callable[[Figure], None]) -> None:
-    """Write what ``--json`` and ``--plot`` ask for.
-
-    Args:
-        args (argparse.Namespace): With ``json`` and ``plot``.
-        report (dict): The figures.
-        draw (Callable): Draws them into an empty figure.
-    """
+    """Write the report to the file of ``--json``, and what ``draw`` puts into a figure to that of ``--plot``."""
     for path in (args.json, args.plot):
         if path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +74,13 @@ def write_report(args: argparse.Namespace, report: dict, draw: Callable[[Figure]
 def time_in_turns(
     candidates: dict[str, Step], repeats: int, turns: int = 1, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each candidate, the candidates taking turns, so that all see the same machine.
+    """Seconds of each candidate. They take turns, so that all meet the same load of the machine.
 
     Args:
         candidates (dict[str, Callable]): What to call, by name.
         repeats (int): Timed calls of a candidate in each of its turns.
         turns (int): Turns of each candidate.
-        warm_up (int): Calls at the start of a turn that are not counted: they wake threads, and pay for memory that
-            the candidate before gave back.
+        warm_up (int): Calls at the start of a turn that are not counted: they wake threads and allocate memory.
 
     Returns:
         dict[str, list[float]]: ``turns * repeats`` durations of each.
@@ -109,7 +97,7 @@ def time_in_turns(
 
 
 def peak_memory(step: Step, device: torch.device | str = 'cpu') -> int:
-    """Largest sum of tensors on a device alive at once during a call, in bytes, beyond those before it."""
+    """Most bytes of tensors on a device at one time during a call, without those before it."""
     if torch.device(device).type == 'cuda':
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""What a checkpoint must hold, and must not, whichever way it was loaded."""
+"""Checks of the content of a checkpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,26 +9,25 @@ from torch import Tensor
 from .errors import UserError
 from .finite import first_non_finite
 
-# Statistics of the log, where a skipped step may have left a NaN, and what schedulers count.
+# The log may hold the NaN of a skipped step.
 _UNCHECKED = ('message_hub', 'param_schedulers', 'meta')
-#: Where `meta` lists the buffers and frozen weights that were not finite before the training began.
+#: The key of `meta` that lists buffers and frozen weights that were not finite before the training began.
 ON_PURPOSE = 'not_finite_on_purpose'
 
 
 def check_content(checkpoint: Any, name: str) -> dict:
-    """Refuse what is no checkpoint or would ruin a model, and take out what mmengine would run.
+    """Check that a checkpoint holds finite weights, and remove the config, which mmengine would run.
 
     Args:
-        checkpoint (Any): What the file holds.
+        checkpoint (Any): The content of the file.
         name (str): The file, for messages.
 
     Returns:
         dict: The same object.
 
     Raises:
-        UserError: If it is no dict, its ``state_dict`` is none of tensors, or a value of a weight or of an optimizer is
-            not finite. An infinity is allowed in a mask, which has no other values than 0 and 1, and anything in what
-            the run had that way from its start (:data:`ON_PURPOSE`).
+        UserError: If it is no dict, its ``state_dict`` holds no tensors, or a value of a weight or of an optimizer is
+            not finite. Infinities beside zeros and ones, as in masks, are allowed, and so is :data:`ON_PURPOSE`.
     """
     if not isinstance(checkpoint, dict):
         raise UserError(f'{name} is no checkpoint: it holds a {type(checkpoint).__name__}, not a dict')
@@ -39,7 +38,7 @@ def check_content(checkpoint: Any, name: str) -> dict:
         raise UserError(f'{name} is no checkpoint: its state_dict holds no tensor')
     meta = checkpoint.get('meta')
     if isinstance(meta, dict):
-        # Text of Python, which Runner.resume would run to read one number of old releases.
+        # Runner.resume would run it to read one number of old releases.
         meta.pop('config', None)
     on_purpose = meta.get(ON_PURPOSE) if isinstance(meta, dict) else None
     bad = _first_bad({key: value for key, value in checkpoint.items() if key not in _UNCHECKED}, on_purpose or ())
@@ -60,10 +59,10 @@ def _first_bad(content: dict, on_purpose: Sequence[str]) -> str | None:
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors within dicts, lists and tuples, named by their path."""
     if hasattr(value, 'local_shards'):
-        # A tensor of which each process has a part.
+        # Each process has a part of the tensor.
         value = [shard.tensor for shard in value.local_shards()]
     if isinstance(value, Tensor):
-        # Numbers of one byte have no isfinite; tensors on the meta device have no numbers.
+        # torch has no isfinite for numbers of one byte.
         if value.layout == torch.strided and value.dtype.itemsize > 1 and not value.is_meta:
             yield name, value
     elif isinstance(value, (Mapping, list, tuple)):
@@ -72,6 +71,6 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _is_mask(value: Tensor) -> bool:
-    """Tell whether the numbers beside infinities are zeros and ones alone, as in masks of attention."""
+    """Whether all finite numbers are zeros and ones, as in masks of attention."""
     finite = value[value.isfinite()]
     return not bool(value.isnan().any()) and len(finite) > 0 and bool(((finite == 0) | (finite == 1)).all())

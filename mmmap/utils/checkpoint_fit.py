@@ -1,4 +1,4 @@
-"""How much of a checkpoint a model took: mmengine loads what fits, and says nothing where that is nothing."""
+"""Which weights of a checkpoint fit a model: mmengine loads those that fit, and does not report that none do."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -13,19 +13,16 @@ _SHOWN = 3
 
 
 def counted(load_state_dict: Callable, file_name: Callable[[], str | None]) -> Callable:
-    """Let mmengine's ``load_state_dict`` refuse weights of which none fits, and count them where some do not.
+    """Wrap mmengine's ``load_state_dict``: it raises ``UserError`` if no weight fits, and logs which do not.
 
     Args:
-        load_state_dict (Callable): mmengine's function: module, weights, strict, logger.
+        load_state_dict (Callable): mmengine's function of a module, weights, strict and logger.
         file_name (Callable[[], str | None]): Gives the file that was read last, for messages.
-
-    Returns:
-        Callable: The same, but it raises ``UserError`` if no parameter of the module was loaded.
     """
 
     @wraps(load_state_dict)
     def load(module: nn.Module, state_dict: Mapping, strict: bool = False, logger: Any = None) -> None:
-        # Copying into a tensor raises its version. Names alone would not tell: a model may rename what it is given.
+        # Names do not tell what is loaded, as a model may rename keys. The version of a tensor rises with each copy.
         before = {name: (tensor, tensor._version) for name, tensor in _tensors(module)}
         load_state_dict(module, state_dict, strict, logger)
         new = [
@@ -48,11 +45,7 @@ def counted(load_state_dict: Callable, file_name: Callable[[], str | None]) -> C
 
 
 def shorten_keys(message: str) -> str:
-    """The message of a strict loading that failed, with the first keys of each kind alone, on one line.
-
-    Args:
-        message (str): Lists of keys with commas between them, a line for each kind, as torch and mmengine have them.
-    """
+    """Make one line of the message of a failed strict loading, with the first keys of each of its lines."""
     lines = []
     for line in filter(None, map(str.strip, message.splitlines())):
         keys = line.split(', ')
@@ -62,7 +55,7 @@ def shorten_keys(message: str) -> str:
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    # Of buffers torch sets some by itself, such as the counts of batch norm.
+    # torch sets some buffers by itself, such as the counts of batch norm.
     return list(module.named_parameters()) or list(module.named_buffers())
 
 

@@ -1,4 +1,4 @@
-"""Lists of class names: labels of two data sets mean the same only where these are the same."""
+"""Lists of class names: equal labels of two data sets mean the same only if their lists are equal."""
 
 import re
 from collections import Counter
@@ -13,17 +13,14 @@ _SHOWN = 3
 
 
 def names_of(classes: object, where: str) -> tuple[str, ...] | None:
-    """The names in what a data set or a checkpoint calls its classes.
+    """The names in the ``classes`` of a data set or a checkpoint, None if there are none.
 
     Args:
-        classes (object): A list, tuple or array of names; None or an empty one if there are no names.
+        classes (object): A list, tuple or array of names, or None.
         where (str): What has them, for the message.
 
-    Returns:
-        tuple[str, ...] | None: The names in their order; None if there are none.
-
     Raises:
-        UserError: If it is something else, such as the name of a file that is not there.
+        UserError: If it is something else, such as the name of a missing file.
     """
     if classes is None:
         return None
@@ -35,7 +32,7 @@ def names_of(classes: object, where: str) -> tuple[str, ...] | None:
 
 
 def class_positions(names: Sequence[str], known: Sequence[str], where: str, of: str) -> list[int] | None:
-    """Find where each of some classes stands in another list: what its label is there.
+    """The position of each name in another list; None if the lists are equal.
 
     Args:
         names (Sequence[str]): The classes.
@@ -43,11 +40,8 @@ def class_positions(names: Sequence[str], known: Sequence[str], where: str, of: 
         where (str): What has ``names``, for the message.
         of (str): What has ``known``, for the message.
 
-    Returns:
-        list[int] | None: The position of each; None if the lists are equal, and labels mean the same as they are.
-
     Raises:
-        UserError: If one is not in the other list, or the lists differ and one names a class twice.
+        UserError: If a name is not in the other list, or the lists differ and one has a name twice.
     """
     if tuple(names) == tuple(known):
         return None
@@ -70,19 +64,19 @@ def class_positions(names: Sequence[str], known: Sequence[str], where: str, of: 
 
 
 def names_missing(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Those of ``wanted`` that are not among some names."""
+    """Those of ``wanted`` that are not in ``names``."""
     have = set(names)
     return [name for name in wanted if name not in have]
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many there are more."""
+    """The first names, and the number of the others."""
     more = len(names) - _SHOWN
     return ', '.join(map(repr, names[:_SHOWN])) + (f' and {more} more' if more > 0 else '')
 
 
 def _hint(unknown: Sequence[str], known: Sequence[str]) -> str:
-    """Say so where two names differ in nothing but capitals, spaces and the like."""
+    """Name two names that differ only in capitals, spaces and signs."""
     spelt = {_letters(name): name for name in known}
     like = next(((name, spelt[_letters(name)]) for name in unknown if _letters(name) in spelt), None)
     return f' ({like[0]!r} and {like[1]!r} are two names: capitals, spaces and signs count)' if like else ''

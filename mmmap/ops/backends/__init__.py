@@ -1,4 +1,4 @@
-"""The scan backends, and the choice of one by name or by what is there."""
+"""The scan backends, and the choice of one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ REFERENCE = 'reference'
 _BACKENDS: dict[str, ScanBackend] = {
     backend.name: backend for backend in (NativeBackend(), TritonBackend(), MambaSsmBackend(), TorchBackend())
 }
-# What 'auto' prefers, by device, the fastest first.
+# By device, the fastest first.
 _PREFERRED = {'cpu': ('native',), 'cuda': ('triton', 'mamba_ssm')}
 
 _override: ContextVar[str | None] = ContextVar('mmmap_scan_backend', default=None)
 
 
 def available_backends() -> dict[str, str | None]:
-    """Every known backend, with None if it can be used in this process, else the reason why not (one line)."""
+    """Every backend, with None if it can be used in this process, else the reason why not, in one line."""
     reasons: dict[str, str | None] = {REFERENCE: None}
     reasons.update({name: backend.unavailable() for name, backend in _BACKENDS.items()})
     return reasons
@@ -40,7 +40,7 @@ def get_backend(name: str) -> ScanBackend:
 
 
 def _check(name: str) -> None:
-    """Raise an error that lists what there is, unless ``name`` can be used."""
+    """Raise an error that lists the backends unless ``name`` can be used."""
     reasons = available_backends()
     if name in reasons and reasons[name] is None:
         return
@@ -76,8 +76,8 @@ def resolve(name: str, device: str, dtype: torch.dtype) -> str:
     """The backend to run.
 
     Args:
-        name: As the caller asked; ``'auto'`` means, in this order, what :func:`use_backend` says, what the environment
-            variable ``MMMAP_SCAN_BACKEND`` says, the fastest that is there.
+        name: ``'auto'`` means the choice of :func:`use_backend`, else that of the environment variable
+            ``MMMAP_SCAN_BACKEND``, else the fastest available one.
         device: Device type of the tensors.
         dtype: Type of ``u`` or ``x``.
 
@@ -95,7 +95,7 @@ def resolve(name: str, device: str, dtype: torch.dtype) -> str:
 
 
 def _automatic(device: str, dtype: torch.dtype) -> str:
-    """The fastest backend for such tensors; one line, once, if it is only the fallback."""
+    """The fastest backend for such tensors; warns once if that is the fallback."""
     reasons = []
     for name in _PREFERRED.get(device, ()):
         reason = _BACKENDS[name].unavailable()

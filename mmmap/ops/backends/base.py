@@ -1,4 +1,4 @@
-"""The protocol of a scan backend: what each implementation of the operators provides."""
+"""The interface of a scan backend."""
 
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ def like(value: Tensor, template: Tensor) -> Tensor:
 
 
 def stacked_like(x: Tensor) -> Tensor:
-    """Memory for the two directions of ``x`` (batch, channels, length), (batch, 2, channels, length).
+    """Memory ``(batch, 2, channels, length)`` for the two directions of ``x`` ``(batch, channels, length)``.
 
-    Each direction lies dense by itself, its channels side by side where those of ``x`` are, so that a matrix product
-    over either needs no copy.
+    Each direction is dense and laid out like ``x``, so that matrix products of it need no copy.
     """
     batch, channels, length = x.shape
     if x.stride(1) < x.stride(2):
@@ -53,7 +52,7 @@ def stacked_like(x: Tensor) -> Tensor:
 
 
 class BidirectionalInputs(NamedTuple):
-    """The arguments of a scan in both directions at once; the axis of size 2 is the direction, forward first."""
+    """The arguments of a scan in both directions; the axis of size 2 is the direction, forward first."""
 
     u: Tensor  # (batch, 2, channels, length)
     delta: Tensor  # like u
@@ -77,9 +76,8 @@ class BidirectionalInputs(NamedTuple):
 class ScanBackend(ABC):
     """One implementation of the selective scan and of the causal convolution.
 
-    Tensors may have any strides and their floating types may differ. Results have the type and the memory layout of
-    ``torch.empty_like`` of the input that they belong to, as the operators promise to the compiler; the output of the
-    convolution in both directions has that of :func:`stacked_like`.
+    Tensors may have any strides, and their floating types may differ. Each result has the type and the memory layout
+    of ``torch.empty_like`` of its input; the convolution in both directions has those of :func:`stacked_like`.
     """
 
     name: str
@@ -94,7 +92,7 @@ class ScanBackend(ABC):
 
     @abstractmethod
     def saved_shape(self, u: Tensor, B: Tensor) -> tuple[int, ...]:
-        """Shape of the tensor that the forward pass keeps for the backward pass; some size is 0 for nothing."""
+        """Shape of the tensor that the forward pass keeps for the backward pass; with a 0 if there is none."""
 
     def saved_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Type of that tensor for inputs of type ``dtype``."""
@@ -125,7 +123,7 @@ class ScanBackend(ABC):
     def bidirectional_forward(self, inputs: BidirectionalInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The gated mean of both directions like ``u[:, 0]``, the kept states, and the sum before the gate.
 
-        The states are empty without ``save``, the sum (like the output) is so without ``save`` or without a gate.
+        The states are empty without ``save``. The sum is empty without ``save`` or without a gate.
         """
         dtype = compute_dtype(inputs.u.dtype)
         forward, reverse = (self.scan_forward(inputs.direction(i), save) for i in range(2))

@@ -1,7 +1,7 @@
-"""The plain-torch backend: no compiler needed, any device, chunk by chunk with its own backward pass.
+"""The backend in plain torch, for any device, with a backward pass of its own.
 
-Where autograd through the reference keeps every state, this backend keeps one state per chunk border and recomputes
-the states of one chunk at a time. Within a chunk, everything but the recurrence itself is one tensor operation.
+It keeps one state for each chunk of steps, and computes the states of one chunk at a time again. Within a chunk, all
+but the recurrence itself is one tensor operation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmmap.ops.backends.base import ConvGrads, ScanBackend, ScanGrads, ScanInput
 
 
 def _chunk_length(length: int) -> int:
-    """Steps in a chunk: about sqrt(length), which balances kept borders against recomputed states."""
+    """Steps in a chunk: about sqrt(length), which balances the kept states against those of one chunk."""
     return min(64, max(8, math.isqrt(length)))
 
 
@@ -27,7 +27,7 @@ def _spans(length: int) -> list[tuple[int, int]]:
 
 
 class _Scan:
-    """The inputs of one scan in the computing type, time first, in the order of the recurrence."""
+    """The inputs of one scan, time first and in the order of the recurrence."""
 
     def __init__(self, inputs: ScanInputs):
         u, delta, A, B, C, _, _, delta_bias, delta_softplus, reverse = inputs
@@ -56,7 +56,7 @@ class _Scan:
         return part.flip(0) if self.reverse else part
 
     def put(self, target: Tensor, value: Tensor, start: int, stop: int) -> None:
-        """The reverse of :meth:`steps` and :meth:`weights`: write time-first values where they belong."""
+        """The inverse of :meth:`steps` and :meth:`weights`: write values ``(steps, ...)`` into ``target``."""
         value = value.flip(0) if self.reverse else value
         target[..., self.where(start, stop)] = value.reshape(stop - start, *target.shape[:-1]).movedim(0, -1)
 
@@ -142,7 +142,7 @@ class TorchBackend(ScanBackend):
                 scan.put(dz, dy * y * sigmoid * (1 + gate * (1 - sigmoid)), start, stop)
                 dy = dy * gate * sigmoid
 
-            # Gradient of each state: from its own output, and from the state after it.
+            # Of each state: from its output and from the next state.
             dstates = dy[..., None] * part_C[:, :, :, None]
             for dstate, decay_t in zip(reversed(dstates.unbind(0)), reversed(decay.unbind(0)), strict=True):
                 dstate += carry
@@ -166,16 +166,9 @@ class TorchBackend(ScanBackend):
                 ddt = torch.where(raw > 20, ddt, ddt * torch.sigmoid(raw))
             dbias += ddt.sum((0, 1))
             scan.put(ddelta, ddt, start, stop)
-        return (
-            du,
-            ddelta,
-            like(dA.view(A.shape), A),
-            dB,
-            dC,
-            None if D is None else like(dD.view(-1), D),
-            dz,
-            None if delta_bias is None else like(dbias.view(-1), delta_bias),
-        )
+        grad_D = None if D is None else like(dD.view(-1), D)
+        grad_bias = None if delta_bias is None else like(dbias.view(-1), delta_bias)
+        return du, ddelta, like(dA.view(A.shape), A), dB, dC, grad_D, dz, grad_bias
 
     @override
     def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:

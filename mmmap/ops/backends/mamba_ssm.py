@@ -1,8 +1,8 @@
-"""An alternative CUDA backend: the kernels of the packages mamba-ssm and causal-conv1d, through their public functions.
+"""An alternative CUDA backend: the public functions of the packages mamba-ssm and causal-conv1d.
 
-Both are imported on first use only. What they lack is put around them: a reverse scan flips its inputs and outputs
-(copies, unlike the other backends), inputs of mixed types are cast to float32, and the backward pass runs the forward
-kernel again, because their functions keep what they need in an autograd graph, which an operator cannot hand on.
+Both are imported on their first use. A reverse scan makes flipped copies. Inputs of mixed types are cast to float32.
+The backward pass runs the forward kernel again: the functions keep what they need in an autograd graph, which an
+operator cannot return.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _forget() -> None:
 
 
 def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
-    """What the kernels take: one type for everything with a length, float32 weights, time running forwards."""
+    """What the kernels take: sequences of one type, float32 weights, the first step first."""
     u, delta, A, B, C, D, z, delta_bias, _, reverse = inputs
     types = {x.dtype for x in (u, delta, B, C, z) if x is not None}
     dtype = types.pop() if len(types) == 1 else torch.float32
@@ -75,7 +75,7 @@ def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
 
 
 def _conv_inputs(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> list[Tensor | None]:
-    """What the kernel takes; its channels-last path wants the channels and the other strides in multiples of 8."""
+    """What the kernel takes; adjacent channels need their number and the strides in multiples of 8."""
     x = x.flip(-1) if reverse else x
     if x.stride(2) != 1 and (x.shape[1] % 8 or x.stride(0) % 8 or x.stride(2) % 8):
         x = x.contiguous()
@@ -83,10 +83,7 @@ def _conv_inputs(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) 
 
 
 def _gradients(function: Callable[..., Tensor], arguments: list[Tensor | None], dout: Tensor) -> list[Any]:
-    """Gradients of ``function(*arguments)``, None where an argument is None.
-
-    ``function`` must be a single autograd function: inside an operator, torch records those and nothing else.
-    """
+    """Gradients of one autograd function, which is all that torch records inside an operator; None for a None."""
     leaves = [None if x is None else x.detach().requires_grad_() for x in arguments]
     with torch.enable_grad():
         out = function(*leaves)
@@ -95,7 +92,7 @@ def _gradients(function: Callable[..., Tensor], arguments: list[Tensor | None], 
 
 
 class MambaSsmBackend(TorchBackend):
-    """mamba-ssm's selective scan; causal-conv1d's convolution, or plain torch where that lacks the width."""
+    """The scan of mamba-ssm, and the convolution of causal-conv1d or, for other widths, of plain torch."""
 
     name = 'mamba_ssm'
 

@@ -1,8 +1,7 @@
-"""The mathematics of the two operators in plain torch, differentiable by autograd.
+"""The two operators in plain torch, one time step after another: to be read, and to test the backends against.
 
-Written to be read and to test the other backends against: one time step after another, memory
-O(batch * channels * length * states). It is not wrapped into a custom operator, so that autograd differentiates
-these very lines.
+These are no custom operators, so that autograd differentiates these lines. Memory is
+O(batch * channels * length * states).
 """
 
 from __future__ import annotations
@@ -26,19 +25,7 @@ def selective_scan_reference(
     delta_softplus: bool = False,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The selective scan of Mamba, step by step.
-
-    Args:
-        u: Input ``(batch, channels, length)``.
-        delta: Step size, shape of ``u``.
-        A: Decay rates ``(channels, states)``.
-        B: Input weights ``(batch, groups, states, length)``.
-        C: Output weights, shape of ``B``.
-        D: Skip weights ``(channels,)``.
-        z: Gate before its SiLU, shape of ``u``.
-        delta_bias: ``(channels,)``, added to ``delta`` first.
-        delta_softplus: Whether delta passes through softplus.
-        reverse: Whether the scan runs from the last position to the first.
+    """The scan of :func:`mmmap.ops.selective_scan`; ``B`` and ``C`` are ``(batch, groups, states, length)``.
 
     Returns:
         Output like ``u`` and last state ``(batch, channels, states)`` in the computing type.
@@ -71,18 +58,7 @@ def selective_scan_reference(
 def causal_conv1d_reference(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, silu: bool = False, reverse: bool = False
 ) -> Tensor:
-    """Depthwise convolution that sees the present and the ``K - 1`` positions before (``reverse``: after) it.
-
-    Args:
-        x: Input ``(batch, channels, length)``.
-        weight: ``(channels, K)``; the last tap meets the present position.
-        bias: ``(channels,)``.
-        silu: Whether SiLU follows.
-        reverse: Whether the sequence runs from the last position to the first.
-
-    Returns:
-        Output, shape and type of ``x``.
-    """
+    """The convolution of :func:`mmmap.ops.causal_conv1d`."""
     dtype = compute_dtype(x.dtype)
     taps = weight.to(dtype)[:, None]
     past = weight.shape[1] - 1

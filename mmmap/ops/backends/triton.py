@@ -1,8 +1,7 @@
-"""The Triton backend: GPU kernels that need nothing beyond torch, compiled on their first use.
+"""The Triton backend: launches of the GPU kernels in ``triton_*.py``, which are compiled on their first use.
 
-The kernels are in ``triton_scan.py``, ``triton_conv.py`` and their neighbours, their block sizes in
-``triton_tuning.py``, and here are their launches. Nothing waits for the GPU, so that the launches can be captured in a
-CUDA graph. With ``TRITON_INTERPRET=1`` in the environment they run on the CPU, slowly, which is for tests.
+Nothing waits for the GPU, so that the launches can be captured in a CUDA graph. With ``TRITON_INTERPRET=1`` in the
+environment the kernels run on the CPU, slowly, for tests.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from mmmap.ops.backends.base import (
 from mmmap.ops.backends.fallback import TorchBackend
 from mmmap.ops.backends.triton_tuning import Block, segments_for, tuning_for
 
-# Tuples of tensors in kernels.
+# The kernels use tuples of tensors.
 _LOWEST_TRITON = '3.3'
-# Wider convolutions run in plain torch: their kernels would be unrolled too far.
+# Wider convolutions run in plain torch: the kernels unroll the taps.
 _MOST_TAPS = 8
 
 
@@ -43,7 +42,7 @@ def _package_problem() -> str | None:
         return 'triton is not installed (torch for CUDA brings it)'
     try:
         import triton
-    except Exception as error:  # A broken installation raises whatever it likes.
+    except Exception as error:  # Broken installations raise many kinds of errors.
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f'triton cannot be imported ({first_line})'
     if TorchVersion(triton.__version__) < _LOWEST_TRITON:
@@ -69,7 +68,7 @@ def _plain(x: Tensor | None) -> Tensor | None:
 
 
 def _saved_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Type of the kept states. Where inputs are rounded to bfloat16, so may states be that each chunk starts from."""
+    """Type of the kept states, bfloat16 if the inputs are."""
     return dtype if dtype == torch.bfloat16 else compute_dtype(dtype)
 
 

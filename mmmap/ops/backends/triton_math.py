@@ -5,20 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Specialising on these would compile again for every other length, or make constants of what the code calls methods of.
-PLAIN = [
-    'length',
-    'chunks',
-    'segment_chunks',
-    'reverse',
-    'rows',
-    'segments',
-    'unit',
-    'steps',
-    'groups',
-    'blocks',
-    'size',
-]
+# Triton would compile again for each value of these, or replace them by constants, which have no methods.
+PLAIN = ['length', 'chunks', 'segment_chunks', 'reverse', 'rows', 'segments']
+PLAIN += ['unit', 'steps', 'groups', 'blocks', 'size']
 
 
 @triton.jit
