@@ -1,7 +1,6 @@
-"""Small cures for environments in which the OpenMMLab stack would not import or resume.
+"""Repairs of environments in which the OpenMMLab packages cannot be imported, or cannot resume.
 
-Each function repairs one thing, does nothing where that thing is healthy, and may be called again. They run when
-``mmmap`` is imported, before anything that needs them.
+Each function repairs one thing and may be called again. All run when ``mmmap`` is imported.
 """
 
 import importlib
@@ -15,10 +14,10 @@ from typing import Any
 
 import torch
 
-# Held for the life of the process: a library object that is collected takes its schemas with it.
+# Kept as long as the process runs: the schemas of a library object end with it.
 _TORCHVISION_SCHEMAS: list[torch.library.Library] = []
 
-# Import name -> distributions that provide it, the one mmengine knows first.
+# By import name: the distribution that mmengine knows, and the maintained fork.
 _DISTRIBUTIONS = {
     'mmpretrain': ('mmpretrain', 'onedl-mmpretrain'),
     'mmseg': ('mmsegmentation', 'onedl-mmsegmentation'),
@@ -34,14 +33,14 @@ def _installed_version(distribution: str) -> str | None:
 
 
 def make_torchvision_importable() -> bool:
-    """Declare torchvision's ``nms`` and ``qnms`` operators where its C++ library cannot be loaded.
+    """Declare torchvision's ``nms`` and ``qnms`` operators if its C++ library cannot be loaded.
 
-    Importing torchvision registers fake kernels for the two operators by name, which raises if the C++ library that
-    defines them was built for another torch (a CPU torch beside a CUDA torchvision, for instance). With the bare
-    schemas in place the import succeeds; calling the operators still raises, and mmcv supplies its own ``nms``.
+    That library may be built for another torch (a CPU torch beside a CUDA torchvision, for instance). Importing
+    torchvision then raises, as it registers fake kernels for the two operators. They cannot be called here; mmcv has an
+    ``nms`` of its own.
 
     Returns:
-        bool: True if the schemas had to be declared, now or in an earlier call.
+        bool: True if they were declared, now or earlier.
     """
     if _TORCHVISION_SCHEMAS:
         return True
@@ -64,13 +63,12 @@ def make_torchvision_importable() -> bool:
 
 
 def switch_off_broken_multimodal() -> bool:
-    """Keep mmpretrain from importing its multimodal models beside transformers 5 or later.
+    """Keep mmpretrain from importing its multimodal models, whose base classes transformers 5 has removed.
 
-    They subclass names that transformers 5 removed, so with pycocotools and transformers >= 5 installed
-    ``import mmpretrain.models`` raises TypeError. Without them mmpretrain registers placeholders that say so when used.
+    ``import mmpretrain.models`` would raise TypeError. mmpretrain registers placeholders instead.
 
     Returns:
-        bool: True if the multimodal models were switched off by this call.
+        bool: True if the models were switched off by this call.
     """
     transformers = _installed_version('transformers')
     if transformers is None or int(transformers.split('.')[0]) < 5:
@@ -89,18 +87,17 @@ def switch_off_broken_multimodal() -> bool:
 
 
 def import_mmpretrain_alone() -> bool:
-    """Import mmpretrain's models without the mmdet that they try to import.
+    """Import mmpretrain's models without mmdet, which they import for one layer, ``ResLayerExtraNorm``.
 
-    They define one layer, ``ResLayerExtraNorm``, for detectors if mmdet can be imported. That makes every user with
-    mmdet installed wait for it, and fail with it where mmcv lacks its compiled operators. Import mmdet before mmmap to
-    have that layer.
+    mmdet takes time, and its import fails if mmcv lacks its compiled operators. For that layer, import mmdet before
+    mmmap.
 
     Returns:
-        bool: True if mmdet was kept out, False if it or mmpretrain's models were imported before.
+        bool: False if mmdet or mmpretrain's models were imported before.
     """
     if 'mmdet' in sys.modules or 'mmpretrain.models' in sys.modules:
         return False
-    # None makes the import system raise ImportError, which mmpretrain handles.
+    # The import of None raises ImportError, which mmpretrain handles.
     sys.modules['mmdet'] = None  # type: ignore[assignment]
     try:
         importlib.import_module('mmpretrain.models')
@@ -110,13 +107,10 @@ def import_mmpretrain_alone() -> bool:
 
 
 def name_installed_distributions() -> dict[str, str]:
-    """Tell mmengine which distribution provides mmpretrain, mmseg and mmdet.
-
-    mmengine maps import names to the original distributions and pip-installs what it does not find, for example when a
-    config inherits ``mmseg::...`` and only the maintained fork is installed.
+    """Tell mmengine the installed distributions of mmpretrain, mmseg and mmdet, so that it installs no others.
 
     Returns:
-        dict[str, str]: The import names whose distribution was changed, with the new one.
+        dict[str, str]: The new distributions by import name.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
@@ -129,9 +123,7 @@ def name_installed_distributions() -> dict[str, str]:
 
 
 def make_fsdp_resumable() -> bool:
-    """Give the state of an optimizer to FSDP by name: mmengine gives it in the order that torch had before 2.1.
-
-    Weights of which none fits are an error, as :mod:`~mmmap.utils.checkpoint_fit` makes it elsewhere.
+    """Let mmengine's FSDP strategy load optimizers in the order of arguments since torch 2.1, and refuse misfits.
 
     Returns:
         bool: True if mmengine has a strategy for FSDP.
@@ -161,11 +153,11 @@ def make_fsdp_resumable() -> bool:
 
 
 def apply() -> None:
-    """Run every cure, in the order in which the imports need them."""
+    """Run all repairs, in the order in which the imports need them."""
     make_torchvision_importable()
     name_installed_distributions()
     switch_off_broken_multimodal()
-    # Here, as the other cures are also needed where the rest of the package cannot be imported.
+    # The repairs above also serve where this cannot be imported.
     from . import safe_mmengine
 
     safe_mmengine.install()

@@ -1,13 +1,13 @@
-"""Errors that are for the user and not for a developer."""
+"""Errors of which the user reads the message and no traceback."""
 
 
 class UserError(Exception):
-    """A mistake in what the user asked for; its message says what, where and what to do, and needs no traceback."""
+    """A mistake of the user; the message says what is wrong, where, and what to do."""
 
 
 class DamagedFileError(UserError):
-    """A file that was cut off or changed on its way; an earlier one may be taken in its place."""
+    """A file that was cut off or changed; an earlier one may serve instead."""
 
 
 class RefusedFileError(UserError):
-    """A file that holds more than data, which could run code: its owner or its reader has to act."""
+    """A file that holds more than data, which could run code."""

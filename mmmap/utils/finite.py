@@ -1,4 +1,4 @@
-"""Find values that are not numbers among the tensors of a model or a checkpoint."""
+"""A search for NaN and infinity in tensors."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,18 +8,14 @@ from torch import Tensor
 
 
 def first_non_finite(tensors: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str | None:
-    """Name the first tensor that holds a NaN or an infinity.
+    """The name of the first floating-point tensor that holds a NaN or an infinity, None if all numbers are finite.
 
     Args:
-        tensors (Mapping[str, Any] | Iterable[tuple[str, Any]]): Tensors by name. Other values, and tensors of
-            integers, are passed over.
-
-    Returns:
-        str | None: The name; None if every number is finite.
+        tensors (Mapping[str, Any] | Iterable[tuple[str, Any]]): Tensors by name. Other values are ignored.
     """
     pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
     named = [(name, value) for name, value in pairs if isinstance(value, Tensor) and value.is_floating_point()]
-    # One answer a tensor, read at once: the host waits for an accelerator once for each kind of device.
+    # The answers are read together, so that the host waits once for each device.
     answers = [torch.isfinite(value.detach()).all() for _, value in named]
     by_device: dict[torch.device, list[int]] = {}
     for index, answer in enumerate(answers):

@@ -1,25 +1,21 @@
-"""Find out whether the bytes of a file are those that were written."""
+"""Checks whether a file was changed after it was written."""
 
 import zipfile
 from pathlib import Path
 
 from .made_from import is_settled, state_of
 
-# Files that were found whole, as they were then: a run checks a file early and loads it later.
+# States of files that were found whole: a run checks a file early and loads it later.
 _WHOLE: set[tuple] = set()
 
 
 def first_damage(path: str | Path) -> str | None:
-    """Compare a file of ``torch.save`` with the checksums (CRC-32) that it holds of each of its parts.
+    """Compare a file of ``torch.save`` with its checksums (CRC-32); 1 GB takes about one second.
 
-    Every byte is read, 1 GB in about one second; a file that did not change since is not read again. Files older than
-    torch 1.6 hold no checksums: they count as whole.
-
-    Args:
-        path (str | Path): A local file.
+    An unchanged file is not read again. Files of torch before 1.6 have no checksums and count as whole.
 
     Returns:
-        str | None: What is wrong with it, a few words. None if nothing is.
+        str | None: What is wrong, in a few words; None if nothing is.
     """
     try:
         key = state_of(path)
@@ -39,7 +35,7 @@ def _compare(path: str | Path) -> str | None:
         start = file.read(4)
     if not start:
         return 'is empty'
-    # A pickle: torch before 1.6.
+    # A pickle of torch before 1.6.
     if start[:1] == b'\x80':
         return None
     try:
@@ -51,8 +47,8 @@ def _compare(path: str | Path) -> str | None:
     except OSError:
         raise
     except zipfile.BadZipFile as error:
-        # Without its end there is no directory of the parts.
+        # The end of the file has the directory of the parts.
         return 'is cut off' if 'not a zip file' in str(error) and start == b'PK\x03\x04' else f'is damaged ({error})'
-    except Exception as error:  # A changed directory names ways of packing and lengths that are none.
+    except Exception as error:  # A damaged directory raises many kinds of errors.
         return f'is damaged ({type(error).__name__}: {error})'
     return None if changed is None else f'is damaged (checksum of its part {changed})'

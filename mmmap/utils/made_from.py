@@ -1,4 +1,4 @@
-"""What a copy was made from, so that a copy of what has changed since is not used."""
+"""Marks that tell whether a copy was made from files as they are now."""
 
 import hashlib
 import json
@@ -8,27 +8,24 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-#: A file that changed less than so many seconds ago may change again without a later time.
+#: Seconds after which another change of a file has a later time.
 SETTLED_AFTER = 2
 
 
 def state_of(path: str | Path) -> tuple[str, int, int, int, int]:
-    """What tells without reading that a file is another than before: real name, size, both times of change, inode.
+    """Real name, size, both times of change and inode, which tell without reading whether a file has changed.
 
-    The second time is the system's own: a tool that sets the first one back, or moves a file there, changes it.
-
-    Args:
-        path (str | Path): The file.
+    The second time also changes when a tool moves the file or sets the first time back.
 
     Raises:
-        OSError: If it is missing.
+        OSError: If the file is missing.
     """
     state = os.stat(path)
     return os.path.realpath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
 def is_settled(path: str | Path) -> bool:
-    """Whether the times of a file are old enough to tell that it changes."""
+    """Whether another change of a file will have a later time."""
     state = os.stat(path)
     return time.time() - max(state.st_mtime, state.st_ctime) > SETTLED_AFTER
 
@@ -36,13 +33,12 @@ def is_settled(path: str | Path) -> bool:
 class Origin:
     """The files that a copy is made from, as they are now.
 
-    A copy keeps the :meth:`mark` of its origin. It has two digests: one of names, sizes and times, which takes no
-    reading, and one of the bytes, which counts where the files were moved or touched. Make the mark before the files
-    are read for the copy, so that a change in between is noticed.
+    A copy keeps the :meth:`mark` of its origin: a digest of names, sizes and times, which takes no reading, and one of
+    the bytes, which decides where the first one differs. Make the mark before the files are read for the copy.
 
     Args:
         paths (Iterable[str | Path]): The files.
-        how (str): Whatever else the copy depends on, such as settings and the version of a format. Defaults to ''.
+        how (str): What else the copy depends on, such as settings and the version of a format. Defaults to ''.
 
     Raises:
         OSError: If a file is missing.
@@ -60,19 +56,15 @@ class Origin:
         return _digest([self.how, *names, *(_digest_of_file(path) for path in self.paths)])
 
     def mark(self) -> bytes:
-        """What the copy is to keep, some 150 bytes of JSON; reads the files."""
+        """The mark, some 150 bytes of JSON; reads the files."""
         return json.dumps(dict(state=self._state, content=self._content)).encode()
 
     def is_of(self, mark: bytes) -> bool:
-        """Whether a copy is of these files as they are.
-
-        Args:
-            mark (bytes): What the copy has kept; anything else counts as the mark of another copy.
-        """
+        """Whether the copy with this mark is of these files as they are; other bytes are the mark of no copy."""
         return self.is_unchanged(mark) or _read(mark).get('content') == self._content
 
     def is_unchanged(self, mark: bytes) -> bool:
-        """Whether names, sizes and times alone tell that a copy is of these files; a False may mean either."""
+        """The same by names, sizes and times alone: True is sure, False is not."""
         return self._state is not None and _read(mark).get('state') == self._state
 
 

@@ -1,4 +1,4 @@
-"""The one list of names that a pickle may hold: tensors, arrays and plain values, and nothing that could run code."""
+"""The list of names that a pickle may hold: for tensors, arrays and plain values, and nothing that could run code."""
 
 import argparse
 import collections
@@ -22,14 +22,14 @@ from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
 _LOCK = threading.RLock()
 _CORE = np._core if hasattr(np, '_core') else np.core
-# Numbers and text. The layout of other types (objects, records) comes from the file, and numpy does not check it.
+# Numbers and text. Objects and records would have a layout from the file, which numpy does not check.
 _DTYPES = '?bhilqBHILQefdFDUS'
-# The types that the file being read has made: it can give a layout to each of them later.
+# The types of arrays of the file that is read now: it can change the layout of each of them later.
 _MADE: list[np.dtype] = []
 
 
 class _StoredBuffer(HistoryBuffer):
-    """A HistoryBuffer with the numbers of the file, but with the functions of this process."""
+    """A HistoryBuffer with the numbers of the file and the functions of this process."""
 
     def __setstate__(self, state: dict) -> None:
         self.__class__ = HistoryBuffer
@@ -37,7 +37,7 @@ class _StoredBuffer(HistoryBuffer):
 
 
 class _OneCycle:
-    """Stands in for mmengine's scheduler, whose state names one of its functions by the class."""
+    """In place of mmengine's scheduler, whose state names a function by its class."""
 
     __module__, __qualname__ = OneCycleParamScheduler.__module__, OneCycleParamScheduler.__qualname__
 
@@ -46,7 +46,7 @@ _ONE_CYCLE = f'{_OneCycle.__module__}.{_OneCycle.__qualname__}'
 
 
 def _look_up(owner: Any, name: str) -> Any:
-    # Stands in for getattr, which gives a pickle access to everything. HistoryBuffer does not use what it looks up.
+    # In place of getattr, which would give a pickle access to everything. HistoryBuffer gets None.
     found = allowed()
     nested = f'{owner.__module__}.{owner.__qualname__}.{name}' if isinstance(owner, type) else None
     if nested in found:
@@ -71,7 +71,7 @@ def _dtype(kind: Any, *flags: Any) -> np.dtype:
 
 def _scalar(dtype: np.dtype, *content: Any) -> Any:
     _check_dtype(dtype)
-    # numpy does not check the length that the file gives to a type of text.
+    # numpy does not check the length of text.
     if dtype.char in 'US' and not (content and dtype.itemsize == len(content[0])):
         raise pickle.UnpicklingError('GLOBAL numpy.scalar')
     return _CORE.multiarray.scalar(dtype, *content)
@@ -83,12 +83,12 @@ def _from_buffer(content: Any, dtype: np.dtype, *layout: Any) -> np.ndarray:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    # Bytes in pickles that Python 2 could read.
+    # Bytes in pickles for Python 2.
     return text.encode('latin1' if encoding in ('latin1', 'latin-1') else 'utf-8')
 
 
 def _storage(content: bytes) -> Any:
-    # torch's own function of this name unpickles anything.
+    # torch's function of this name unpickles anything.
     with torch_allows_the_list():
         return torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
 
@@ -97,7 +97,7 @@ _ALLOWED: dict[str, Any] = {
     'numpy.ndarray': np.ndarray,
     'numpy.dtype': _dtype,
     **{f'numpy.dtypes.{type(np.dtype(code)).__name__}': type(np.dtype(code)) for code in _DTYPES},
-    # Logged values of mmengine's message hub, and the metadata of data sets.
+    # Values of mmengine's message hub, and the metadata of data sets.
     'mmengine.logging.history_buffer.HistoryBuffer': _StoredBuffer,
     'mmengine.config.config.ConfigDict': ConfigDict,
     # The two functions of schedules of one cycle.
@@ -106,7 +106,7 @@ _ALLOWED: dict[str, Any] = {
         f'{_ONE_CYCLE}.{name}': getattr(OneCycleParamScheduler, name)
         for name in ('_annealing_cos', '_annealing_linear')
     },
-    # The command line, in checkpoints of many code bases: attributes alone.
+    # Many checkpoints hold the command line.
     'argparse.Namespace': argparse.Namespace,
     **{
         f'{module}.{name}': pathlib.PurePosixPath
@@ -116,7 +116,7 @@ _ALLOWED: dict[str, Any] = {
     'builtins.getattr': _look_up,
     'builtins.slice': slice,
     'builtins.frozenset': frozenset,
-    # From here on what torch allows by itself, for pickles that torch did not write, and containers.
+    # What torch allows by itself, for pickles that torch did not write, and containers.
     'builtins.bytearray': bytearray,
     'builtins.complex': complex,
     'builtins.long': int,
@@ -140,8 +140,7 @@ for _name in ('numpy.core', 'numpy._core'):
     _ALLOWED[f'{_name}.multiarray._reconstruct'] = _CORE.multiarray._reconstruct
     _ALLOWED[f'{_name}.multiarray.scalar'] = _scalar
     _ALLOWED[f'{_name}.numeric._frombuffer'] = _from_buffer
-# Allowed where this process has imported them: the places of a tensor's parts (sharded FSDP), the state of DeepSpeed's
-# optimizer.
+# Allowed if they are imported: the parts of a tensor (sharded FSDP), and the state of DeepSpeed's optimizer.
 _IF_IMPORTED = (
     'torch.distributed._shard.metadata:ShardMetadata',
     'torch.distributed._shard.sharded_tensor.api:ShardedTensor',
@@ -161,13 +160,13 @@ _IF_IMPORTED = (
 
 
 def allowed() -> dict[str, Any]:
-    """The list: the full name of a class, function or constant, and the object that a pickle gets for it."""
+    """What a pickle gets for the full name of a class, function or constant."""
     found = dict(_ALLOWED)
     for entry in _IF_IMPORTED:
         module, _, attribute = entry.partition(':')
         with suppress(KeyError, AttributeError):
             value = operator.attrgetter(attribute)(sys.modules[module])
-            # The members of an enumeration serve the whole process: a file may name them, but not set their state.
+            # Members are shared by the whole process: with a function for the class, no file can set their state.
             is_enum = isinstance(value, enum.EnumMeta)
             found[f'{module}.{attribute}'] = functools.partial(value) if is_enum else value
     return found
@@ -175,7 +174,7 @@ def allowed() -> dict[str, Any]:
 
 @contextmanager
 def checked_arrays() -> Iterator[None]:
-    """Refuse a file, once it is read, that gave one of its arrays a type with a layout of its own."""
+    """Refuse, at the end, a file that has changed the layout of the type of an array."""
     with _LOCK:
         before = len(_MADE)
         try:
@@ -188,7 +187,7 @@ def checked_arrays() -> Iterator[None]:
 
 @contextmanager
 def torch_allows_the_list() -> Iterator[None]:
-    """Let ``torch.load(weights_only=True)`` accept :func:`allowed`, and nothing that other packages have allowed."""
+    """Let ``torch.load(weights_only=True)`` accept :func:`allowed`, and nothing that other packages allow."""
     with checked_arrays():
         before = torch.serialization.get_safe_globals()
         torch.serialization.clear_safe_globals()

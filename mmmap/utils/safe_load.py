@@ -1,7 +1,7 @@
-"""The one way to unpickle files of others: tensors, arrays and plain values, and nothing that could run code.
+"""Loading of pickles from others: tensors, arrays and plain values, and nothing that could run code.
 
-Files that hold a name outside of :mod:`~mmmap.utils.safe_globals` are refused in one line. The variable
-``MMMAP_TRUST_CHECKPOINT=PATH`` lets one file (or one folder) through.
+Files with a name that is not in :mod:`~mmmap.utils.safe_globals` are refused. ``MMMAP_TRUST_CHECKPOINT=PATH`` excepts
+one file or folder.
 """
 
 import os
@@ -21,17 +21,13 @@ from .errors import DamagedFileError, RefusedFileError
 from .integrity import first_damage
 from .safe_globals import allowed, checked_arrays, torch_allows_the_list
 
-#: Names one file, folder or address, whose pickles may call what they like.
+#: Names one file, folder or address whose pickles may call anything.
 TRUST_VARIABLE = 'MMMAP_TRUST_CHECKPOINT'
 _PYTHON_2 = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}
 
 
 def is_trusted(name: str | Path) -> bool:
-    """Tell whether the user trusts a file for this run, by ``MMMAP_TRUST_CHECKPOINT``; one line in the log if so.
-
-    Args:
-        name (str | Path): The file or address. A file in a checkpoint that is a folder is trusted with the folder.
-    """
+    """Whether ``MMMAP_TRUST_CHECKPOINT`` names a file or address, or the checkpoint folder it is in; logged if so."""
     trusted = os.environ.get(TRUST_VARIABLE)
     if not trusted:
         return False
@@ -45,12 +41,12 @@ def is_trusted(name: str | Path) -> bool:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn what loading raises into one line that names the file."""
+    """Turn errors of loading into one line that names the file."""
     try:
         yield
     except (OSError, MemoryError, torch.OutOfMemoryError, RefusedFileError, DamagedFileError):
         raise
-    except Exception as error:  # Damaged pickles raise nearly anything.
+    except Exception as error:  # Damaged pickles raise many kinds of errors.
         text = ' '.join(str(error).split())
         # torch's second message is about a class that it cannot fill.
         found = re.search(r"GLOBAL (\S+)|but got <class '(\S+)'>", text)
@@ -68,14 +64,7 @@ def _explained(name: str) -> Iterator[None]:
 
 @contextmanager
 def allowing(name: str) -> Iterator[dict[str, bool]]:
-    """Let a call of torch's load what :func:`load` would, with its messages.
-
-    Args:
-        name (str): The file or address, for messages.
-
-    Yields:
-        dict[str, bool]: What to give to torch: ``weights_only``.
-    """
+    """Let a function of torch load what :func:`load` would, with its messages; yields the options for torch."""
     if is_trusted(name):
         yield dict(weights_only=False)
     else:
@@ -84,7 +73,7 @@ def allowing(name: str) -> Iterator[dict[str, bool]]:
 
 
 def load(file: str | Path | BinaryIO, map_location: Any = None, name: str | None = None, **kwargs: Any) -> Any:
-    """Load a file of ``torch.save``; only tensors, arrays and plain values, and only if its bytes are those written.
+    """Load the tensors, arrays and plain values of an undamaged file of ``torch.save``.
 
     Args:
         file (str | Path | BinaryIO): A local file, or an open one.
@@ -94,8 +83,8 @@ def load(file: str | Path | BinaryIO, map_location: Any = None, name: str | None
 
     Raises:
         FileNotFoundError: If there is no such file.
-        RefusedFileError: If it holds anything else; one line that names the first such thing.
-        DamagedFileError: If it is cut off, changed or no such file.
+        RefusedFileError: If it holds anything else.
+        DamagedFileError: If it is cut off, changed or of another kind.
     """
     if isinstance(file, (str, os.PathLike)):
         name, file = name or str(file), os.path.expanduser(file)
@@ -109,22 +98,12 @@ def load(file: str | Path | BinaryIO, map_location: Any = None, name: str | None
 
 
 def load_checkpoint(path: str | Path, map_location: Any = 'cpu', **kwargs: Any) -> dict:
-    """Load a checkpoint: :func:`load`, and what it holds is checked.
-
-    Args:
-        path (str | Path): A local file.
-        map_location (Any, optional): As for :func:`torch.load`. Defaults to 'cpu'.
-        **kwargs (Any): More arguments of :func:`torch.load`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        UserError: See :func:`load` and :func:`~mmmap.utils.checkpoint_content.check_content`.
-    """
+    """:func:`load` a local file, and check its content by :func:`~mmmap.utils.checkpoint_content.check_content`."""
     return check_content(load(path, map_location, **kwargs), str(path))
 
 
 class _SafeUnpickler(pickle._Unpickler):
-    """Python's own unpickler, whose two steps that reach outside of the file, names and states, are checked."""
+    """Python's unpickler with checks of the two steps that reach outside of the file, names and states."""
 
     stack: list[Any]
 
@@ -140,7 +119,7 @@ class _SafeUnpickler(pickle._Unpickler):
         return self.names[full]
 
     def load_build(self) -> None:
-        # The original also sets attributes of classes and functions, which stay changed for the whole process.
+        # The original also changes classes and functions, for the whole process.
         state = self.stack.pop()
         owner = self.stack[-1]
         kind = type(owner)
@@ -155,7 +134,7 @@ class _SafeUnpickler(pickle._Unpickler):
         for name in (*attributes, *slots):
             of_class = getattr(kind, name, None)
             is_slot = isinstance(of_class, types.MemberDescriptorType) and not name.startswith('_')
-            # A method that the file replaces would fail, or do something else, where the content is used.
+            # Another method would fail, or do something else, where the object is used.
             if callable(of_class) or (name in slots and not is_slot):
                 raise pickle.UnpicklingError(f'GLOBAL {kind.__module__}.{kind.__qualname__}.{name}')
         if attributes:
@@ -167,7 +146,7 @@ class _SafeUnpickler(pickle._Unpickler):
 
 
 def unpickle(file: str | Path | BinaryIO, name: str | None = None) -> Any:
-    """Read a pickle of plain values, numpy's arrays and tensors, and of nothing that could do harm.
+    """Read a pickle of tensors, arrays and plain values.
 
     Args:
         file (str | Path | BinaryIO): A local file, or an open one.
@@ -175,7 +154,7 @@ def unpickle(file: str | Path | BinaryIO, name: str | None = None) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        RefusedFileError: If it holds anything else; one line that names the first such thing.
+        RefusedFileError: If it holds anything else.
         DamagedFileError: If it is cut off or no pickle.
     """
     if isinstance(file, (str, os.PathLike)):

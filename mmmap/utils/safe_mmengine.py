@@ -1,8 +1,7 @@
-"""Make every way in which mmengine loads a file of others go through :mod:`mmmap.utils.safe_load`.
+"""Makes mmengine and DeepSpeed load files by :mod:`mmmap.utils.safe_load`.
 
-mmengine offers no place to put a loader into all its schemes (local, http, s3, torchvision, ...), and from release to
-release they end in other calls: ``torch.load``, ``load_url``, ``_safe_torch_load``, the last of which falls back to
-running what it could not load safely. So the names by which its one module of loaders knows these are replaced.
+mmengine's schemes (local, http, s3, torchvision, ...) call ``torch.load``, ``load_url`` or ``_safe_torch_load``, by
+release; the last one runs code that it could not load safely. So these names are replaced in its module of loaders.
 """
 
 import contextvars
@@ -25,14 +24,14 @@ from .checkpoint_content import check_content
 from .checkpoint_fit import counted
 from .errors import RefusedFileError
 
-# The file that was asked for, while a scheme of mmengine downloads or looks up what to load.
+# The requested file, while a scheme of mmengine downloads or finds it.
 _ASKED: contextvars.ContextVar[str | None] = contextvars.ContextVar('asked', default=None)
-# The file that was loaded last, until its weights are given to a model.
+# The last file that was loaded.
 _LOADED: contextvars.ContextVar[str | None] = contextvars.ContextVar('loaded', default=None)
 
 
 class _TorchThatLoadsSafely(types.ModuleType):
-    """All of torch, but for its ``load``."""
+    """All of torch, with another ``load``."""
 
     def __init__(self) -> None:
         super().__init__('torch')
@@ -47,7 +46,7 @@ class _TorchThatLoadsSafely(types.ModuleType):
 
 
 class _TorchThatChecks(_TorchThatLoadsSafely):
-    """The same for DeepSpeed, whose files no scheme of mmengine sees."""
+    """The same for DeepSpeed, with a check of the content, as it uses no scheme of mmengine."""
 
     def load(self, f: Any, *args: Any, **kwargs: Any) -> Any:
         """Stand in for :func:`torch.load`."""
@@ -56,7 +55,7 @@ class _TorchThatChecks(_TorchThatLoadsSafely):
 
 
 def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Stand in for ``torch.hub.load_state_dict_from_url``, which unpickles all that it downloads."""
+    """Replace ``torch.hub.load_state_dict_from_url``, which unpickles everything."""
     with safe_load.allowing(_ASKED.get() or url) as options:
         return torch.hub.load_state_dict_from_url(url, model_dir, map_location, *args, **{**kwargs, **options})
 
@@ -89,7 +88,7 @@ def _refuse_configs_of_checkpoints() -> None:
 
     @wraps(original)
     def _init_model(self: BaseInferencer, cfg: Any, weights: str | None, device: str = 'cpu') -> Any:
-        # mmengine would run the text of the config that the checkpoint stores.
+        # mmengine would run the config of the checkpoint.
         if not cfg and weights is not None and not safe_load.is_trusted(weights):
             raise RefusedFileError(
                 f'{weights} stores its config as Python code, which is not run: name the config (model=CONFIG_FILE). '
@@ -104,23 +103,14 @@ class SafePickleHandler(PickleHandler):
     """mmengine's handler of ``.pkl`` files, for :func:`mmengine.load`: annotations, predictions, results."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Read a pickle of plain values, arrays and tensors.
-
-        Args:
-            file (Any): An open file.
-            **kwargs (Any): Arguments of :func:`pickle.load`; text of Python 2 is always read as Latin-1.
-        """
-        # mmengine.load hands over bytes; only its frame knows the name of their file, which the message needs.
+        """:func:`~mmmap.utils.safe_load.unpickle` an open file; arguments of :func:`pickle.load` are ignored."""
+        # mmengine.load gives bytes; the name of their file, for messages, is in its frame.
         named = sys._getframe(1).f_locals.get('file')
         return safe_load.unpickle(file, name=named if isinstance(named, str) else getattr(file, 'name', None))
 
 
 def install() -> bool:
-    """Replace mmengine's loading, and DeepSpeed's where it is installed, by ours.
-
-    Returns:
-        bool: True if it was done by this call, False if by an earlier one.
-    """
+    """Replace the loading of mmengine, and of DeepSpeed if it is imported; False if an earlier call did so."""
     if isinstance(checkpoint.torch, _TorchThatLoadsSafely):
         return False
     checkpoint.torch = _TorchThatLoadsSafely()

@@ -5,15 +5,11 @@ from torch import Tensor
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to a device, without waiting for what the device still has to do.
+    """Copy a tensor of the CPU to a device, without waiting for the device.
 
-    Random numbers that decide what a model sees are drawn on the CPU and sent: every kind of device then sees the same.
-
-    Args:
-        values (Tensor): On the CPU.
-        device (torch.device): Where it is wanted.
+    Random numbers are drawn on the CPU and sent, so that a model gets the same ones on every kind of device.
     """
     if device.type == 'cuda':
-        # Only copies from pinned memory leave the host free.
+        # Copies from other memory would wait.
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

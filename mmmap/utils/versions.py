@@ -1,10 +1,10 @@
-"""Checks that the packages mmmap stands on are there and of a version that works."""
+"""Checks of the required packages and their versions."""
 
 import importlib
 import importlib.util
 
-# Import name -> (lowest version, first version not allowed, what to install). Original packages and maintained forks
-# share import names, so both satisfy these.
+# By import name: lowest version, first version not allowed, what to install. Original packages serve as well as the
+# maintained forks, which share their import names.
 REQUIREMENTS: dict[str, tuple[str, str | None, str]] = {
     'torch': ('2.6.0', None, 'torch'),
     'mmengine': ('0.10.7', '1.0.0', 'onedl-mmengine'),
@@ -12,31 +12,20 @@ REQUIREMENTS: dict[str, tuple[str, str | None, str]] = {
     'mmpretrain': ('1.2.0', '2.0.0', 'onedl-mmpretrain'),
 }
 
-# Import name of what segmentation and detection configs need beside -> what to install.
+# What segmentation and detection configs need: what to install, by import name.
 TASK_LIBRARIES = {'mmseg': 'onedl-mmsegmentation', 'mmdet': 'onedl-mmdetection'}
 
 
 def check_installed() -> None:
-    """Check that every required package can be found, without importing any.
-
-    Raises:
-        ImportError: If one is missing; one line that names it and the command that installs it.
-    """
+    """Raise an ImportError, with the command that installs it, if a required package cannot be found."""
     for module, (_, _, distribution) in REQUIREMENTS.items():
         if importlib.util.find_spec(module) is None:
             raise ImportError(f'mmmap needs {module}, which is not installed: run `pip install {distribution}`.')
 
 
 def check_version(module: str) -> None:
-    """Check the version of one required package.
-
-    Args:
-        module (str): Its import name, a key of ``REQUIREMENTS``.
-
-    Raises:
-        ImportError: If the version is outside the supported range; one line with the range and a command.
-    """
-    # Not there with torch alone.
+    """Raise an ImportError if a package, a key of ``REQUIREMENTS``, has another version than the supported ones."""
+    # torch alone does not install it.
     from packaging.version import Version
 
     lowest, limit, distribution = REQUIREMENTS[module]
@@ -47,14 +36,7 @@ def check_version(module: str) -> None:
 
 
 def check_task_library(module: str) -> None:
-    """Check that mmseg or mmdet can be imported, compiled operators of mmcv included, which both need.
-
-    Args:
-        module (str): Its import name, a key of ``TASK_LIBRARIES``.
-
-    Raises:
-        ImportError: If it cannot; one line that says what is missing and the command that installs it.
-    """
+    """Raise an ImportError if mmseg or mmdet, or mmcv's compiled operators for them, cannot be imported."""
     if importlib.util.find_spec(module) is None:
         raise ImportError(f'{module} is not installed: run `pip install {TASK_LIBRARIES[module]}`')
     try:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writing of files that are complete or absent."""
 
 import os
 from collections.abc import Iterator
@@ -8,15 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
-    """Write a file beside its place, and move it there once it is complete.
+    """Yield a temporary file to write, which becomes ``path`` at the end; the folder is made.
 
-    Several processes may write the same file at once. Where writing fails, the former file stays as it was.
-
-    Args:
-        path (str | Path): Where the file goes; its folder is made.
-
-    Yields:
-        Path: The file to write.
+    Several processes may write the same file at once. If writing fails, a former file stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
