@@ -1,7 +1,7 @@
 """Hybrid Mamba-Transformer vision backbones and their Masked Autoregressive Pretraining (MAP).
 
-All components register as soon as mmmap and one of mmengine, mmcv and mmpretrain are imported, or any part of mmmap
-that needs mmengine. Until then ``import mmmap`` and ``import mmmap.ops`` load nothing else.
+All components register once mmmap and one of mmengine, mmcv and mmpretrain are imported, or a part of mmmap that needs
+mmengine. Until then ``import mmmap`` and ``import mmmap.ops`` load nothing else.
 """
 
 import importlib
@@ -14,24 +14,16 @@ from types import ModuleType
 from .version import __version__, version_info
 
 _REGISTERING = ('datasets', 'engine', 'evaluation', 'models', 'released', 'structures', 'visualization')
-# Parts that need neither mmengine nor what stands on it; of `ops`, all that is in it.
-_ALONE = (
-    'mmmap.command_line',
-    'mmmap.ops',
-    'mmmap.utils',
-    'mmmap.utils.errors',
-    'mmmap.utils.versions',
-    'mmmap.version',
-)
-
-# The packages that components stand on, whose import is the sign to register.
+# Parts that do not need mmengine, beside all of `ops`.
+_ALONE = {f'mmmap.{name}' for name in ('command_line', 'ops', 'utils', 'utils.errors', 'utils.versions', 'version')}
+# Components register when one of these is imported.
 _BASES = ('mmengine', 'mmcv', 'mmpretrain')
 
 __all__ = ['__version__', *_REGISTERING, 'version_info']
 
 
 def _prepare(with_mmpretrain: bool = True) -> None:
-    """Check the versions of required packages, and mend what would keep them from being imported."""
+    """Check the versions of required packages, and repair what would prevent their import."""
     from .utils import versions
 
     versions.check_installed()
@@ -39,7 +31,7 @@ def _prepare(with_mmpretrain: bool = True) -> None:
         versions.check_version(name)
     from .utils import compat
 
-    # Before mmpretrain (and with it torchvision) is imported for the first time.
+    # Before mmpretrain imports torchvision.
     compat.apply()
     if with_mmpretrain:
         versions.check_version('mmpretrain')
@@ -52,7 +44,7 @@ def _register() -> None:
 
 
 class _RegisterOnImport(MetaPathFinder):
-    """Registers all components once the first module that needs them has been imported."""
+    """Registers all components when the first module that needs them is imported."""
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
         own = name.startswith('mmmap.') and name not in _ALONE and not name.startswith('mmmap.ops.')
@@ -68,7 +60,7 @@ class _RegisterOnImport(MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module
             try:
-                # Those of utils import nothing that has to be mended, and do the mending.
+                # The modules of utils do the repairs.
                 if own and not name.startswith('mmmap.utils.'):
                     _prepare()
                 elif name == 'mmpretrain':
@@ -84,7 +76,7 @@ class _RegisterOnImport(MetaPathFinder):
 
 
 def _can_register() -> bool:
-    """Whether the required packages are there: without them `ops` is of use, also to those who have mmengine."""
+    """Whether the required packages are installed. Without them, `ops` still works beside mmengine."""
     from .utils import versions
 
     try:

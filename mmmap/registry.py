@@ -1,8 +1,7 @@
-"""The registries that mmmap's components join.
+"""The registries of mmmap's components, which are mmengine's root registries.
 
-These are mmengine's root registries. A child registry (mmpretrain, mmseg, mmdet) falls back to its parent, so a bare
-``type='MAPHybrid'`` resolves under every ``default_scope`` once ``mmmap`` has been imported. So does
-``type='mmmap.MAPHybrid'``: each root has a child of the scope ``mmmap``, which looks there.
+Those of mmpretrain, mmseg and mmdet fall back to them, so that ``type='MAPHybrid'`` works under every
+``default_scope``. So does ``type='mmmap.MAPHybrid'``: each root has a child of the scope ``mmmap``, which looks there.
 """
 
 from mmengine.registry import (

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -44,10 +45,8 @@ def describe_machine(seed: int, threads: int) -> dict[str, str | int | float | N
     if torch.cuda.is_available():
         machine['gpu'] = torch.cuda.get_device_name()
     for name in _DISTRIBUTIONS:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             machine[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return machine
 
 

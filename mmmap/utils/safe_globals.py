@@ -93,6 +93,8 @@ def _storage(content: bytes) -> Any:
         return torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
 
 
+# With a function for its class, no file can set the state of an object.
+_PATH = functools.partial(pathlib.PurePosixPath)
 _ALLOWED: dict[str, Any] = {
     'numpy.ndarray': np.ndarray,
     'numpy.dtype': _dtype,
@@ -109,9 +111,7 @@ _ALLOWED: dict[str, Any] = {
     # Many checkpoints hold the command line.
     'argparse.Namespace': argparse.Namespace,
     **{
-        f'{module}.{name}': pathlib.PurePosixPath
-        for module in ('pathlib', 'pathlib._local')
-        for name in ('PosixPath', 'PurePosixPath')
+        f'{module}.{name}': _PATH for module in ('pathlib', 'pathlib._local') for name in ('PosixPath', 'PurePosixPath')
     },
     'builtins.getattr': _look_up,
     'builtins.slice': slice,
@@ -166,7 +166,7 @@ def allowed() -> dict[str, Any]:
         module, _, attribute = entry.partition(':')
         with suppress(KeyError, AttributeError):
             value = operator.attrgetter(attribute)(sys.modules[module])
-            # Members are shared by the whole process: with a function for the class, no file can set their state.
+            # The whole process shares the members.
             is_enum = isinstance(value, enum.EnumMeta)
             found[f'{module}.{attribute}'] = functools.partial(value) if is_enum else value
     return found

@@ -49,7 +49,7 @@ def _explained(name: str) -> Iterator[None]:
     except Exception as error:  # Damaged pickles raise many kinds of errors.
         text = ' '.join(str(error).split())
         # torch's second message is about a class that it cannot fill.
-        found = re.search(r"GLOBAL (\S+)|but got <class '(\S+)'>", text)
+        found = re.search(r"GLOBAL (\S+)|but got <(?:class|enum) '(\S+)'>", text)
         if found:
             raise RefusedFileError(
                 f'{name} holds {found[1] or found[2]}, which is no data and could run code: nothing of it was loaded. '
@@ -133,7 +133,7 @@ class _SafeUnpickler(pickle._Unpickler):
         attributes, slots = attributes or {}, slots or {}
         for name in (*attributes, *slots):
             of_class = getattr(kind, name, None)
-            is_slot = isinstance(of_class, types.MemberDescriptorType) and not name.startswith('_')
+            is_slot = isinstance(of_class, types.MemberDescriptorType)
             # Another method would fail, or do something else, where the object is used.
             if callable(of_class) or (name in slots and not is_slot):
                 raise pickle.UnpicklingError(f'GLOBAL {kind.__module__}.{kind.__qualname__}.{name}')

@@ -8,8 +8,6 @@ import contextvars
 import importlib
 import sys
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -60,23 +58,17 @@ def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, 
         return torch.hub.load_state_dict_from_url(url, model_dir, map_location, *args, **{**kwargs, **options})
 
 
-@contextmanager
-def _asked_for(name: str) -> Iterator[None]:
-    token = _ASKED.set(name)
-    try:
-        yield
-    finally:
-        _ASKED.reset(token)
-
-
 def _check_all_schemes() -> None:
     original = CheckpointLoader.load_checkpoint.__func__
 
     @wraps(original)
     def load_checkpoint(cls: type, filename: str, map_location: Any = None, logger: Any = 'current') -> dict:
         name = str(filename)
-        with _asked_for(name):
+        token = _ASKED.set(name)
+        try:
             content = original(cls, name, map_location, logger)
+        finally:
+            _ASKED.reset(token)
         _LOADED.set(name)
         return content if safe_load.is_trusted(name) else check_content(content, name)
 

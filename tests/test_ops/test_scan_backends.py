@@ -30,6 +30,11 @@ def no_native(monkeypatch):
     backends._warn_fallback.cache_clear()
 
 
+def forget_packages():
+    mamba_ssm._find.cache_clear()
+    mamba_ssm._conv_function.cache_clear()
+
+
 def test_list_of_backends():
     reasons = available_backends()
     assert list(reasons) == ['reference', 'native', 'triton', 'mamba_ssm', 'torch']
@@ -224,9 +229,9 @@ def stand_ins(monkeypatch):
     # The stand-ins compute on the CPU.
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(backends.get_backend('mamba_ssm'), 'unsupported', lambda device, dtype: None)
-    mamba_ssm._forget()
+    forget_packages()
     yield calls
-    mamba_ssm._forget()
+    forget_packages()
 
 
 @pytest.mark.parametrize('reverse', [False, True])
@@ -274,9 +279,9 @@ def test_mamba_ssm_convolution(taps, calls, reverse, stand_ins):
 def test_broken_mamba_ssm_is_a_reason(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setitem(sys.modules, 'mamba_ssm', None)
-    mamba_ssm._forget()
+    forget_packages()
     assert 'cannot be imported' in available_backends()['mamba_ssm']
-    mamba_ssm._forget()
+    forget_packages()
 
 
 @pytest.mark.skipif(available_backends()['mamba_ssm'] is not None, reason=str(available_backends()['mamba_ssm']))

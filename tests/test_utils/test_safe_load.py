@@ -169,11 +169,11 @@ def test_functions_that_a_file_puts_into_statistics_are_left_out(tmp_path):
 
 
 class _Built:
-    def __init__(self, state):
-        self.state = state
+    def __init__(self, state, kind=HistoryBuffer, *args):
+        self.reduced = kind, args, state
 
     def __reduce__(self):
-        return HistoryBuffer, (), self.state
+        return self.reduced
 
 
 @pytest.mark.parametrize('dtype', [object, [('a', 'i4')]])
@@ -214,6 +214,17 @@ def test_a_state_changes_nothing_outside_of_the_file_and_no_method(tmp_path, kin
     with pytest.raises(UserError, match=r'evil\.pkl (holds|cannot be loaded)'):
         unpickle(tmp_path / 'evil.pkl')
     assert not hasattr(PurePosixPath, 'mark') and argparse.Namespace(a=1).a == 1
+    assert not hasattr(MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT, 'mark')
+
+
+def test_checkpoints_set_no_state_of_paths_and_of_members_of_all(tmp_path):
+    for built in (
+        _Built((None, dict(_str='b')), PurePosixPath, 'a'),
+        _Built(dict(mark=1), MEM_FORMAT_ENCODING, MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT.value),
+    ):
+        torch.save([built], tmp_path / 'evil.pth')
+        with pytest.raises(RefusedFileError, match=r'holds \S*(PurePosixPath|MEM_FORMAT_ENCODING)'):
+            load(tmp_path / 'evil.pth')
     assert not hasattr(MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT, 'mark')
 
 

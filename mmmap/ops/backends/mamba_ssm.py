@@ -52,12 +52,6 @@ def _conv_function() -> Callable | None:
     return function
 
 
-def _forget() -> None:
-    """Look for the packages again (for tests)."""
-    _find.cache_clear()
-    _conv_function.cache_clear()
-
-
 def _kernel_inputs(inputs: ScanInputs) -> list[Tensor | None]:
     """What the kernels take: sequences of one type, float32 weights, the first step first."""
     u, delta, A, B, C, D, z, delta_bias, _, reverse = inputs

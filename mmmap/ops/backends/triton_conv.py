@@ -84,9 +84,10 @@ def conv_backward_kernel(
 ):  # fmt: skip
     """Gradients; ``dweight`` (direction, tap, tile, channel) and ``dbias`` (direction, tile, channel) in parts.
 
-    A thread walks along its channels' positions with the inputs and the sums of ``dx`` that taps still reach in
-    registers. It begins and ends ``K - 1`` positions outside of its tile, whose outputs take part in the tile's ``dx``.
-    In one direction, step ``s`` is position ``s`` or ``length - 1 - s``; with both, the second one's taps reach ahead.
+    A thread goes along the positions of its channels, with the inputs and the sums of ``dx`` that taps still reach in
+    registers. It begins and ends ``K - 1`` positions outside of its tile, as outputs there depend on the tile's inputs.
+    In one direction, step ``s`` is position ``s`` or ``length - 1 - s``; with both, the taps of the second one reach
+    ahead.
     """
     blocks = tl.cdiv(channels, BD)
     tile = (tl.program_id(0) // blocks).to(tl.int64)
@@ -161,7 +162,7 @@ def conv_backward_kernel(
             if DIRECTIONS == 2 and i >= K - 1:
                 total += ahead[i - (K - 1)] * grad_ahead
             new_grads = new_grads + (total,)
-        # What is K - 1 steps behind is complete: later outputs do not see it.
+        # No later output depends on the input K - 1 steps behind.
         done = step - (K - 1)
         t = (origin + sign * done).to(tl.int64)
         wanted = here & (done >= first) & (done < first + BL) & (done < length)

@@ -1,4 +1,4 @@
-"""Triton kernels around the scan: the order of its weights, and the gate that both directions share."""
+"""Triton kernels that reorder the weights of the scan, and that apply the gate of both directions."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def pack_kernel(
     T: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr,
     CT: tl.constexpr,
 ):  # fmt: skip
-    """Weights as the recurrence meets them, with zeros after the end: every thread reads all of them, so this pays.
+    """Weights in the order of the recurrence, with zeros after the end, as every thread reads all of them.
 
-    (row, group, step, state) with states up to a power of 2; (row, group, chunk, state, 2, step of the chunk) if there
-    are ``T`` steps in a chunk, for both weights of a state and chunk to lie side by side.
+    (row, group, step, state) with states up to a power of 2; or with ``T`` steps in a chunk, (row, group, chunk, state,
+    2, step of the chunk), where both weights of a state and chunk are adjacent.
     """
     here, real, set_, step, state = _weights(
         length, steps, groups, reverse, B_b, B_r, B_g, B_n, B_l, DIRECTIONS, N, NP, BL
@@ -66,7 +66,7 @@ def unpack_kernel(
     length, steps, groups, reverse, blocks, size,
     T: tl.constexpr, DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BL: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
-    """Sums of the ``blocks`` parts, ``size`` elements each, of the weights' gradients, put where they belong."""
+    """Gradients of the weights: sums of ``blocks`` parts with ``size`` elements each."""
     here, real, set_, step, state = _weights(
         length, steps, groups, reverse, dB_b, dB_r, dB_g, dB_n, dB_l, DIRECTIONS, N, NP, BL
     )

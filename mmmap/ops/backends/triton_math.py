@@ -1,4 +1,4 @@
-"""What the Triton kernels of the scan share."""
+"""Functions that the Triton kernels of the scan share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAIN += ['unit', 'steps', 'groups', 'blocks', 'size']
 
 @triton.jit
 def exponential(x, CT: tl.constexpr):
-    """2 to the power of ``x``; e to the power of ``x`` in float64, where the GPU has no shortcut for either."""
+    """2 to the power of ``x``; in float64, where the GPU has no instruction for it, e to the power of ``x``."""
     if tl.float64 == CT:
         return tl.exp(x)
     else:
@@ -36,9 +36,9 @@ def logistic(x):
 
 @triton.jit
 def softplus(x, CT: tl.constexpr):
-    """Softplus, the identity above 20, with a small relative error for very negative ``x`` too.
+    """Softplus, the identity above 20, with a small relative error also for very negative ``x``.
 
-    A GPU's fast logarithm has a small absolute error only, so float32 takes log(1 + e) = 2 artanh(e / (2 + e)) as a
+    The fast logarithm of a GPU has a small absolute error only. So in float32 log(1 + e) = 2 artanh(e / (2 + e)) is a
     series, whose argument is at most 1/3.
     """
     e = tl.exp(-tl.abs(x))
@@ -55,7 +55,7 @@ def softplus(x, CT: tl.constexpr):
 
 @triton.jit
 def step_size(raw, SOFTPLUS: tl.constexpr, CT: tl.constexpr):
-    """Step sizes from what comes in."""
+    """Step sizes of raw values."""
     if SOFTPLUS:
         return softplus(raw, CT)
     else:

@@ -1,21 +1,21 @@
 """Triton kernels of the selective scan; imported on the first use of the backend only.
 
-One program computes one block of channels of one batch element and direction, over one segment of time. A direction is
-pointer arithmetic alone: step ``t`` of the recurrence is position ``t`` or ``length - 1 - t``.
+One program computes one block of channels of one batch element and direction, over one segment of time. Step ``t`` of
+the recurrence is position ``t`` or ``length - 1 - t``, by pointer arithmetic alone.
 
-* Forward: a thread holds all states of its channels, step after step; the state before each chunk (but the first) is
+* Forward: a thread holds all states of its channels, step after step. The state before each chunk but the first is
   kept for the backward pass.
 * Backward: chunk after chunk from the last to the first, state by state. A thread holds all steps of a chunk of its
-  channels in registers: the states are computed again forwards, then their gradients backwards. What a thread keeps
-  from one chunk to the next goes through memory that it alone writes and reads.
-* Loads take hundreds of cycles and few threads fit beside each other, so that both load ahead of use: the forward pass
-  by steps, the backward pass the inputs of a chunk together and what belongs to a state one state ahead.
-* Segments of long sequences run side by side: a first pass finds what each segment adds to the state (or to its
+  channels in registers. It computes the states again forwards, then their gradients backwards. Values for the next
+  chunk go through memory that no other thread uses.
+* Loads take hundreds of cycles, and few threads run at once. So loads are issued ahead of use: in the forward pass some
+  steps, in the backward pass the inputs of a chunk together and the values of a state one state ahead.
+* Segments of long sequences run in parallel: a first pass finds what each segment adds to the state (or to its
   gradient), a second one chains these, and the kernels above start from there.
 
-Neighbouring threads have neighbouring channels. The argument ``unit`` is 1, which the compiler does not know: it hides
-that channels start at aligned addresses. Else a thread would get neighbouring channels, to load them at once. That
-channels lie side by side, in ``A`` (direction, state, channel) too, keeps all states of a channel in one thread.
+Adjacent threads have adjacent channels. The argument ``unit`` is 1, but unknown to the compiler: it hides that channels
+start at aligned addresses, for which a thread would get several adjacent channels. Adjacent channels in memory, also in
+``A`` (direction, state, channel), keep all states of a channel in one thread.
 
 ``row`` numbers batch elements and directions, batch first. All sums are in ``CT``, float32 or float64.
 """
@@ -73,7 +73,7 @@ def forward_kernel(
     else:
         h = tl.zeros((NP, BD), CT)
 
-    # What comes from far away is loaded two steps ahead of its use, and the step size computed one step ahead.
+    # Inputs are loaded two steps ahead of use, and step sizes computed one step ahead.
     at = (sign * first * T).to(tl.int64)
     u += at * u_l + lane * u_d
     delta += at * delta_l + lane * delta_d
@@ -136,7 +136,7 @@ def segment_kernel(
     DIRECTIONS: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, T: tl.constexpr, BD: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr, CT: tl.constexpr,
 ):  # fmt: skip
-    """What a segment adds to the state after it, and the sum of its step sizes, which gives its decay.
+    """What a segment adds to the state after it, and the sum of its step sizes, for its decay.
 
     Forward: ``x`` is ``u`` and ``weight`` is ``B``. Backward: ``x`` is the gradient of the output and ``weight`` is
     ``C``; time runs backwards, and what is found is what the segment adds to the gradient of the state before it.

@@ -13,8 +13,8 @@ from mmmap.ops.backends.triton_math import PLAIN, exponential, locate, logistic,
 def _sum_channels(values, T: tl.constexpr, BD: tl.constexpr):
     """Sums over the channels of ``T`` vectors at once; lane ``i`` gets that of vector ``_summed(i)``.
 
-    Lanes halve their work at each level: of every two vectors, a lane goes on with one and hands over the other one.
-    This takes ``T`` exchanges instead of five for each vector.
+    At each level, a lane keeps one of every two vectors and gives the other one to another lane. This takes ``T``
+    exchanges instead of five for each vector.
     """
     W: tl.constexpr = BD if BD < 32 else 32
     lane = tl.arange(0, W)
@@ -41,12 +41,12 @@ def _sum_channels(values, T: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit
 def _load_steps(at, stride, left, here, T: tl.constexpr):
-    """``T`` steps from ``at`` on, all under way at once. Where only ``left`` exist, the last one is what follows it."""
+    """Load ``T`` steps from ``at`` on at once. If only ``left`` exist, the last one is repeated."""
     none = ()
     for _ in tl.static_range(T):
         none = none + (tl.zeros(here.shape, at.dtype.element_ty),)
     found = none
-    # A branch, always taken, which loads are not moved out of: else each one is waited for before the next.
+    # Always true. The compiler moves no loads out of the branch, so that none waits for the one before.
     if left > 0:
         steps, source = (), at
         for k in tl.static_range(T):
@@ -109,7 +109,7 @@ def backward_kernel(
         channels, group_channels, group_blocks, length, reverse, DIRECTIONS, BD
     )
     lane = tl.arange(0, BD) + (unit - 1)
-    # Zeros, which the compiler does not know either: addresses that are the same for all threads cost more.
+    # Zeros, unknown to the compiler: addresses that it knows to be the same for all threads cost more.
     same = tl.arange(0, BD) * (unit - 1)
     which, once = _summed(T, BD)
     here = inner * BD + lane < group_channels
@@ -158,19 +158,19 @@ def backward_kernel(
     if HAS_DZ:
         dz += origin * dz_l
         dz_l = sign * dz_l
-    for n in range(N):  # What the first chunk goes on from.
+    for n in range(N):  # Initial values for the first chunk.
         if not HAS_CARRY:
             tl.store(carry + n * channels, tl.zeros((BD,), CT), mask=here)
         tl.store(dA + n * channels, tl.zeros((BD,), CT), mask=here)
     tl.debug_barrier()
-    # Weights are brought near one state ahead, too.
+    # Weights are brought into the cache one state ahead.
     touched = tl.zeros((2 * T,), CT)
     for index in range(first, end):
         chunk = first + end - 1 - index
         p = (chunk * T).to(tl.int64)
         border = saved + (row * (chunks - 1) + chunk - 1) * N * channels + channel + lane
         earlier = here & (chunk > 0)
-        # What comes from far away is loaded one state ahead of its use.
+        # These are loaded one state ahead of use.
         next_rate = tl.load(A, mask=here, other=0).to(CT)
         next_h = tl.load(border, mask=earlier, other=0).to(CT)
         next_w = tl.load(carry, mask=here, other=0)
@@ -207,7 +207,7 @@ def backward_kernel(
                 decays = decays + (exponential(dts[k] * speed, CT),)
                 states = states + (tl.fma(decays[k], states[k], dt_xs[k] * weights_in[k]),)
             weights_out = _load_weights(from_weights + T, T, CT)
-            # What comes from far away must not be in the way of the weights.
+            # The loads that follow must not delay the weights.
             tl.debug_barrier()
             ahead = tl.minimum(n + 1, N - 1)
             next_rate = tl.load(A + ahead * channels, mask=here, other=0).to(CT)
@@ -215,7 +215,7 @@ def backward_kernel(
             next_w = tl.load(carry + ahead * channels, mask=here, other=0)
             next_dA = tl.load(dA + ahead * channels, mask=here, other=0)
             touched = tl.maximum(touched, tl.load(weights + (chunk * N + ahead) * 2 * T + tl.arange(0, 2 * T)))
-            # From the last step to the first: g is the gradient of the state, w what it hands to the state before.
+            # From the last step to the first: g is the gradient of the state, w its part for the state before.
             new_ddts, new_ddt_xs, new_ys = (), (), ()
             parts_dB, parts_dC = (), ()
             for k in tl.static_range(T - 1, -1, -1):
@@ -277,7 +277,7 @@ def backward_kernel(
                 y *= sigmoid * (1 + gate * (1 - sigmoid))
                 tl.store(to_z, y.to(dz.dtype.element_ty), mask=mask)
                 to_z += dz_l
-    # Something must become of what was loaded ahead, or else it would not be; the scratch is used no more.
+    # Values without a use would not be loaded. The scratch is no longer needed.
     tl.store(carry_at, tl.max(touched, axis=0))
     if HAS_D:
         tl.store(dD + place + lane, sum_dD, mask=here)

@@ -1,4 +1,4 @@
-"""Block sizes of the Triton kernels: the table to tune, as measured on an H100 with Triton 3.6."""
+"""Block sizes of the Triton kernels, measured on an H100 with Triton 3.6."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 class Block(NamedTuple):
     """Channels of one program (a power of 2), its warps, the most registers of a thread (None: the compiler's choice).
 
-    With a multiple of 32 channels a warp, threads need not wait for each other. More warps than one make the backward
-    pass of the scan sum over warps, which is slow.
+    With a multiple of 32 channels a warp, threads need not wait for each other. With several warps, the backward pass
+    of the scan has to sum over warps, which is slow.
     """
 
     channels: int
@@ -30,8 +30,7 @@ class Block(NamedTuple):
 class Tuning:
     """Block sizes of the kernels."""
 
-    # Steps between kept states, which the backward pass holds in registers: a power of 2, at most the channels of its
-    # block and at most 32.
+    # Steps between kept states: a power of 2, at most 32 and at most the channels of the backward block.
     chunk: int
     forward: Block
     backward: Block
@@ -39,15 +38,15 @@ class Tuning:
     conv: Block = Block(channels=64, warps=4)  # noqa: RUF009 (a tuple)
     conv_backward_steps: int = 32
     conv_backward: Block = Block(channels=64, warps=2)  # noqa: RUF009 (a tuple)
-    # Parts of a sequence that run side by side; None for as many as fill the GPU, a number to try others.
+    # Parts of a sequence that run in parallel; None for as many as fill the GPU.
     segments: int | None = None
 
 
-# By the longest sequence that an entry serves.
+# By the longest sequence of an entry.
 _TABLE: tuple[tuple[float, Tuning], ...] = (
     (float('inf'), Tuning(chunk=16, forward=Block(32), backward=Block(32, registers=255))),
 )
-# Programs of one warp that keep a multiprocessor busy, and the fewest chunks that are worth a segment.
+# Programs of one warp that fill a multiprocessor, and the fewest chunks of a segment.
 _PROGRAMS_PER_PROCESSOR = 32
 _LEAST_SEGMENT = 4
 
@@ -63,7 +62,7 @@ def _processors(device: torch.device) -> int:
 
 
 def segments_for(tuning: Tuning, programs: int, chunks: int, device: torch.device) -> tuple[int, int]:
-    """Number of segments of a sequence and chunks of each: more than one if there are too few programs otherwise."""
+    """Number of segments of a sequence and chunks of each; more than one segment if there are few programs."""
     wanted = tuning.segments
     if wanted is None:
         wanted = min(_processors(device) * _PROGRAMS_PER_PROCESSOR // programs, chunks // _LEAST_SEGMENT)

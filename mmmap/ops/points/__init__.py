@@ -1,6 +1,6 @@
 """Operators on point clouds ``(B, N, D)``: sampling, neighbours, interpolation and the Chamfer distance.
 
-On a CPU they run in native kernels where these are built, else in plain torch as on every other device.
+They run in native kernels on a CPU if these are built, else in plain torch.
 """
 
 from mmmap.ops.points.chamfer import chamfer_distance

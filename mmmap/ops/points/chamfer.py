@@ -1,4 +1,4 @@
-"""The Chamfer distance, point by point."""
+"""The Chamfer distance."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mmmap.ops.points.common import check_clouds, common_type, resolve
 def chamfer_distance(a: Tensor, b: Tensor, backend: str = 'auto') -> tuple[Tensor, Tensor]:
     """Squared distance of each point of two clouds to the nearest point of the other cloud; differentiable in both.
 
-    The gradient flows through the nearest pair alone (of equally near points, the one with the lowest index) and is 0
-    where the two coincide. A value that is not finite makes distances that are not finite either; no error.
+    Each distance has a gradient in its two points alone (of equally near points, the one with the lowest index), which
+    is 0 where the two coincide. Values that are not finite give distances that are not finite, and no error.
 
     Args:
         a: ``(B, N, D)``, any strides; float16 and bfloat16 are computed in float32.

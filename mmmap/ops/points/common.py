@@ -1,4 +1,4 @@
-"""What the point operators share: checks of their arguments and the choice of an implementation."""
+"""Checks of the arguments of point operators, and the choice of their backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST = {torch.float32: 1e18, torch.float64: 1e150}
 
 
 def check_clouds(operator: str, **named: Tensor) -> None:
-    """Raise an error that names the argument unless all are floating ``(B, N, D)`` of equal B, D and device."""
+    """Raise an error unless all are floating-point ``(B, N, D)`` of equal B, D and device."""
     for name, x in named.items():
         check_floating(operator, name, x)
     check_same_device(operator, named)
@@ -38,10 +38,7 @@ def check_count(operator: str, name: str, count: int, most: int) -> None:
 
 
 def check_finite(operator: str, **named: Tensor) -> None:
-    """Raise a ValueError that names a CPU tensor with values whose distances cannot be compared.
-
-    On other devices looking at the values would have to wait for them.
-    """
+    """Raise a ValueError if the distances of a CPU tensor would not be finite; other devices are not waited for."""
     for name, x in named.items():
         if x.device.type == 'cpu' and not bool(x.abs().amax() <= _LARGEST[x.dtype]):
             what = 'values too large to be squared' if bool(x.isfinite().all()) else 'values that are not finite'
@@ -55,22 +52,13 @@ def common_type(*tensors: Tensor) -> list[Tensor]:
 
 
 def available_point_backends() -> dict[str, str | None]:
-    """Every implementation of the point operators, with None if it can be used here, else the reason why not."""
+    """Every backend of the point operators, with None if it can be used here, else the reason why not."""
     return {'native': NativeBackend().unavailable(), 'torch': None}
 
 
 @torch.compiler.assume_constant_result
 def resolve(operator: str, backend: str, device: str) -> str:
-    """The implementation to run.
-
-    Args:
-        operator: Named in errors.
-        backend: ``'auto'``, the fastest that is there, or ``'native'`` or ``'torch'``.
-        device: Device type of the tensors.
-
-    Raises:
-        ValueError: The implementation is unknown or cannot be used.
-    """
+    """The backend to run for ``'auto'``, ``'native'`` or ``'torch'``; a ValueError if it cannot be used."""
     reasons = available_point_backends()
     if backend == 'auto':
         if device != 'cpu':

@@ -1,6 +1,6 @@
-"""The point operators in plain torch, for any device: distances from differences, in pieces that bound the memory.
+"""The point operators in plain torch, for any device, in pieces that bound the memory.
 
-Expanding ``|a - b|^2`` would be faster and lose most digits of small distances.
+Distances come from differences: the expansion of ``|a - b|^2`` is faster, but loses most digits of small distances.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PIECE = 2**24
 
 
 def farthest_point_sample(points: Tensor, num_samples: int, start: Tensor) -> Tensor:
-    """One pick after the other, all clouds at once."""
+    """Pick point after point, in all clouds at once."""
     batch = torch.arange(points.shape[0], device=points.device)
     axes = points.unbind(-1)
     nearest = torch.full_like(axes[0], float('inf'))
@@ -31,7 +31,7 @@ def farthest_point_sample(points: Tensor, num_samples: int, start: Tensor) -> Te
 
 
 def _pieces(query: Tensor, points: Tensor) -> Iterator[Tensor]:
-    """Squared distances ``(batch, some of the queries, points)``, all queries in order."""
+    """Squared distances ``(batch, queries of a piece, points)``, piece by piece."""
     step = max(1, _PIECE // (points.shape[0] * points.shape[1]))
     for part in query.split(step, dim=1):
         axes = zip(part.unbind(-1), points.unbind(-1), strict=True)
@@ -39,13 +39,13 @@ def _pieces(query: Tensor, points: Tensor) -> Iterator[Tensor]:
 
 
 def _smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` smallest in ascending order and where they are, of equal ones those with the lowest index."""
+    """The ``k`` smallest in ascending order and their indices, of equal ones the lowest indices."""
     if k == 1:
         return distances.min(-1, keepdim=True)
     if distances.dtype == torch.float64:
         values, indices = distances.sort(dim=-1, stable=True)
         return values[..., :k], indices[..., :k]
-    # What topk says of equal values is nothing, so values and indices become one integer; no distance is below 0.
+    # The order of equal values in topk is undefined, so value and index become one integer; no distance is below 0.
     keys = distances.view(torch.int32).to(torch.int64) << 32
     keys = keys + torch.arange(distances.shape[-1], device=distances.device)
     keys = keys.topk(k, largest=False).values
@@ -116,7 +116,7 @@ def chamfer(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def chamfer_backward(
     grad_a: Tensor, grad_b: Tensor, a: Tensor, b: Tensor, index_a: Tensor, index_b: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of both clouds: each distance pulls at both of its ends."""
+    """Gradients of both clouds: each distance depends on both of its ends."""
     rows_a, rows_b = (index[..., None].expand(-1, -1, a.shape[-1]) for index in (index_a, index_b))
     pull_a = 2 * grad_a[..., None] * (a - b.gather(1, rows_a))
     pull_b = 2 * grad_b[..., None] * (b - a.gather(1, rows_b))

@@ -49,10 +49,10 @@ def gather_points(features: Tensor, indices: Tensor) -> Tensor:
 
 
 def three_interpolate(query: Tensor, points: Tensor, features: Tensor, k: int = 3, backend: str = 'auto') -> Tensor:
-    """Features at other places: the mean over the ``k`` nearest points, weighted by their inverse squared distances.
+    """Features of queries: the mean over the ``k`` nearest points, weighted by their inverse squared distances.
 
-    A query that coincides with points gets their mean alone (PointNet++ adds a small number to each distance instead,
-    so that its result depends on the unit of length).
+    A query that coincides with points gets their mean alone. (PointNet++ adds a small number to each distance, so that
+    its result depends on the unit of length.)
 
     Args:
         query: ``(B, M, D)``, any strides.
@@ -80,7 +80,7 @@ def three_interpolate(query: Tensor, points: Tensor, features: Tensor, k: int = 
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ValueError(f'{operator}: k must be an int of at least 1, got {k!r}')
     distances, indices = knn(query, points, min(k, points.shape[1]), backend)
-    # Relative to the nearest, which may be at 0.
+    # The nearest may be at distance 0.
     weights = torch.where(distances > 0, distances[..., :1] / distances, 1)
     weights = (weights / weights.sum(-1, keepdim=True)).to(compute_dtype(features.dtype))
     return torch.ops.mmmap.interpolate.default(features, indices, weights)

@@ -13,7 +13,7 @@ from mmmap.ops.points.common import check_clouds, check_count, check_finite, com
 
 
 def knn(query: Tensor, points: Tensor, k: int, backend: str = 'auto') -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest points of each query, the nearest first, of equally near ones the lowest index first.
+    """The ``k`` nearest points of each query, the nearest first; of equally near ones, the lowest index first.
 
     Args:
         query: ``(B, M, D)``, any strides; float16 and bfloat16 are computed in float32.
@@ -46,8 +46,8 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int, backend: st
         backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
 
     Returns:
-        Indices ``(B, M, k)``, int64, ascending; where fewer are within the radius the first one is repeated, where
-        none is the nearest point.
+        Indices ``(B, M, k)``, int64, ascending. If fewer are within the radius, the first one is repeated; if none is,
+        the nearest point.
 
     Raises:
         TypeError: A cloud is not a real floating-point tensor, or ``k`` no integer.

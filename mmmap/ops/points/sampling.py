@@ -19,10 +19,9 @@ def farthest_point_sample(
     start: int | Tensor = 0,
     backend: str = 'auto',
 ) -> Tensor:
-    """Pick points one after the other, each the farthest from all that are picked (PointNet++, arXiv 1706.02413).
+    """Pick points one after the other, each the farthest from those picked before (PointNet++, arXiv 1706.02413).
 
-    Of equally far points the one with the lowest index is picked, also where all distances are 0 because fewer than
-    ``num_samples`` points are distinct.
+    Of equally far points, the one with the lowest index is picked, also if all distances are 0.
 
     Args:
         points: ``(B, N, D)``, any strides; float16 and bfloat16 are computed in float32.
@@ -31,7 +30,7 @@ def farthest_point_sample(
         backend: ``'auto'``, ``'native'`` (CPU) or ``'torch'``.
 
     Returns:
-        Indices ``(B, num_samples)``, int64, in the order in which they were picked.
+        Indices ``(B, num_samples)``, int64, in order.
 
     Raises:
         TypeError: ``points`` is not a real floating-point tensor, or ``num_samples`` or ``start`` no integer.
