@@ -2,8 +2,8 @@
 // work over threads.
 //
 // The work, batch * blocks of channels, is cut into one even run per worker. Each worker owns the partial sums that it
-// fills, and these are added in a fixed order, so that results depend on the number of threads only. What is done here
-// once per call is done in plain loops: at the lengths of pretraining a tensor operation costs as much as a pass over
+// fills, and these are added in a fixed order, so that results depend on the number of threads only. Work that is
+// done once per call uses plain loops: at the lengths of pretraining, a tensor operation costs as much as a pass over
 // its elements.
 #pragma once
 
@@ -40,7 +40,7 @@ inline const Kernels& kernels_of(at::ScalarType type) {
 
 inline at::ScalarType computing_type(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
-// The kernels read float32, float64 and bfloat16 where they lie; float16 is widened.
+// The kernels read float32, float64 and bfloat16 in place; float16 is converted first.
 inline Tensor readable(const Tensor& x) { return x.scalar_type() == at::kHalf ? x.to(at::kFloat) : x; }
 
 // A result like `x` that the kernels can write; finish() makes it one of the type of `x`.

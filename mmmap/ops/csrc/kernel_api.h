@@ -10,7 +10,7 @@ namespace mmmap {
 constexpr int64_t kChunk = 32;
 constexpr int64_t kLanePad = 16;
 
-// Points in a bucket of neighbours; whole vectors, and what the other kernels read of a cloud in one go.
+// Points in a bucket of neighbours: whole vectors, and as many as the other kernels read at once.
 constexpr int64_t kBucket = 64;
 
 enum class DType { f32, f64, bf16 };
@@ -43,7 +43,7 @@ struct Scan {
   void* last;                // (batch, channels, states), or null
   void* borders;             // (batch, chunks - 1, border_stride), or null
   int64_t border_stride;
-  // Backward pass only; there y, if not null, spares the gate to compute the output again. dz.data may be null.
+  // Backward pass only, where the output is not computed again for the gate if y is not null. dz.data may be null.
   View dout, du, ddelta, dz;
   const void* dlast;  // packed (batch, blocks, states, lanes), or null
   void* dweights;     // (segments, 2, groups, length, states): dB and dC of one worker in one batch element

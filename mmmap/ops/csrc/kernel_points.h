@@ -1,7 +1,7 @@
 // Sampling and neighbours of point clouds. Included by kernel.h alone, inside an anonymous namespace.
 //
-// Clouds are (batch, dims, padded): one array a coordinate, filled up with infinities to whole vectors, so that every
-// distance comes from the same instructions wherever its point lies, and what is missing is never near.
+// Clouds are (batch, dims, padded): one array for each coordinate, padded with infinities to whole vectors. So all
+// distances come from the same instructions, and the padding is never near.
 
 // One bit a lane of the result of a comparison.
 template <class Real>
@@ -126,7 +126,7 @@ struct Candidates {
   static constexpr Int most = Int(~uint64_t(0) >> (65 - 8 * sizeof(Int)));
   Int *key, *point;
   int64_t count;
-  // What is farther cannot be among the k nearest, nor what is as far and has no index below `last`.
+  // No point farther than this is among the k nearest, and none at this distance with an index of `last` or more.
   Real reach;
   Int last;
 
@@ -135,7 +135,7 @@ struct Candidates {
   MMMAP_INLINE const UnalignedI* keys() const { return reinterpret_cast<const UnalignedI*>(key); }
   MMMAP_INLINE const UnalignedI* points() const { return reinterpret_cast<const UnalignedI*>(point); }
 
-  // Writes whole vectors, so up to a vector of what follows is lost.
+  // Writes whole vectors: up to one vector after the candidates is overwritten.
   MMMAP_INLINE void add(I keys, I points, uint32_t bits) {
 #if defined(__x86_64__) && !defined(__clang__) && MMMAP_BYTES == 64
     if constexpr (sizeof(Int) == 4) {
@@ -186,7 +186,7 @@ struct Candidates {
     high = cut(low - 1, high, k, enough, found, [&](int64_t v, I middle) { return key_of[v] <= middle; });
     const I edge = I{} + high;
     last = most;
-    if (found > enough)  // too many are as far as the k-th
+    if (found > enough)  // too many at the distance of the k-th
       last = cut(-1, most - 1, k, k, found, [&](int64_t v, I middle) {
         return (key_of[v] < edge) | ((key_of[v] == edge) & (point_of[v] <= middle));
       });
@@ -214,7 +214,7 @@ struct Candidates {
   }
 };
 
-constexpr int kBlock = 4;  // vectors between two looks at the candidates
+constexpr int kBlock = 4;  // vectors between two checks of the candidates
 
 // As many are thinned out.
 MMMAP_INLINE int64_t enough_candidates(const Neighbours& n) { return n.k + n.k / 2 + 32; }
@@ -227,7 +227,7 @@ struct KnnScratch {
   Real* bounds;
 
   KnnScratch(const Neighbours& n, Arena& arena) {
-    // The last look adds a block or a bucket, and vectors are written whole.
+    // The last check comes after a block or a bucket, and whole vectors are written.
     const int64_t room = enough_candidates(n) + kBucket + Vec<Real>::lanes;
     static_assert(kBlock * Vec<Real>::lanes <= kBucket);
     found.key = arena.take<Int>(room);
@@ -287,7 +287,7 @@ MMMAP_INLINE void bound_boxes(const Neighbours& n, const Real* boxes, const V<Re
   }
 }
 
-// Where the smallest of some whole vectors is.
+// The index of the smallest number in whole vectors.
 template <class Real>
 MMMAP_INLINE int64_t smallest_of(const Real* values, int64_t count) {
   constexpr int lanes = Vec<Real>::lanes;
@@ -436,7 +436,7 @@ void nearest(const Neighbours& n, const Work& w) {
   n.dims == 3 ? nearest_of<Real, 3>(n, w) : nearest_of<Real, 0>(n, w);
 }
 
-// ---- Within a radius: the first k by index, then it is enough.
+// ---- Within a radius: the first k by index.
 
 template <class Real>
 int64_t ball_bytes(const Neighbours& n, const Work&) {

@@ -94,7 +94,7 @@ MMMAP_INLINE void advance_all(int64_t steps, int64_t states, ScanTiles<Real>& x,
   for (; n < states; ++n) advance<Real, 1, kClamped>(steps, states, x, x.y, B + n, C + n, A + n, h + n);
 }
 
-// Add what the caller has of y, keep it, gate it, scale it, write it.
+// Add the caller's part of y; keep the sum, gate, scale and write it.
 template <class Real>
 MMMAP_INLINE void finish_output(const Scan& s, int64_t b, const BlockChannels<Real>& ch, int64_t start, int64_t steps,
                                 ScanTiles<Real>& x) {
@@ -180,7 +180,7 @@ struct History {
   V<Real> state[(kChunk + 1) * K], decay[kChunk * K];
 };
 
-// As advance, keeping every state and decay; y is only wanted by a gate.
+// As advance, keeping every state and decay; y is computed for a gate only.
 template <class Real, int K, bool kOutput, bool kClamped>
 MMMAP_INLINE void replay(int64_t steps, int64_t states, const ScanTiles<Real>& x, V<Real>* y, const Real* B,
                          const Real* C, const V<Real>* A, const V<Real>* border, History<Real, K>& past) {

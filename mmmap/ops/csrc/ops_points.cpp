@@ -11,7 +11,7 @@ namespace {
 // (batch, points, dims) as (batch, dims, padded), filled up with infinities.
 Tensor by_coordinate(const Tensor& cloud) {
   const int64_t batch = cloud.size(0), count = cloud.size(1), dims = cloud.size(2);
-  const int64_t padded = ceil_div(count, kBucket) * kBucket;  // so that the kernels need no rest
+  const int64_t padded = ceil_div(count, kBucket) * kBucket;  // whole buckets
   const Tensor rows = at::empty({batch, dims, padded}, cloud.options());
   with_type(cloud.scalar_type(), [&](auto real) {
     using Real = decltype(real);
@@ -80,11 +80,11 @@ struct Splitter {
   }
 };
 
-// What Neighbours says of buckets.
+// The fields of Neighbours for buckets.
 struct Buckets {
   Tensor points, order, boxes;
 
-  // For fewer queries a look at all points costs less.
+  // For fewer queries, a search of all points is faster.
   static bool pay_off(const Neighbours& n) { return n.dims == 3 && n.count >= 256 && n.queries >= 128; }
 
   explicit Buckets(const Tensor& cloud) {

@@ -88,8 +88,8 @@ MMMAP_INLINE V<Real> splat(Real x) {
   return V<Real>{} + x;
 }
 
-// The larger and the smaller of x and a bound; a NaN in x stays. GCC makes two instructions of the comparison where
-// one will do.
+// The larger and the smaller of x and a bound; a NaN in x stays. GCC would make two instructions of a
+// comparison.
 template <class Real>
 MMMAP_INLINE V<Real> at_least(V<Real> x, Real low) {
   const V<Real> bound = splat<Real>(low);
@@ -103,8 +103,8 @@ MMMAP_INLINE V<Real> at_most(V<Real> x, Real high) {
 }
 
 // x[k] = 2^x[k]: infinity for large x, the smallest normal number for very small x; kClamped is false if the caller
-// knows that the result is a normal number. One operation after another for
-// all K, since the processor looks ahead too little to overlap K long chains by itself.
+// knows that the result is a normal number. Each operation is done for all K
+// before the next one, since the processor cannot overlap K long chains by itself.
 template <class Real, int K, bool kClamped = true>
 MMMAP_INLINE void exp2(V<Real>* x) {
   using T = Vec<Real>;
