@@ -43,6 +43,8 @@ full: $(STAMPS)/full
 lint: $(STAMPS)/full
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -q tests/test_project/test_arrows.py
 
 docs: $(STAMPS)/docs
 	$(MAKE) -C docs/en html PYTHON=$(abspath $(BIN)/python)
