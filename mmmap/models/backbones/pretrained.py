@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleDict, PretrainedInit, update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
@@ -90,6 +91,10 @@ def _check_loaded(
         )
 
 
+def _is_pretrained(kind: str | type | None) -> bool:
+    return (WEIGHT_INITIALIZERS.get(kind) if isinstance(kind, str) else kind) is PretrainedInit
+
+
 class PretrainedBackbone(BaseModule):
     """A backbone with a :class:`~mmmap.models.layers.HybridEncoder`, ``encoder``, that checks the weights it loads.
 
@@ -117,7 +122,7 @@ class PretrainedBackbone(BaseModule):
                 has a weight of another shape that cannot be resized.
         """
         cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else list(self.init_cfg or [])
-        pretrained = [cfg for cfg in cfgs if cfg.get('type') in ('Pretrained', PretrainedInit)]
+        pretrained = [cfg for cfg in cfgs if _is_pretrained(cfg.get('type'))]
         if self.is_init or not pretrained:
             super().init_weights()
             return

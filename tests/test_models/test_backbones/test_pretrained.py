@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import PretrainedInit
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
@@ -146,6 +147,15 @@ def test_a_backbone_alone_needs_no_prefix(checkpoint, tmp_path, lines, parallel)
     model = classifier(path, None)
     model.init_weights()
     assert report(lines)[0] == f'MAPHybrid: {len(alone)} of {len(alone)} weights from {path}'
+    assert torch.equal(model.backbone.patch_embed.weight, weights['backbone.patch_embed.weight'])
+
+
+@pytest.mark.parametrize('kind', ['mmengine.Pretrained', 'mmpretrain.Pretrained', PretrainedInit])
+def test_the_type_may_have_a_scope_or_be_the_class(checkpoint, lines, kind):
+    path, weights = checkpoint()
+    model = classifier(path, init_cfg=dict(type=kind, checkpoint=path, prefix='backbone.'))
+    model.init_weights()
+    assert report(lines)[0].startswith('MAPHybrid: ')
     assert torch.equal(model.backbone.patch_embed.weight, weights['backbone.patch_embed.weight'])
 
 
