@@ -4,9 +4,9 @@ import shutil
 import pytest
 import torch
 
-from mmmap.engine.atomic_files import replace
 from mmmap.engine.checkpoint import check_checkpoint_file, damage_of, find_whole_checkpoint
 from mmmap.utils.errors import UserError
+from mmmap.utils.whole_files import replace
 
 LAYOUTS = {
     'FSDP': ['rank{}.pth'],

@@ -11,8 +11,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
+from mmmap.utils.whole_files import discard, move_folder_aside, remove, replace
 
-from ..atomic_files import discard, move_folder_aside, remove, replace, write_error
+from ..atomic_files import write_error
 from ..checkpoint import remove_left_overs
 
 
