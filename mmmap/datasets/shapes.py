@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from mmmap.registry import DATASETS
-from mmmap.structures.points import check_cloud, to_floats
+from mmmap.structures.point_checks import check_cloud, to_floats
 from mmmap.structures.scene_files import IGNORED, check_classes, whole_numbers
 
 

@@ -7,7 +7,7 @@ from mmpretrain.models import ClsDataPreprocessor, SelfSupDataPreprocessor
 from mmpretrain.structures import DataSample
 
 from mmmap.registry import MODELS
-from mmmap.structures.points import to_floats
+from mmmap.structures.point_checks import to_floats
 
 from .batch_crop import BatchRandomResizedCrop
 

@@ -1,31 +1,32 @@
-"""Parts of a scene with empty ground between them. Each of these islands counts as a scene of its own."""
+"""Islands: parts of a scene with empty ground between them. Each island is treated as a scene of its own."""
 
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-#: Least side of the cells that tell islands apart, in metres.
+#: Smallest side of the cells that tell islands apart, in metres.
 CELL = 20.0
-# A scene that is longer than 400 m has larger ones, so many along its longest side.
+# Cells along the longest side of a scene of more than 400 m. They are larger than CELL.
 _CELLS = 20
-# Cells from the middle on; what is farther counts as being there.
+# Cells from the middle of the scene. Points farther away are moved to this cell.
 _FARTHEST = 2**19
-# In metres.
+# Distance from the corner below which float32 is exact enough, in metres.
 _NEAR = 2**12
 
 
 def find_islands(xyz: np.ndarray) -> np.ndarray:
-    """Tell which points hang together, so that a stray point far away changes nothing for the others.
+    """Find the islands of a scene, so that a stray point far away changes nothing for the others.
 
-    Points lie in cells of 20 m, or of a twentieth of the longest side of the scene (of its middle 98 %) where that is
-    more. Cells that touch are of one island: empty ground of less than a cell never parts points, of two cells always.
+    Points are sorted into cells. The side of a cell is 20 m, or a twentieth of the longest side of the scene (of its
+    middle 98 %) if that is more. Cells that touch form one island. So a gap of less than one cell never separates
+    points, and a gap of two cells always does.
 
     Args:
         xyz (np.ndarray): Points, shape (N, 3).
 
     Returns:
-        np.ndarray: The island of each point, from 0 for the one with most points, shape (N,), int64.
+        np.ndarray: Island of each point, shape (N,), int64. Island 0 has the most points.
     """
     low, middle, high = np.quantile(xyz[:: len(xyz) // 10_000 + 1].astype(np.float64), (0.01, 0.5, 0.99), axis=0)
     side = max(CELL, (high - low).max() / _CELLS)
@@ -46,20 +47,17 @@ def find_islands(xyz: np.ndarray) -> np.ndarray:
 
 
 def split_islands(islands: np.ndarray) -> list[np.ndarray]:
-    """Indices of the points of each island, ascending."""
+    """List the indices of the points of each island, ascending. ``islands`` is from :func:`find_islands`."""
     order = np.argsort(islands, kind='stable')
     return np.split(order, np.flatnonzero(np.diff(islands[order])) + 1)
 
 
 def island_boxes(xyz: np.ndarray, islands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest coordinates of the islands.
+    """Lowest and highest coordinates of each island, shape (islands, 3) each.
 
     Args:
         xyz (np.ndarray): Points, shape (N, 3).
-        islands (np.ndarray): Their islands, see :func:`find_islands`.
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Shape (islands, 3) each.
+        islands (np.ndarray): Island of each point (:func:`find_islands`), shape (N,).
     """
     if not islands.any():
         return xyz.min(0, keepdims=True), xyz.max(0, keepdims=True)
@@ -68,14 +66,14 @@ def island_boxes(xyz: np.ndarray, islands: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def from_corner(xyz: np.ndarray) -> np.ndarray:
-    """Count coordinates from the corner of least x, y and z of the scene's largest island.
+    """Shift a scene so that the corner of least x, y and z of its largest island is the origin.
 
     Args:
         xyz (np.ndarray): Points, shape (N, 3).
 
     Returns:
-        np.ndarray: Shape (N, 3), float64. Points nearer than 4 km are rounded to float32, by a quarter of a millimetre
-        at most, so that they are the same whatever there is far from them.
+        np.ndarray: Shape (N, 3), float64. Points nearer than 4 km are rounded to float32 (by at most 0.25 mm). So their
+        values do not depend on points that lie far away.
     """
     xyz = np.asarray(xyz, np.float64)
     largest = find_islands(xyz) == 0
@@ -85,13 +83,13 @@ def from_corner(xyz: np.ndarray) -> np.ndarray:
 
 
 def number_rows(columns: list[np.ndarray]) -> np.ndarray:
-    """Number the rows that differ, in their order.
+    """Number the distinct rows of a table, in sorted order.
 
     Args:
-        columns (list[np.ndarray]): Whole numbers, of whatever size, shape (N,) each.
+        columns (list[np.ndarray]): Whole numbers of any size, shape (N,) each.
 
     Returns:
-        np.ndarray: The number of each row, from 0 without a gap, shape (N,), int64.
+        np.ndarray: Number of each row, from 0 without gaps, shape (N,), int64. Equal rows have equal numbers.
     """
     lows = [column.min() for column in columns]
     spans = [float(column.max()) - float(low) + 1 for column, low in zip(columns, lows, strict=True)]
@@ -106,7 +104,7 @@ def number_rows(columns: list[np.ndarray]) -> np.ndarray:
 
 
 def unique_rows(columns: list[np.ndarray], ids: np.ndarray | None = None) -> np.ndarray:
-    """The rows that differ, in their order, shape (R, columns); ``ids`` are those of :func:`number_rows`."""
+    """The distinct rows, sorted, shape (rows, columns). ``ids`` may give the result of :func:`number_rows`."""
     ids = number_rows(columns) if ids is None else ids
     rows = np.empty((ids.max() + 1, len(columns)), columns[0].dtype)
     for axis, column in enumerate(columns):
@@ -117,7 +115,7 @@ def unique_rows(columns: list[np.ndarray], ids: np.ndarray | None = None) -> np.
 def _number(values: np.ndarray, span: int | None = None) -> np.ndarray:
     if span is None or span > 4 * len(values):
         return np.unique(values, return_inverse=True)[1].reshape(-1)
-    # A table is some ten times as fast as sorting.
+    # A table is about ten times as fast as sorting.
     there = np.zeros(span, bool)
     there[values] = True
     return (np.cumsum(there) - 1)[values]

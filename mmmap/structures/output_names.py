@@ -1,4 +1,4 @@
-"""Names of what is written of scenes and clouds."""
+"""Names of output files for scenes and clouds."""
 
 import re
 from collections.abc import Iterable
@@ -7,20 +7,20 @@ from typing import Any
 
 
 def output_names(paths: Iterable[str | Path]) -> dict[str, str]:
-    """Name files after scenes or clouds so that none overwrites another.
+    """Name output files after scenes or clouds, so that none overwrites another.
 
-    A name is that of the folder and of the file, as S3DIS has an ``office_1`` in every area: ``Area_1_office_1`` for
-    ``data/Area_1/office_1.npz``, ``data_shapes_points_7`` for ``data/shapes.npz:points[7]``. Of equal names the second
-    and later ones get numbers.
+    A name contains the folder and the file, because S3DIS has an ``office_1`` in every area: ``Area_1_office_1`` for
+    ``data/Area_1/office_1.npz``, ``data_shapes_points_7`` for ``data/shapes.npz:points[7]``. If a name is taken, a
+    number is appended.
 
     Args:
-        paths (Iterable[str | Path]): All that something is written of; equal ones count once.
+        paths (Iterable[str | Path]): All inputs. Repeated paths count once.
 
     Returns:
-        dict[str, str]: The name of each path.
+        dict[str, str]: The name for each path.
     """
-    names = {}
-    taken = set()
+    names: dict[str, str] = {}
+    taken: set[str] = set()
     for path in map(str, paths):
         if path in names:
             continue
@@ -37,6 +37,6 @@ def output_names(paths: Iterable[str | Path]) -> dict[str, str]:
 
 
 def dataset_names(dataset: Any) -> dict[str, str]:
-    """:func:`output_names` of a data set, which may be a wrapper; none if its samples have no ``lidar_path``."""
+    """:func:`output_names` for a data set or a wrapper of one. Empty if its samples have no ``lidar_path``."""
     infos = (dataset.get_data_info(i) for i in range(len(dataset))) if hasattr(dataset, 'get_data_info') else ()
     return output_names(info['lidar_path'] for info in infos if 'lidar_path' in info)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..utils.whole_files import written_whole
-from .points import to_colours
+from .point_checks import to_colours
 from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
 
 # Both spellings that the format has of each type, with the codes of struct and numpy.

@@ -1,19 +1,19 @@
-"""What is known and predicted of the points of a cloud."""
+"""A data sample with a label for each point of a cloud."""
 
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 
 class PointDataSample(BaseDataElement):
-    """Labels of the points of a cloud, of a part segmentation or of a scene.
+    """True and predicted labels of the points of a cloud, for part or scene segmentation.
 
     Attributes:
-        gt_pts_seg (BaseDataElement): The truth: ``pts_semantic_mask``, (N,) int64, 255 for points that do not count.
+        gt_pts_seg (BaseDataElement): The truth: ``pts_semantic_mask``, (N,) int64, 255 for ignored points.
         pred_pts_seg (BaseDataElement): The prediction: ``pts_semantic_mask`` and, from :class:`PointSegHead`,
             ``scores``, the probabilities (N, classes).
-        category (int): Meta information: the category of the object whose parts these are.
-        lidar_path (str): Meta information: where the cloud comes from.
-        sample_idx (int): Meta information: its index in the data set.
+        category (int): Meta information: the category of the object, for part segmentation.
+        lidar_path (str): Meta information: the source of the cloud.
+        sample_idx (int): Meta information: the index in the data set.
     """
 
     def set_gt_pts_seg(self, labels: Tensor) -> 'PointDataSample':

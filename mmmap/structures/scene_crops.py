@@ -1,7 +1,8 @@
-"""Voxels and crops of scenes, and the frames of the crops: what training and testing on scenes must do alike."""
+"""Voxels and crops of scenes, for training and testing alike."""
 
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -9,7 +10,7 @@ from scipy.spatial import cKDTree
 from .islands import find_islands, island_boxes, number_rows, unique_rows
 
 CROPS = ('block', 'sphere')
-# Points on the edge of a crop may not be lost to rounding.
+# Crops are this much larger, so that rounding loses no point on an edge.
 _EDGE = 1 + 1e-5
 
 
@@ -19,10 +20,11 @@ def voxel_ids(xyz: np.ndarray, size: float, islands: np.ndarray | None = None) -
     Args:
         xyz (np.ndarray): Points, shape (N, 3).
         size (float): Side of a voxel.
-        islands (np.ndarray, optional): Their islands, each with its own grid from its corner on; found by default.
+        islands (np.ndarray, optional): Island of each point, shape (N,). Each island has its own grid, which starts at
+            its lowest corner. Found by default.
 
     Returns:
-        np.ndarray: For each point its voxel, from 0 without a gap, shape (N,), int64.
+        np.ndarray: Voxel of each point, from 0 without gaps, shape (N,), int64.
     """
     islands = find_islands(xyz) if islands is None else islands
     low, _ = island_boxes(xyz, islands)
@@ -30,30 +32,30 @@ def voxel_ids(xyz: np.ndarray, size: float, islands: np.ndarray | None = None) -
     return number_rows([islands, *cells])
 
 
-def draw_of_voxels(ids: np.ndarray, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
+def draw_point_per_voxel(ids: np.ndarray, rng: np.random.Generator | ModuleType) -> np.ndarray:
     """Draw one point of each voxel.
 
     Args:
-        ids (np.ndarray): The points' voxels, see :func:`voxel_ids`.
-        rng (np.random.Generator | np.random.RandomState): Draws.
+        ids (np.ndarray): Voxel of each point (:func:`voxel_ids`), shape (N,).
+        rng (np.random.Generator | ModuleType): Random numbers, perhaps from ``np.random`` itself.
 
     Returns:
-        np.ndarray: Indices of the points, by voxel, shape (V,), int64.
+        np.ndarray: Index of the point of each voxel, shape (voxels,), int64.
     """
     drawn = np.empty(ids.max() + 1, np.int64)
     order = rng.permutation(len(ids))
-    # Of several points of a voxel the last one in the order stays.
+    # The last point in the random order overwrites the others of its voxel.
     drawn[ids[order]] = order
     return drawn
 
 
-def warn_if_tiny(xyz: np.ndarray, size: float, name: str) -> None:
-    """Warn of a scene whose plan is so far below a crop that its coordinates can hardly be in metres.
+def warn_unless_metres(xyz: np.ndarray, size: float, name: str) -> None:
+    """Warn if a scene is so much smaller than a crop that its coordinates can hardly be in metres.
 
     Args:
         xyz (np.ndarray): Points of the scene, shape (N, 3).
         size (float): Side of the blocks or radius of the spheres.
-        name (str): What to call the scene.
+        name (str): Name of the scene for the warning.
     """
     extent = np.ptp(xyz[:, :2], axis=0)
     if 0 < extent.max() < size / 100:
@@ -65,16 +67,16 @@ def warn_if_tiny(xyz: np.ndarray, size: float, name: str) -> None:
 
 
 def make_tree(xyz: np.ndarray, crop: str) -> cKDTree:
-    """A search tree for :func:`points_around`: over the plan of a scene for blocks, over space for spheres."""
+    """Build a search tree for :func:`points_around`: over x and y for blocks, over x, y and z for spheres."""
     return cKDTree(xyz[:, :2] if crop == 'block' else xyz)
 
 
 def points_around(tree: cKDTree, centre: np.ndarray, crop: str, size: float) -> np.ndarray:
-    """The points of a crop.
+    """Find the points of a crop.
 
     Args:
-        tree (cKDTree): Of :func:`make_tree`.
-        centre (np.ndarray): Centre of the crop, shape (3,); a block needs only x and y.
+        tree (cKDTree): The tree from :func:`make_tree`.
+        centre (np.ndarray): Centre of the crop, shape (3,). z is ignored for a block.
         crop (str): ``'block'``, a column from floor to ceiling, or ``'sphere'``.
         size (float): Side of the block or radius of the sphere.
 
@@ -89,14 +91,14 @@ def points_around(tree: cKDTree, centre: np.ndarray, crop: str, size: float) -> 
 
 
 def to_crop_frame(xyz: np.ndarray, centre: np.ndarray, crop: str, size: float, floor: float) -> np.ndarray:
-    """Coordinates as the model sees them: from the centre of the crop, in units of its size.
+    """Change coordinates to the frame of a crop: they count from its centre, in units of its size.
 
     Args:
         xyz (np.ndarray): Points of the crop, shape (N, 3).
         centre (np.ndarray): Its centre, shape (3,).
-        crop (str): ``'block'``, whose z counts from the floor of the scene, or ``'sphere'``.
+        crop (str): ``'block'``, where z counts from ``floor``, or ``'sphere'``.
         size (float): Side of the block or radius of the sphere.
-        floor (float): z of the scene's lowest point.
+        floor (float): z of the lowest point of the scene.
 
     Returns:
         np.ndarray: Coordinates, shape (N, 3), float32.
@@ -105,16 +107,16 @@ def to_crop_frame(xyz: np.ndarray, centre: np.ndarray, crop: str, size: float, f
     return ((xyz - origin) / size).astype(np.float32)
 
 
-def draw_points(indices: np.ndarray, count: int, rng: np.random.Generator | np.random.RandomState) -> np.ndarray:
-    """Draw a number of points: some of more, all of fewer and some of them again.
+def draw_points(indices: np.ndarray, count: int, rng: np.random.Generator | ModuleType) -> np.ndarray:
+    """Draw ``count`` points. If there are fewer, all are taken and some are drawn again.
 
     Args:
-        indices (np.ndarray): What is drawn from, shape (N,).
-        count (int): How many are needed.
-        rng (np.random.Generator | np.random.RandomState): Draws.
+        indices (np.ndarray): The points, shape (N,).
+        count (int): Points to draw.
+        rng (np.random.Generator | ModuleType): Random numbers, perhaps from ``np.random`` itself.
 
     Returns:
-        np.ndarray: Drawn indices, shape (count,).
+        np.ndarray: Indices of the drawn points, shape (count,).
     """
     if len(indices) >= count:
         return rng.choice(indices, count, replace=False)
@@ -122,21 +124,21 @@ def draw_points(indices: np.ndarray, count: int, rng: np.random.Generator | np.r
 
 
 def split_points(indices: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Split the points of a crop at random into parts of a number of points, the last one filled up from the others.
+    """Split the points of a crop at random into parts of ``count`` points. The last part is filled up from the others.
 
     Args:
         indices (np.ndarray): The points, shape (N,).
         count (int): Points of a part.
-        rng (np.random.Generator): Draws.
+        rng (np.random.Generator): Random numbers.
 
     Yields:
-        np.ndarray: Indices of a part, shape (count,). Every point is in one at least.
+        np.ndarray: Indices of a part, shape (count,). Every point is in at least one part.
     """
     order = rng.permutation(indices)
     for start in range(0, len(order), count):
         part = order[start : start + count]
         if len(part) < count and len(order) > count:
-            # Points that the model has seen in another part make this one as dense.
+            # Points of the other parts make the last one as dense as they are.
             part = np.concatenate([part, rng.choice(order[:start], count - len(part), replace=False)])
         yield draw_points(part, count, rng)
 
@@ -144,14 +146,14 @@ def split_points(indices: np.ndarray, count: int, rng: np.random.Generator) -> I
 def _blocks(
     xy: np.ndarray, size: float, stride: float, shift: np.ndarray, clamped: bool
 ) -> Iterator[tuple[float, float]]:
-    """Centres of blocks on a grid, row by row, of those that may hold points.
+    """Centres of the blocks of a grid that may hold points, row by row.
 
-    The grid starts at the least coordinates less ``shift``. The last block of a row ends at the greatest ones if
-    ``clamped``.
+    The grid starts ``shift`` before the lowest coordinates. If ``clamped``, the last block of a row ends at the highest
+    coordinate.
     """
     low, high = xy.min(0), xy.max(0)
     last = np.maximum(0, np.ceil((high - low + shift - size) / stride))
-    # The blocks of a cell of the grid are those that start in it or before; a clamped one may start a cell earlier.
+    # Blocks over a cell of the grid start in it or before it. A clamped block may start one cell earlier.
     blocks = unique_rows(list(np.floor((xy - low + shift).T / stride)))
     before = np.arange(-1, int(np.ceil(size / stride)) + 1)
     for axis in range(2):
@@ -165,28 +167,24 @@ def _blocks(
 
 
 def cover_scene(
-    xyz: np.ndarray,
-    crop: str,
-    size: float,
-    stride: float,
-    rng: np.random.Generator,
-    shifted: bool = False,
+    xyz: np.ndarray, crop: str, size: float, stride: float, rng: np.random.Generator, shifted: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Cover a scene with overlapping crops.
 
-    Blocks lie on a grid; those over empty ground are not visited. Spheres lie around points drawn from those that no
-    sphere so far has within ``stride`` of its centre, so that every point is well inside one of them.
+    Blocks lie on a grid. Blocks without points are skipped. The centre of each sphere is a random point that lies more
+    than ``stride`` from all centres before, so that in the end every point lies well inside a sphere.
 
     Args:
         xyz (np.ndarray): Points of the scene, shape (N, 3).
         crop (str): ``'block'`` or ``'sphere'``.
         size (float): Side of the blocks or radius of the spheres.
-        stride (float): Distance of the blocks, or see above; at most ``size``.
-        rng (np.random.Generator): Draws the spheres, and the shift of the blocks.
-        shifted (bool): Whether the grid of blocks is shifted by a random part of ``stride``, for another vote.
+        stride (float): Distance between blocks, or least distance between centres of spheres. At most ``size``.
+        rng (np.random.Generator): Random numbers.
+        shifted (bool): Whether to shift the grid of blocks by a random part of ``stride``, for another vote.
 
     Yields:
-        tuple[np.ndarray, np.ndarray]: Centre (3,) and indices of the points of a crop. Every point is in one at least.
+        tuple[np.ndarray, np.ndarray]: Centre (3,) and indices of the points of a crop. Every point is in at least one
+        crop.
     """
     tree = make_tree(xyz, crop)
     left = np.ones(len(xyz), bool)
@@ -198,7 +196,7 @@ def cover_scene(
             if len(found):
                 left[found] = False
                 yield centre, found
-    # Of blocks none is left but for rounding.
+    # Blocks leave no point but for rounding.
     order = rng.permutation(len(xyz))
     for index in order[left[order]]:
         if left[index]:

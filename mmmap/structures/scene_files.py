@@ -1,4 +1,4 @@
-"""Scenes as files: reading and writing them, and the labels in them."""
+"""Reading and writing of scenes, and checks of their labels."""
 
 import zipfile
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ import numpy as np
 
 from ..utils.made_from import Origin
 from ..utils.whole_files import written_whole
+from .point_checks import check_points, to_colours
 from .point_formats import read_columns
-from .points import check_points, to_colours
 
-#: Label of points that belong to no class.
+#: Label of points without a class.
 IGNORED = 255
-# A table is some twenty times as fast as a search.
+# Longest lookup table of labels. A lookup is about twenty times as fast as a search.
 _LONGEST_TABLE = 1 << 20
 
 
@@ -21,13 +21,13 @@ def write_scene(path: str | Path, made_from: bytes = b'', **arrays: np.ndarray) 
     """Write a scene as an ``.npz`` file, whole or not at all.
 
     Args:
-        path (str | Path): The file; its folder is made where needed.
-        made_from (bytes): The mark of what it was made from, which :func:`is_scene` looks at. Defaults to none.
-        **arrays (np.ndarray): ``xyz`` (N, 3), and ``label`` (N,), ``rgb`` (N, 3) or other features, with a row a point.
+        path (str | Path): The file. Its folder is created if needed.
+        made_from (bytes): Mark of the source files, which :func:`is_scene` compares. Defaults to no mark.
+        **arrays (np.ndarray): ``xyz`` (N, 3), and ``label`` (N,), ``rgb`` (N, 3) or other features with N rows.
     """
     with written_whole(path) as part:
         with open(part, 'wb') as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         if made_from:
             with zipfile.ZipFile(part, 'a') as archive:
                 archive.comment = made_from
@@ -37,19 +37,20 @@ def read_scene(path: str | Path, colours: bool = True, rgb_max: float | None = N
     """Read a scene.
 
     Args:
-        path (str | Path): An ``.npz`` file with ``xyz`` (N, 3) and more arrays with a row a point, or a file of another
-            format of :data:`~mmmap.structures.point_formats.READERS`, whose columns x, y, z are ``xyz`` and red, green,
-            blue ``rgb``.
-        colours (bool): Whether colours are needed; if not they are left out. Defaults to True.
-        rgb_max (float, optional): Full brightness of the colours, see :func:`~mmmap.structures.points.to_colours`.
+        path (str | Path): ``.npz`` file with ``xyz`` (N, 3) and other arrays with N rows, or a file in another format
+            of :data:`~mmmap.structures.point_formats.READERS`. There the columns x, y, z become ``xyz``, and red,
+            green, blue become ``rgb``.
+        colours (bool): Whether to return colours. Defaults to True.
+        rgb_max (float, optional): Full brightness of the colours
+            (:func:`~mmmap.structures.point_checks.to_colours`). Defaults to None.
 
     Returns:
-        dict[str, np.ndarray]: Its arrays by name, of which ``xyz`` is finite and ``rgb`` counts from 0 to 255.
+        dict[str, np.ndarray]: Its arrays by name: ``xyz``, finite; ``rgb``, from 0 to 255; and the others as stored.
 
     Raises:
         ImportError: If the format needs a package that is missing.
-        ValueError: If the file is damaged, has no points, points that are not finite or colours that are none, or an
-            array of it has not one row a point; one line that names it.
+        ValueError: If the file is damaged, has no points, points that are not finite or invalid colours, or an array
+            has not N rows. One line that names the file.
     """
     arrays = read_columns(path)
     if Path(path).suffix.lower() != '.npz':
@@ -62,7 +63,7 @@ def read_scene(path: str | Path, colours: bool = True, rgb_max: float | None = N
     check_points(xyz, str(path))
     for name, values in arrays.items():
         if values.shape[:1] != (len(xyz),):
-            raise ValueError(f'{path}: its array {name} has the shape {values.shape}, of {len(xyz)} points')
+            raise ValueError(f'{path}: its array {name} has the shape {values.shape}, but there are {len(xyz)} points')
         if name.startswith('column '):
             raise ValueError(
                 f"{path}: its columns have no names: begin it with a line such as 'x y z red green blue label'"
@@ -74,10 +75,10 @@ def read_scene(path: str | Path, colours: bool = True, rgb_max: float | None = N
 
 
 def count_points(path: str | Path) -> int:
-    """Number of points of a scene, of an ``.npz`` file from the header of its ``xyz``.
+    """Count the points of a scene. Of an ``.npz`` file only the header of ``xyz`` is read.
 
     Args:
-        path (str | Path): A file, see :func:`read_scene`.
+        path (str | Path): A file that :func:`read_scene` reads.
 
     Raises:
         ValueError: If the file is damaged or has no points.
@@ -91,26 +92,23 @@ def count_points(path: str | Path) -> int:
             (count, *_), *_ = read(file)
     except FileNotFoundError:
         raise ValueError(f'{path} is missing') from None
-    # A damaged archive fails in a dozen ways, within zipfile, zlib and numpy.
+    # zipfile, zlib and numpy raise many kinds of errors for a damaged archive.
     except Exception as error:
-        raise ValueError(f'{path} is cut off or no scene ({error})') from None
+        raise ValueError(f'{path} is cut off or not a scene ({error})') from None
     if not count:
         raise ValueError(f'{path} has no points')
     return count
 
 
-def whole_numbers(labels: np.ndarray, name: str) -> np.ndarray:
-    """Labels as integers; nothing is rounded or cut.
+def whole_numbers(labels: np.ndarray | Sequence[int], name: str) -> np.ndarray:
+    """Convert labels to int64 without rounding. Values above its range become its largest value.
 
     Args:
-        labels (np.ndarray): Labels of any type.
-        name (str): What to call them in the error, such as their file.
-
-    Returns:
-        np.ndarray: The same, int64; what is above its range becomes its largest number.
+        labels (np.ndarray | Sequence[int]): Labels of any type.
+        name (str): Their name for the error, such as the file.
 
     Raises:
-        ValueError: If one is not a whole number; one line with the first such, and how many there are.
+        ValueError: If one is not a whole number. One line with the first one and their number.
     """
     labels = np.asarray(labels)
     if labels.dtype == np.uint64:
@@ -119,29 +117,27 @@ def whole_numbers(labels: np.ndarray, name: str) -> np.ndarray:
         return labels.astype(np.int64)
     if labels.dtype.kind != 'f':
         raise ValueError(f'{name}: labels are of type {labels.dtype}, not whole numbers')
-    # float64 tells whole numbers apart up to 2**53.
+    # float64 holds whole numbers exactly up to 2**53.
     wrong = ~((labels == np.floor(labels)) & (np.abs(labels) <= np.float64(2**53)))
     if wrong.any():
         raise ValueError(
-            f'{name}: label {labels[wrong][0]} is no whole number ({np.count_nonzero(wrong):,} of {labels.size:,})'
+            f'{name}: label {labels[wrong][0]} is not a whole number ({np.count_nonzero(wrong):,} of {labels.size:,})'
         )
     return labels.astype(np.int64)
 
 
 def check_classes(labels: np.ndarray, count: int | None, name: str, ignored: int | None = None) -> np.ndarray:
-    """Labels that must be classes.
+    """Convert labels to int64, and check that they are classes.
 
     Args:
         labels (np.ndarray): Labels of any type.
-        count (int, optional): Number of classes, None if it is not known.
-        name (str): What to call them in the error.
-        ignored (int, optional): A label beside them that is allowed. Defaults to None.
-
-    Returns:
-        np.ndarray: The same, int64.
+        count (int, optional): Number of classes; None if it is unknown.
+        name (str): Their name for the error, such as the file.
+        ignored (int, optional): Another label that is allowed. Defaults to None.
 
     Raises:
-        ValueError: If one is not a whole number or none of the classes; one line with the values and their numbers.
+        ValueError: If one is not a whole number or not a class. One line with the wrong values and how often they
+            occur.
     """
     labels = whole_numbers(labels, name)
     wrong = labels < 0 if count is None else (labels < 0) | (labels >= count)
@@ -149,12 +145,12 @@ def check_classes(labels: np.ndarray, count: int | None, name: str, ignored: int
         wrong &= labels != ignored
     if wrong.any():
         expected = 'negative' if count is None else f'none of the classes 0 to {count - 1}'
-        raise ValueError(f'{name}: {_tell(labels, wrong)} {expected}')
+        raise ValueError(f'{name}: {_count_values(labels, wrong)} {expected}')
     return labels
 
 
-def _tell(labels: np.ndarray, wrong: np.ndarray) -> str:
-    """Such as '3 of 900 labels, -1 (2) and 7 (1), are'."""
+def _count_values(labels: np.ndarray, wrong: np.ndarray) -> str:
+    """Describe the wrong labels, such as '3 of 900 labels, -1 (2), 7 (1), are'."""
     values, counts = np.unique(labels[wrong], return_counts=True)
     told = ', '.join(f'{value} ({times:,})' for value, times in zip(values[:5], counts[:5], strict=True))
     more = f' and {len(values) - 5} more values' if len(values) > 5 else ''
@@ -164,20 +160,20 @@ def _tell(labels: np.ndarray, wrong: np.ndarray) -> str:
 def class_indices(
     labels: np.ndarray, class_labels: Sequence[int], unknown: str = 'ignore', name: str = 'labels'
 ) -> np.ndarray:
-    """Turn the labels of a data set into classes.
+    """Convert the labels of a data set to class indices.
 
     Args:
         labels (np.ndarray): Labels, whole numbers of any type.
         class_labels (Sequence[int]): The label of each class.
-        unknown (str): What becomes of a label that is not there: 'ignore' makes it 255, 'error' refuses it. 255 itself
-            stays what it is.
-        name (str): What to call the labels in errors, such as their file.
+        unknown (str): For labels of no class: 'ignore' converts them to 255, 'error' raises an error unless they are
+            255.
+        name (str): Name of the labels for errors, such as the file.
 
     Returns:
-        np.ndarray: The index in ``class_labels`` of each label, 255 for one that is not there, int64.
+        np.ndarray: For each label its index in ``class_labels``, or 255, int64.
 
     Raises:
-        ValueError: If a label is no whole number, or unknown and refused; one line that names it.
+        ValueError: If a label is not a whole number, or is of no class with 'error'. One line that names it.
     """
     labels, known = whole_numbers(labels, name), whole_numbers(class_labels, 'class_labels')
     if not known.size:
@@ -186,7 +182,7 @@ def class_indices(
     if high - low < _LONGEST_TABLE:
         table = np.full(high - low + 1, IGNORED)
         table[known - low] = np.arange(len(known))
-        # What is below or above all of them has a place of its own at either end.
+        # The first and the last entry stand for all labels below and above.
         indices = table[labels.clip(low, high) - low]
     else:
         order = np.argsort(known)
@@ -194,20 +190,21 @@ def class_indices(
         indices = np.where(known[order][places] == labels, order[places], IGNORED)
     if unknown == 'error' and (wrong := (indices == IGNORED) & (labels != IGNORED)).any():
         told = known.tolist() if len(known) <= 100 else f'{len(known)} labels from {known.min()} to {known.max()}'
-        raise ValueError(f'{name}: {_tell(labels, wrong)} none of {told}, those of the classes')
+        raise ValueError(f'{name}: {_count_values(labels, wrong)} none of {told}, those of the classes')
     return indices
 
 
 def is_scene(path: str | Path, origin: Origin | None = None) -> bool:
-    """Whether a scene is there and whole, as far as its directory and its header tell.
+    """Whether an ``.npz`` file exists and is whole, judged by its directory and the header of ``xyz``.
 
     Args:
-        path (str | Path): The ``.npz`` file.
-        origin (Origin, optional): What it must have been made from. Defaults to None, anything.
+        path (str | Path): The file.
+        origin (Origin, optional): The source files that it must have been made from. Defaults to None, any.
     """
     try:
-        if not Path(path).is_file() or count_points(path) == 0:
+        if not Path(path).is_file():
             return False
+        count_points(path)
         with zipfile.ZipFile(path) as archive:
             return origin is None or origin.is_of(archive.comment)
     except ValueError:

@@ -44,9 +44,9 @@ def test_the_tensors_are_copies():
         (dict(points=np.zeros((0, 3))), 'it has no points'),
         (dict(points=np.array([[0, 0, 0], [0, np.nan, 0]])), 'point 1 is not finite'),
         (dict(pts_semantic_mask=np.zeros(4)), r'the shape \(4,\) for 5 points'),
-        (dict(pts_semantic_mask=np.full(5, 0.5)), 'pts_semantic_mask: label 0.5 is no whole number'),
-        (dict(pts_semantic_mask=np.zeros(5), category=1.7), 'category: label 1.7 is no whole number'),
-        (dict(gt_label=np.float32(2.5)), 'gt_label: label 2.5 is no whole number'),
+        (dict(pts_semantic_mask=np.full(5, 0.5)), 'pts_semantic_mask: label 0.5 is not a whole number'),
+        (dict(pts_semantic_mask=np.zeros(5), category=1.7), 'category: label 1.7 is not a whole number'),
+        (dict(gt_label=np.float32(2.5)), 'gt_label: label 2.5 is not a whole number'),
     ],
 )
 def test_what_is_wrong_is_named(changes, culprit):

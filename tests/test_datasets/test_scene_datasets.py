@@ -98,8 +98,8 @@ def test_labels_by_the_words_of_a_config(tmp_path, labels, arguments, expected):
         ([-1, 0, 5], {}, r'1 of 3 labels, -1 \(1\), are none of'),
         ([6, 0, 6], {}, r'2 of 3 labels, 6 \(2\), are none of \[0, 1, 2, 3, 4, 5\]'),
         ([1, 2, 0], dict(class_labels=range(1, 7), unknown_labels='error'), r'1 of 3 labels, 0 \(1\)'),
-        ([0, 0.5], dict(class_labels=range(6)), 'label 0.5 is no whole number'),
-        ([0, np.nan], dict(unknown_labels='ignore'), 'label nan is no whole number'),
+        ([0, 0.5], dict(class_labels=range(6)), 'label 0.5 is not a whole number'),
+        ([0, np.nan], dict(unknown_labels='ignore'), 'label nan is not a whole number'),
         ([-1, 0], dict(metainfo={}), r'1 of 2 labels, -1 \(1\)'),
     ],
 )

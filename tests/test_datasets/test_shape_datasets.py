@@ -151,14 +151,14 @@ def test_float_labels_that_are_whole(tmp_path, clouds):
 @pytest.mark.parametrize(
     ('key', 'labels', 'culprit'),
     [
-        ('gt_label', [0, 1.7, 1], 'label 1.7 is no whole number'),
-        ('gt_label', [0, np.nan, 1], 'label nan is no whole number'),
+        ('gt_label', [0, 1.7, 1], 'label 1.7 is not a whole number'),
+        ('gt_label', [0, np.nan, 1], 'label nan is not a whole number'),
         ('gt_label', [0, -1, 1], r'1 of 3 labels, -1 \(1\), are negative'),
         ('gt_label', ['0', '1', '1'], 'labels are of type <U1'),
-        ('category', [0, 1.5, 1], 'label 1.5 is no whole number'),
+        ('category', [0, 1.5, 1], 'label 1.5 is not a whole number'),
         ('category', [0, 2, 1], r'1 of 3 labels, 2 \(1\), are none of the classes 0 to 1'),
         ('pts_semantic_mask', [[-1] * 64] * 3, r'192 of 192 labels, -1 \(192\), are none of the classes 0 to 2'),
-        ('pts_semantic_mask', [[0.5] * 64] * 3, 'label 0.5 is no whole number'),
+        ('pts_semantic_mask', [[0.5] * 64] * 3, 'label 0.5 is not a whole number'),
     ],
 )
 def test_labels_that_are_none(tmp_path, clouds, key, labels, culprit):
@@ -291,7 +291,7 @@ def test_scanobjectnn_that_is_damaged(tmp_path):
 @pytest.mark.parametrize(
     ('labels', 'culprit'),
     [
-        ([0, 1.5, 2], 'label 1.5 is no whole number'),
+        ([0, 1.5, 2], 'label 1.5 is not a whole number'),
         ([0, -1, 15], r'2 of 3 labels, -1 \(1\), 15 \(1\), are none of'),
     ],
 )
@@ -357,7 +357,7 @@ def test_shapenetpart(tmp_path):
         ),
         (
             lambda root: np.savetxt(root / '03797390/test0.txt', np.full((4, 7), 36.5)),
-            r'test0.txt: label 36.5 is no whole number',
+            r'test0.txt: label 36.5 is not a whole number',
         ),
         (lambda root: (root / '03797390/test0.txt').unlink(), r'test0.txt is missing'),
     ],

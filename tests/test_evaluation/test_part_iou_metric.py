@@ -65,7 +65,7 @@ def test_metric(evaluator):
         ([0, 1], 2, 'a.txt has the category 2; the last one is 1'),
         ([0, 2], 0, r'a.txt: a point has the true part 2, but its category has the parts \(0, 1\)'),
         ([0, 1, 1], 0, 'a.txt: 2 predictions for 3 points'),
-        ([0, 0.5], 0, 'a.txt: true parts: label 0.5 is no whole number'),
+        ([0, 0.5], 0, 'a.txt: true parts: label 0.5 is not a whole number'),
     ],
 )
 def test_what_is_wrong_is_named(evaluator, truth, category, culprit):

@@ -79,7 +79,7 @@ def test_scenes_without_labels_are_left_out(metric, caplog):
 def test_what_does_not_fit_is_named(metric):
     with pytest.raises(ValueError, match=r'room\.npz: true labels: .*7 \(1\), are none of the classes 0 to 3'):
         metric.process(None, [sample([0, 7], [0, 0])])
-    with pytest.raises(ValueError, match=r'room\.npz: true labels: label 1.5 is no whole number'):
+    with pytest.raises(ValueError, match=r'room\.npz: true labels: label 1.5 is not a whole number'):
         metric.process(None, [sample([0, 1.5], [0, 0])])
     with pytest.raises(ValueError, match=r'room\.npz: 1 predictions for 2 points'):
         metric.process(None, [sample([0, 1], [0])])

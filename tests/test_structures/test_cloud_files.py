@@ -33,9 +33,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     ('text', 'culprit'),
     [
         (None, 'chair.txt is missing'),
-        ('1 2 3\n4 five 6\n', 'chair.txt is no table of numbers'),
-        ('1 2 3\n4 5\n', 'chair.txt is no table of numbers'),
-        ('1 2 3\n# 4 5 6\n7 8 9\n', 'chair.txt is no table of numbers'),
+        ('1 2 3\n4 five 6\n', 'chair.txt is not a table of numbers'),
+        ('1 2 3\n4 5\n', 'chair.txt is not a table of numbers'),
+        ('1 2 3\n# 4 5 6\n7 8 9\n', 'chair.txt is not a table of numbers'),
         ('1 2\n4 5\n', r'chair.txt has the shape \(2, 2\), not \(N, 3\)'),
     ],
 )

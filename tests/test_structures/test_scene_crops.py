@@ -6,13 +6,13 @@ import pytest
 from mmmap.structures import scene_crops
 from mmmap.structures.scene_crops import (
     cover_scene,
-    draw_of_voxels,
+    draw_point_per_voxel,
     draw_points,
     points_around,
     split_points,
     to_crop_frame,
     voxel_ids,
-    warn_if_tiny,
+    warn_unless_metres,
 )
 
 
@@ -28,10 +28,10 @@ def test_voxels_against_a_plain_count(xyz):
     ids = voxel_ids(xyz, 0.4)
     cells = [tuple(cell) for cell in np.floor((xyz - xyz.min(0)) / 0.4).astype(int)]
     assert len(set(zip(ids, cells, strict=True))) == len(set(cells)) == ids.max() + 1
-    drawn = draw_of_voxels(ids, np.random.default_rng(0))
+    drawn = draw_point_per_voxel(ids, np.random.default_rng(0))
     assert np.array_equal(ids[drawn], np.arange(ids.max() + 1))
     # Another seed draws other points of the same voxels.
-    assert not np.array_equal(drawn, draw_of_voxels(ids, np.random.default_rng(1)))
+    assert not np.array_equal(drawn, draw_point_per_voxel(ids, np.random.default_rng(1)))
 
 
 @pytest.mark.parametrize('shifted', [False, True])
@@ -128,7 +128,7 @@ def test_empty_ground_is_not_searched(monkeypatch, crop, shifted):
 def test_degrees_are_told():
     metres = np.random.default_rng(0).uniform(0, 50, (100, 3))
     with pytest.warns(UserWarning, match=r'tile: its x and y span 0\.000\d+ x 0\.000\d+, and a crop is 12: are'):
-        warn_if_tiny(metres * [1e-5, 1e-5, 1], 12, 'tile')
+        warn_unless_metres(metres * [1e-5, 1e-5, 1], 12, 'tile')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        warn_if_tiny(metres, 12, 'tile')
+        warn_unless_metres(metres, 12, 'tile')

@@ -87,8 +87,8 @@ def test_labels_never_wrap(labels, expected):
 @pytest.mark.parametrize(
     ('labels', 'culprit'),
     [
-        (np.array([1, 2.5, np.nan]), r'room: label 2.5 is no whole number \(2 of 3\)'),
-        (np.array([np.inf]), 'room: label inf is no whole number'),
+        (np.array([1, 2.5, np.nan]), r'room: label 2.5 is not a whole number \(2 of 3\)'),
+        (np.array([np.inf]), 'room: label inf is not a whole number'),
         (np.array(['wall']), 'room: labels are of type <U4'),
         (np.array([None]), 'room: labels are of type object'),
     ],
@@ -122,7 +122,7 @@ def test_huge_labels_are_none_of_the_classes(class_labels):
 
 
 def test_classes_that_are_none():
-    with pytest.raises(ValueError, match=r'class_labels: label 1\.5 is no whole number'):
+    with pytest.raises(ValueError, match=r'class_labels: label 1\.5 is not a whole number'):
         class_indices(np.array([1, 2]), (1.5, 2))
     with pytest.raises(ValueError, match='room: there are no classes'):
         class_indices(np.array([1, 2]), (), name='room')

@@ -36,7 +36,7 @@ from rich.progress import track
 from mmmap.datasets.missing_files import tell_missing
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.error_report import one_line_errors
-from mmmap.structures.points import to_floats
+from mmmap.structures.point_checks import to_floats
 from mmmap.structures.scene_files import is_scene, write_scene
 from mmmap.utils.errors import UserError
 from mmmap.utils.made_from import Origin

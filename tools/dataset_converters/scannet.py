@@ -40,7 +40,7 @@ from mmmap.datasets.missing_files import tell_missing
 from mmmap.datasets.scenes import ScanNetScenes
 from mmmap.engine.error_report import one_line_errors
 from mmmap.structures.ply import read_ply
-from mmmap.structures.points import check_points, to_colours
+from mmmap.structures.point_checks import check_points, to_colours
 from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
 from mmmap.utils.errors import UserError
 from mmmap.utils.made_from import Origin

@@ -1,7 +1,13 @@
 from .formatting import PackPointInputs, PackSmallImage
 from .load_image import LoadImageChecked
 from .load_random_resized_crop import LoadRandomResizedCrop
-from .points import (
+from .point_features import (
+    PointFeatureNormalize,
+    PointsColorAutoContrast,
+    PointsColorDrop,
+    PointsColorJitter,
+)
+from .point_transforms import (
     PointsDropout,
     PointsJitter,
     PointsNormalize,
@@ -10,16 +16,7 @@ from .points import (
     PointsScaleTranslate,
     PointsShuffle,
 )
-from .scenes import (
-    LoadScene,
-    PointFeatureNormalize,
-    PointsColorAutoContrast,
-    PointsColorDrop,
-    PointsColorJitter,
-    SceneCrop,
-    SceneFeatures,
-    VoxelSample,
-)
+from .scene_transforms import LoadScene, SceneCrop, SceneFeatures, VoxelSample
 
 __all__ = [
     'LoadImageChecked',

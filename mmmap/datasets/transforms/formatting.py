@@ -7,7 +7,7 @@ from mmpretrain.structures import DataSample
 
 from mmmap.registry import TRANSFORMS
 from mmmap.structures import PointDataSample
-from mmmap.structures.points import check_points, to_floats
+from mmmap.structures.point_checks import check_points, to_floats
 from mmmap.structures.scene_files import whole_numbers
 
 

@@ -15,11 +15,11 @@ from mmmap.structures.islands import find_islands, split_islands
 from mmmap.structures.scene_crops import (
     CROPS,
     cover_scene,
-    draw_of_voxels,
+    draw_point_per_voxel,
     split_points,
     to_crop_frame,
     voxel_ids,
-    warn_if_tiny,
+    warn_unless_metres,
 )
 
 from .batched_scoring import one_ahead, split_over_cores
@@ -139,7 +139,7 @@ class SceneSegmentor(BaseModel):
         """
         cfg = self.test_cfg
         xyz = points[:, :3].double().cpu().numpy()
-        warn_if_tiny(xyz, cfg.size, 'a scene')
+        warn_unless_metres(xyz, cfg.size, 'a scene')
         islands = find_islands(xyz)
         count = len(xyz)
         # Each island has its own generator: stray points change no draw of the largest island.
@@ -197,4 +197,4 @@ class SceneSegmentor(BaseModel):
 def _draw(ids: np.ndarray, islands: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
     """Indices of a point of each voxel, by voxel; those of an island follow each other."""
     parts = zip(split_islands(islands), rngs, strict=True)
-    return np.concatenate([part[draw_of_voxels(ids[part] - ids[part].min(), rng)] for part, rng in parts])
+    return np.concatenate([part[draw_point_per_voxel(ids[part] - ids[part].min(), rng)] for part, rng in parts])

@@ -75,7 +75,7 @@ def test_what_is_wrong_is_named(check, tmp_path):
     assert 'folder not found' in check('modelnet40', status=1)
     root = write_modelnet(tmp_path / 'raw')
     (root / 'xbox/xbox_0001.txt').write_text('cut')
-    assert 'xbox_0001.txt is no table of numbers' in check('modelnet40', status=1)
+    assert 'xbox_0001.txt is not a table of numbers' in check('modelnet40', status=1)
 
 
 def test_counts_are_those_of_the_releases():

@@ -109,9 +109,9 @@ def test_the_training_set_and_one_seed(pretrained, run_tool, tmp_path):
     ('file', 'culprit'),
     [
         ('none.npy', 'none.npy is missing'),
-        ('cloud.obj', 'cloud.obj is no cloud: clouds are read from .npy, .npz, .ply, .pcd'),
+        ('cloud.obj', 'cloud.obj is not a cloud: clouds are read from .npy, .npz, .ply, .pcd'),
         ('flat.npy', 'flat.npy: points have the shape (8,), not (N, 3 + F)'),
-        ('broken.npz', 'broken.npz is cut off or no .npz file'),
+        ('broken.npz', 'broken.npz is cut off or not an .npz file'),
         ('coloured.npy', 'coloured.npy has 6 columns, the model takes 3: give only those'),
         ('nan.npy', 'nan.npy: point 0 is not finite'),
         (None, 'nothing to rebuild: give files'),

@@ -75,7 +75,7 @@ def test_what_is_missing_is_named(run_tool, trained, tmp_path, capsys):
     (tmp_path / 'broken.npz').write_bytes(b'PK nothing')
     with pytest.raises(SystemExit):
         run_tool('visualization/segment_scenes.py', *trained, tmp_path / 'broken.npz')
-    assert 'broken.npz is cut off or no .npz file' in capsys.readouterr().err.splitlines()[-1]
+    assert 'broken.npz is cut off or not an .npz file' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_labels_and_colours_are_those_of_the_test_set(run_tool, trained, tmp_path, capsys):

@@ -1,14 +1,14 @@
-"""What holds for the points of every cloud and scene: checks when they are read, their type, their colours."""
+"""Checks of the points and colours of clouds and scenes, and their conversion to floats."""
 
 import numpy as np
 
-#: float32 serves where it moves no coordinate by more than this part of the spread of most of them.
+#: float32 is used if it moves no coordinate by more than this fraction of the spread of most points.
 _PRECISION = 1e-5
 _LARGEST = np.finfo(np.float32).max
 
 
-def _within(values: np.ndarray, low: float, high: float) -> bool:
-    """Whether all values are in a range; one that is NaN is not. Makes no copy, as these checks see every scene."""
+def _within(values: np.ndarray, low: float | np.floating, high: float | np.floating) -> bool:
+    """Whether all values are in a range. NaN is not. No copy is made, because every scene is checked."""
     return not values.size or bool(values.min() >= low and values.max() <= high)
 
 
@@ -17,11 +17,11 @@ def check_points(points: np.ndarray, name: str) -> None:
 
     Args:
         points (np.ndarray): Coordinates, then features.
-        name (str): What to call them in the error, such as their file.
+        name (str): Their name for the error, such as the file.
 
     Raises:
-        ValueError: If they are no numbers (N, 3 + F), none, or one is not finite (as float32); one line that names the
-            first such point, counted from 0 as in the file.
+        ValueError: If they are not numbers of shape (N, 3 + F), there are none, or one is not finite as float32. One
+            line that names the first such point, counted from 0.
     """
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f'{name}: points have the shape {points.shape}, not (N, 3 + F)')
@@ -40,15 +40,15 @@ def check_points(points: np.ndarray, name: str) -> None:
 
 
 def check_cloud(points: np.ndarray, name: str) -> None:
-    """Raise an error unless a model can learn from the points of a whole cloud or scene.
+    """Raise an error unless a model can learn from a whole cloud or scene.
 
     Args:
         points (np.ndarray): Coordinates, then features.
-        name (str): What to call them in the error, such as their file.
+        name (str): Their name for the error, such as the file.
 
     Raises:
-        ValueError: As :func:`check_points` does, and if all points lie in one place, from which nothing is learned but
-            gradients that overflow; one line.
+        ValueError: As :func:`check_points`, and if all points lie in one place, which makes gradients overflow. One
+            line.
     """
     check_points(points, name)
     first, last = points[[0, -1], :3]
@@ -57,62 +57,56 @@ def check_cloud(points: np.ndarray, name: str) -> None:
 
 
 def to_floats(points: np.ndarray) -> np.ndarray:
-    """Points in float32, or float64 where float32 would change the shape of the cloud.
+    """Convert points (N, 3 + F) to float32, or to float64 if float32 would change the shape of the cloud.
 
-    UTM coordinates, for instance, are rounded to 0.5 m by float32. They need float64 until they are centred. A few
-    points far from all others do not count for the extent.
-
-    Args:
-        points (np.ndarray): Coordinates, then features, shape (N, 3 + F).
-
-    Returns:
-        np.ndarray: The same points.
+    For example, float32 rounds UTM coordinates to 0.5 m, so they need float64 until they are centred. A few points far
+    from all others do not count.
     """
     small, xyz = points.astype(np.float32), points[:, :3]
     if points.dtype == np.float16 or points.dtype == np.float32:
         return small
-    # The spread of some thousand points is that of all.
+    # Some thousand points are enough to estimate the spread.
     some = xyz[:: max(1, len(xyz) // 10_000)].astype(np.float64)
     spread = np.median(np.abs(some - np.median(some, axis=0)), axis=0).max()
-    # Most points in one place: whatever tells the others apart.
+    # If most points lie in one place, the extent of all points counts.
     most = _PRECISION * (spread or np.ptp(xyz.astype(np.float64), axis=0).max())
-    # What float32 moves by at most tells as much as a rule, and is cheaper than what it does.
+    # The bound of the rounding error usually decides, and is cheaper than the error itself.
     if not most or 2**-24 * max(abs(float(xyz.min())), abs(float(xyz.max()))) <= most:
         return small
     return small if np.abs(xyz - small[:, :3]).max() <= most else points.astype(np.float64)
 
 
 def to_colours(rgb: np.ndarray, name: str, rgb_max: float | None = None) -> np.ndarray:
-    """Colours from 0 to 255.
+    """Scale colours to 0 to 255.
 
     Args:
         rgb (np.ndarray): Red, green and blue as stored, shape (N, 3).
-        name (str): What to call them in errors.
-        rgb_max (float, optional): The stored value of full brightness, such as 1, 255 or 65535. None tells it from the
-            type: 65535 of uint16 with values from 4096 on, else 255.
+        name (str): Their name for errors.
+        rgb_max (float, optional): The stored value of full brightness, such as 1, 255 or 65535. By default 65535 for
+            uint16 with values above 4095, else 255.
 
     Returns:
         np.ndarray: Shape (N, 3); as stored, or float32 if they were scaled.
 
     Raises:
-        ValueError: If they have not three channels, are below 0 or above ``rgb_max``, or, where it is None, may count
-            from 0 to 1, or to 10 or 12 bits; one line that names the first such point.
+        ValueError: If there are not three channels, a value is not from 0 to ``rgb_max``, or ``rgb_max`` is None and
+            full brightness may be 1, or have 10 or 12 bits. One line that names the first such point.
     """
     if rgb.ndim != 2 or rgb.shape[1] != 3 or rgb.dtype.kind not in 'fiu':
         hint = ': store the alpha channel under another name' if rgb.shape[1:] == (4,) else ''
         raise ValueError(f'{name} has the shape {rgb.shape} of {rgb.dtype}, not (N, 3) of numbers{hint}')
     most = rgb.max() if rgb.size else 0
     if rgb_max is None:
-        # What counts to 1 may exceed it a little.
+        # Colours from 0 to 1 may exceed 1 a little.
         if rgb.dtype.kind == 'f' and 0 < most < 2:
             raise ValueError(
-                f'{name} goes up to {most:g}: colours count from 0 to 255; if these count from 0 to 1, say rgb_max=1'
+                f'{name} goes up to {most:g}: colours must be from 0 to 255; if these are from 0 to 1, set rgb_max=1'
             )
         rgb_max = 65535 if (rgb.dtype.kind, rgb.dtype.itemsize) == ('u', 2) and most > 4095 else 255
     if not _within(rgb, 0, rgb_max):
         index, column = np.argwhere(~((rgb >= 0) & (rgb <= rgb_max)))[0]
         raise ValueError(
             f'{name}: {("red", "green", "blue")[column]} of point {index} is {rgb[index, column]:g}, not from 0 to '
-            f'{rgb_max:g}; rgb_max says what is full brightness'
+            f'{rgb_max:g}; set rgb_max to the value of full brightness'
         )
     return rgb if rgb_max == 255 else rgb.astype(np.float32) * np.float32(255 / rgb_max)

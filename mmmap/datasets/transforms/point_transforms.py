@@ -1,6 +1,6 @@
 """Transforms of clouds: size, number of points, and augmentation.
 
-Where a sample says ``has_normals=True``, columns 3 to 5 of its points are normals and turn with the coordinates.
+If a sample has ``has_normals=True``, columns 3 to 5 of its points are normals. They turn with the coordinates.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ PER_POINT = ('points', 'pts_semantic_mask')
 
 
 def keep_points(results: dict, kept: np.ndarray) -> dict:
-    """Keep some points of a sample in some order, with all that belongs to them.
+    """Select points of a sample, with their labels, in place.
 
     Args:
-        results (dict): The sample, changed in place.
+        results (dict): The sample.
         kept (np.ndarray): Indices or a mask of the points.
 
     Returns:
-        dict: The sample.
+        dict: The same sample.
     """
     for key in PER_POINT:
         if key in results:
@@ -33,23 +33,16 @@ def keep_points(results: dict, kept: np.ndarray) -> dict:
 
 
 def _copy(points: np.ndarray) -> np.ndarray:
-    """A copy, as the points of a sample may be those of the data set itself, in float32 but for float64."""
+    """A copy in float32, or in float64 if the points are. The points of a sample may belong to the data set."""
     return np.array(points, np.float64 if points.dtype == np.float64 else np.float32)
 
 
-def _change_xyz(results: dict, xyz: np.ndarray) -> dict:
-    points = _copy(results['points'])
-    points[:, :3] = xyz
-    results['points'] = points
-    return results
-
-
-def _change_frame(results: dict, matrix: np.ndarray, shift: np.ndarray | float = 0.0) -> dict:
+def _move(results: dict, matrix: np.ndarray, shift: np.ndarray | float = 0.0) -> dict:
     """Move points p to ``matrix @ p + shift``, and normals with them."""
     points = _copy(results['points'])
     points[:, :3] = points[:, :3] @ matrix.T + shift
     if results.get('has_normals'):
-        # Those of a scaled surface: by the inverse transpose, to length 1 again.
+        # Normals of a scaled surface change by the inverse transpose. Their length is 1 again afterwards.
         normals = points[:, 3:6] @ np.linalg.inv(matrix)
         points[:, 3:6] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     results['points'] = points
@@ -58,26 +51,18 @@ def _change_frame(results: dict, matrix: np.ndarray, shift: np.ndarray | float =
 
 @TRANSFORMS.register_module()
 class PointsNormalize(BaseTransform):
-    """Move a cloud's centroid to the origin and its farthest point to distance 1.
+    """Move the centroid of a cloud to the origin and scale its farthest point to distance 1.
 
-    A cloud all of whose points lie in one place ends in the origin. Required and changed key: ``points``, which become
-    float32.
+    If all points lie in one place, they move to the origin. Required and changed key: ``points``, which become float32.
     """
 
     def transform(self, results: dict) -> dict:
-        """Normalise a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample, changed.
-        """
+        """Normalise a sample."""
         xyz = results['points'][:, :3].astype(np.float64)
         xyz = xyz - xyz.mean(axis=0)
         radius = np.linalg.norm(xyz, axis=1).max()
         points = np.array(results['points'], np.float32)
-        # A cloud of one place has no size; what is left of its mean is rounding.
+        # Equal points have no radius but a rounding error.
         points[:, :3] = 0 if (results['points'][:, :3] == results['points'][0, :3]).all() else xyz / radius
         results['points'] = points
         return results
@@ -88,18 +73,19 @@ class PointsNormalize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PointsSample(BaseTransform):
-    """Give a cloud a number of points.
+    """Sample a fixed number of points.
 
     Required key: ``points``. Changed keys: ``points`` and ``pts_semantic_mask`` if there.
 
     Args:
-        num_points (int): How many.
-        method (str): ``'random'``, which draws points twice where there are too few; ``'fps'``, farthest point sampling
-            from the first point on; ``'first'``, for data sets whose points are in random order. Defaults to 'random'.
+        num_points (int): Points of a sample afterwards.
+        method (str): ``'random'``: a random choice; if there are too few points, some are drawn again. ``'fps'``:
+            farthest point sampling that starts at the first point. ``'first'``: the first points, for data sets whose
+            points are in random order. Defaults to 'random'.
 
     Raises:
-        ValueError: If ``method`` is none of these, ``num_points`` is not positive, or a cloud has too few points for
-            'fps' or 'first'.
+        ValueError: If ``method`` is unknown, ``num_points`` is not positive, or a cloud has too few points for 'fps' or
+            'first'.
     """
 
     METHODS = ('random', 'fps', 'first')
@@ -113,21 +99,17 @@ class PointsSample(BaseTransform):
         self.method = method
 
     def transform(self, results: dict) -> dict:
-        """Sample points.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample with ``num_points`` points.
-        """
+        """Sample the points of a sample."""
         points, count = results['points'], len(results['points'])
+        name = results.get('lidar_path', 'a cloud')
         if not count:
-            raise ValueError(f'{results.get("lidar_path", "a cloud")} has no points')
+            raise ValueError(f'{name} has no points')
         if self.method == 'random':
-            return keep_points(results, self._draw(count))
+            # Each point is drawn equally often, or once more than others.
+            whole, rest = divmod(self.num_points, count)
+            drawn = [np.tile(np.arange(count), whole), np.random.permutation(count)[:rest]]
+            return keep_points(results, np.concatenate(drawn))
         if count < self.num_points:
-            name = results.get('lidar_path', 'a cloud')
             raise ValueError(
                 f"{name} has {count} points, PointsSample needs {self.num_points}: method='random' draws some twice"
             )
@@ -135,11 +117,6 @@ class PointsSample(BaseTransform):
             return keep_points(results, np.arange(self.num_points))
         xyz = torch.from_numpy(np.ascontiguousarray(points[:, :3], np.float32))
         return keep_points(results, farthest_point_sample(xyz[None], self.num_points)[0].numpy())
-
-    def _draw(self, count: int) -> np.ndarray:
-        """Every point as often as any other, but for one time."""
-        whole, rest = divmod(self.num_points, count)
-        return np.concatenate([np.tile(np.arange(count), whole), np.random.permutation(count)[:rest]])
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(num_points={self.num_points}, method={self.method!r})'
@@ -149,16 +126,15 @@ class PointsSample(BaseTransform):
 class PointsScaleTranslate(BaseTransform):
     """Scale each axis of a cloud and shift the cloud, at random.
 
-    The defaults are those that PointNet++'s successors share (Point-MAE, arXiv 2203.06604). Votes of a test use it too.
-
-    Required and changed key: ``points``.
+    The defaults are common to the successors of PointNet++ (Point-MAE, arXiv 2203.06604). Test-time voting uses this
+    transform too. Required and changed key: ``points``.
 
     Args:
         scale (Sequence[float]): Range of the three factors. Defaults to (2 / 3, 3 / 2).
-        translate (float): Greatest shift along an axis. Defaults to 0.2.
+        translate (float): Largest shift along an axis. Defaults to 0.2.
 
     Raises:
-        ValueError: If the range is none of positive factors, or the shift negative.
+        ValueError: If ``scale`` is not a range of positive factors, or ``translate`` is negative.
     """
 
     def __init__(self, scale: Sequence[float] = (2 / 3, 3 / 2), translate: float = 0.2) -> None:
@@ -170,16 +146,10 @@ class PointsScaleTranslate(BaseTransform):
         self.translate = translate
 
     def transform(self, results: dict) -> dict:
-        """Scale and shift a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample, changed.
-        """
+        """Scale and shift a sample."""
         shift = np.random.uniform(-self.translate, self.translate, 3)
-        return _change_frame(results, np.diag(np.random.uniform(*self.scale, 3)), shift)
+        low, high = self.scale
+        return _move(results, np.diag(np.random.uniform(low, high, 3)), shift)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(scale={self.scale}, translate={self.translate})'
@@ -187,16 +157,16 @@ class PointsScaleTranslate(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PointsRotate(BaseTransform):
-    """Turn a cloud about an axis by a random angle.
+    """Rotate a cloud about an axis by a random angle.
 
     Required and changed key: ``points``.
 
     Args:
         axis (str): 'x', 'y' or 'z'. Defaults to 'z'.
-        angle (float): Greatest angle to either side, in degrees. Defaults to 180.
+        angle (float): Largest angle in either direction, in degrees, from 0 to 180. Defaults to 180.
 
     Raises:
-        ValueError: If there is no such axis, or the angle is not from 0 to 180.
+        ValueError: If ``axis`` is unknown or ``angle`` is out of range.
     """
 
     def __init__(self, axis: str = 'z', angle: float = 180.0) -> None:
@@ -208,14 +178,7 @@ class PointsRotate(BaseTransform):
         self.angle = angle
 
     def transform(self, results: dict) -> dict:
-        """Turn a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample, changed.
-        """
+        """Rotate a sample."""
         angle = np.deg2rad(np.random.uniform(-self.angle, self.angle))
         axis = 'xyz'.index(self.axis)
         first, second = (axis + 1) % 3, (axis + 2) % 3
@@ -223,7 +186,7 @@ class PointsRotate(BaseTransform):
         matrix[first, first] = matrix[second, second] = np.cos(angle)
         matrix[second, first] = np.sin(angle)
         matrix[first, second] = -matrix[second, first]
-        return _change_frame(results, matrix)
+        return _move(results, matrix)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(axis={self.axis!r}, angle={self.angle})'
@@ -231,13 +194,13 @@ class PointsRotate(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PointsJitter(BaseTransform):
-    """Move each point a little (PointNet, arXiv 1612.00593).
+    """Move each point by normal noise (PointNet, arXiv 1612.00593).
 
     Required and changed key: ``points``.
 
     Args:
         std (float): Standard deviation along an axis. Defaults to 0.01.
-        clip (float): Greatest move along an axis. Defaults to 0.05.
+        clip (float): Largest move along an axis. Defaults to 0.05.
 
     Raises:
         ValueError: If one of them is negative.
@@ -250,17 +213,11 @@ class PointsJitter(BaseTransform):
         self.clip = clip
 
     def transform(self, results: dict) -> dict:
-        """Move the points of a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample, changed.
-        """
-        xyz = results['points'][:, :3]
-        moves = np.random.normal(0, self.std, xyz.shape).clip(-self.clip, self.clip)
-        return _change_xyz(results, xyz + moves)
+        """Move the points of a sample."""
+        xyz, points = results['points'][:, :3], _copy(results['points'])
+        points[:, :3] = xyz + np.random.normal(0, self.std, xyz.shape).clip(-self.clip, self.clip)
+        results['points'] = points
+        return results
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(std={self.std}, clip={self.clip})'
@@ -268,15 +225,15 @@ class PointsJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PointsDropout(BaseTransform):
-    """Drop a random share of the points; copies of the first one take their places (PointNet++, arXiv 1706.02413).
+    """Replace a random share of the points by copies of the first point (PointNet++, arXiv 1706.02413).
 
     Required key: ``points``. Changed keys: ``points`` and ``pts_semantic_mask`` if there.
 
     Args:
-        max_ratio (float): Greatest share. Defaults to 0.875.
+        max_ratio (float): Largest share, from 0 to 1. Defaults to 0.875.
 
     Raises:
-        ValueError: If it is not from 0 to 1.
+        ValueError: If ``max_ratio`` is out of range.
     """
 
     def __init__(self, max_ratio: float = 0.875) -> None:
@@ -285,14 +242,7 @@ class PointsDropout(BaseTransform):
         self.max_ratio = max_ratio
 
     def transform(self, results: dict) -> dict:
-        """Drop points of a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample, with as many points.
-        """
+        """Drop points of a sample. Its number of points stays the same."""
         count = len(results['points'])
         dropped = np.random.rand(count) < np.random.uniform(0, self.max_ratio)
         return keep_points(results, np.where(dropped, 0, np.arange(count)))
@@ -309,14 +259,7 @@ class PointsShuffle(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Shuffle a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: The sample, in another order.
-        """
+        """Shuffle a sample."""
         return keep_points(results, np.random.permutation(len(results['points'])))
 
     def __repr__(self) -> str:

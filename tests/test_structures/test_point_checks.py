@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmmap.structures.points import check_cloud, check_points, to_colours, to_floats
+from mmmap.structures.point_checks import check_cloud, check_points, to_colours, to_floats
 
 UTM = np.array([500_000.0, 5_000_000.0, 100.0])
 
@@ -75,10 +75,10 @@ def test_colours_count_to_255(rgb, rgb_max, expected):
 @pytest.mark.parametrize(
     ('rgb', 'rgb_max', 'culprit'),
     [
-        (np.array([[0, 0.5, 1]]), None, 'room goes up to 1: .* say rgb_max=1'),
-        (np.array([[0, 0.5, 1.0001]]), None, 'room goes up to 1.0001: .* say rgb_max=1'),
-        (np.array([[0, 0, 1023]], np.uint16), None, 'room: blue of point 0 is 1023, not from 0 to 255; rgb_max says'),
-        (np.array([[0, 0, 0], [0, 0, 256]]), None, 'room: blue of point 1 is 256, not from 0 to 255; rgb_max says'),
+        (np.array([[0, 0.5, 1]]), None, 'room goes up to 1: .* set rgb_max=1'),
+        (np.array([[0, 0.5, 1.0001]]), None, 'room goes up to 1.0001: .* set rgb_max=1'),
+        (np.array([[0, 0, 1023]], np.uint16), None, 'room: blue of point 0 is 1023, not from 0 to 255; set rgb_max'),
+        (np.array([[0, 0, 0], [0, 0, 256]]), None, 'room: blue of point 1 is 256, not from 0 to 255; set rgb_max'),
         (np.array([[0, 0, 65535.0]]), None, 'room: blue of point 0 is 65535'),
         (np.array([[-1, 0, 0]]), None, 'room: red of point 0 is -1'),
         (np.array([[9, np.nan, 0]]), None, 'room: green of point 0 is nan'),
