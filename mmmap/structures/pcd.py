@@ -1,4 +1,4 @@
-"""Reading of point clouds as PCD files, the format of the Point Cloud Library."""
+"""Reading of PCD files, the point clouds of the Point Cloud Library."""
 
 import io
 import struct
@@ -10,21 +10,21 @@ from mmengine.logging import print_log
 
 from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
 
-#: Types of the columns by the format's letter and size.
+# NumPy's types by the letter and size of the format.
 _TYPES = {f'{kind.upper()}{size}': f'<{kind}{size}' for kind in 'iu' for size in (1, 2, 4, 8)}
 _TYPES |= {'F4': '<f4', 'F8': '<f8'}
 _MAX_HEADER_LINES = 1000
-# Fields that fill up a point are all called '_', which are told apart by a number.
+# All padding fields are named '_'. A number is appended to keep them apart.
 _PADDING = '_ '
-#: Fields that hold a colour in a number.
+# Fields with a colour packed into a number.
 _PACKED = ('rgb', 'rgba')
-#: Numbers of a point, histograms of features included.
+# Most numbers per point, including histograms.
 _MAX_COLUMNS = 4096
 
 
 def _read_header(file: BinaryIO, path: Path) -> dict[str, list[str]]:
-    """The words of each line of the header by its first, up to DATA."""
-    header = {}
+    """Read the lines of the header up to DATA: the first word of each, and its other words."""
+    header: dict[str, list[str]] = {}
     for _ in range(_MAX_HEADER_LINES):
         line = file.readline(1 << 16)
         words = line.decode('latin-1').partition('#')[0].split()
@@ -38,7 +38,7 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, list[str]]:
 
 
 def _read_fields(header: dict[str, list[str]], path: Path) -> list[tuple[str, str, int]]:
-    """Name, type and number of values of each field."""
+    """Return the name, the type and the number of values of each field."""
     names, sizes, letters = (header[key] for key in ('FIELDS', 'SIZE', 'TYPE'))
     try:
         counts = [int(word) for word in header.get('COUNT', ['1'] * len(names))]
@@ -47,25 +47,25 @@ def _read_fields(header: dict[str, list[str]], path: Path) -> list[tuple[str, st
             for i, (name, letter, size, count) in enumerate(zip(names, letters, sizes, counts, strict=True))
         ]
     except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f'{path}: its fields make no sense ({error})') from None
+        raise ValueError(f'{path}: its fields are invalid ({error})') from None
     if min(counts) < 1 or sum(counts) > _MAX_COLUMNS or len({name for name, *_ in fields}) < len(fields):
-        raise ValueError(f'{path}: its fields make no sense ({" ".join(names)}, {sum(counts)} values)')
+        raise ValueError(f'{path}: its fields are invalid ({" ".join(names)}, {sum(counts)} values)')
     return fields
 
 
 def _decompress(file: BinaryIO, path: Path, fields: list[tuple[str, str, int]], count: int) -> dict[str, np.ndarray]:
-    """Read points that lie field after field, compressed as one."""
+    """Read compressed points, which are stored field after field."""
     try:
         import lzf
     except ImportError:
-        raise ImportError(f'{path} is compressed, which python-neo-lzf unpacks: pip install python-neo-lzf') from None
+        raise ImportError(f'{path} is compressed and needs python-neo-lzf: pip install python-neo-lzf') from None
     size = count * sum(np.dtype(kind).itemsize * values for _, kind, values in fields)
     sizes = file.read(8)
     packed, unpacked = struct.unpack('<II', sizes) if len(sizes) == 8 else (0, 0)
-    # LZF never packs more than 264 bytes into three.
+    # LZF packs at most 264 bytes into three.
     check_size(path, packed, 1, bytes_left(file))
     if unpacked != size or packed * 88 < size:
-        raise ValueError(f'{path} is cut off: {unpacked:,} bytes are packed, {count:,} points have {size:,}')
+        raise ValueError(f'{path} is cut off: it holds {unpacked:,} bytes, {count:,} points need {size:,}')
     try:
         content = lzf.decompress(file.read(packed), unpacked)
     except ValueError as error:
@@ -84,14 +84,14 @@ def _read_text(file: BinaryIO, path: Path, fields: list[tuple[str, str, int]], c
     names = [[f'{name} {i}' for i in range(values)] if values > 1 else [name] for name, _, values in fields]
     kinds = [kind for _, kind, _ in fields]
     flat = np.dtype([(name, kind) for parts, kind in zip(names, kinds, strict=True) for name in parts])
-    check_size(path, count, 2 * len(flat), bytes_left(file) + 1)
+    check_size(path, count, 2 * len(flat.names or ()), bytes_left(file) + 1)
     table = read_text_rows(io.TextIOWrapper(file, 'latin-1'), path, flat, count)
     for name, kind, values in fields:
-        # Bits of a float survive as text only if alpha is 0; those of 255 are 'nan', and plain numbers have others.
+        # Colours survive as the text of a float only if alpha is 0. With alpha 255 the text is 'nan'.
         if name in _PACKED and (kind, values) == ('<f4', 1) and (wrong := table[name].view(np.uint32) >> 24 > 0).any():
             index = int(np.flatnonzero(wrong)[0])
             raise ValueError(
-                f'{path}: {name} of point {index} is {table[name][index]:g}, which is no colour packed into a float: '
+                f'{path}: {name} of point {index} is {table[name][index]:g}, not a colour packed into a float: '
                 f'save the file as binary, or {name} as TYPE U'
             )
     return {
@@ -104,16 +104,16 @@ def read_pcd(path: str | Path) -> dict[str, np.ndarray]:
     """Read the points of a PCD file.
 
     Args:
-        path (str | Path): The file, 'ascii', 'binary' or 'binary_compressed', the latter with python-neo-lzf.
+        path (str | Path): The file: 'ascii', 'binary' or 'binary_compressed'.
 
     Returns:
-        dict[str, np.ndarray]: Each field by its name, shape (N,) or (N, COUNT); in place of 'rgb' and 'rgba', which
-        pack colours into a number, 'red', 'green' and 'blue'. Points with NaN as a coordinate, where a sensor got
-        nothing back, are left out, and their number is logged.
+        dict[str, np.ndarray]: Each field by its name, shape (N,) or (N, COUNT). Packed colours 'rgb' and 'rgba' become
+        'red', 'green' and 'blue'. Points with a NaN coordinate (no return of the sensor) are dropped, and their number
+        is logged.
 
     Raises:
-        ImportError: If python-neo-lzf is needed and missing.
-        ValueError: If the file is cut off or no such file; one line that names it.
+        ImportError: If the file is compressed and python-neo-lzf is missing.
+        ValueError: If the file is cut off or not a PCD file. One line that names it.
     """
     path = Path(path)
     with open(path, 'rb') as file:
@@ -138,10 +138,10 @@ def read_pcd(path: str | Path) -> dict[str, np.ndarray]:
             packed = columns.pop(name).view(np.uint32)
             for colour, shift in (('red', 16), ('green', 8), ('blue', 0)):
                 columns[colour] = (packed >> shift & 255).astype(np.uint8)
-    return _without_holes(columns, path)
+    return _drop_nan(columns, path)
 
 
-def _without_holes(columns: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+def _drop_nan(columns: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     """The points of which a coordinate is a number; a sensor's picture has NaN where nothing came back."""
     there = np.ones(len(next(iter(columns.values()))), bool)
     for name in ('x', 'y', 'z'):

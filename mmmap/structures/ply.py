@@ -14,43 +14,27 @@ from ..utils.whole_files import written_whole
 from .point_checks import to_colours
 from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
 
-# Both spellings that the format has of each type, with the codes of struct and numpy.
-_TYPES = {
-    'char': 'b',
-    'int8': 'b',
-    'uchar': 'B',
-    'uint8': 'B',
-    'short': 'h',
-    'int16': 'h',
-    'ushort': 'H',
-    'uint16': 'H',
-    'int': 'i',
-    'int32': 'i',
-    'uint': 'I',
-    'uint32': 'I',
-    'float': 'f',
-    'float32': 'f',
-    'double': 'd',
-    'float64': 'd',
+# The two names of each type in PLY files, by NumPy's name. The first one is written.
+_TYPE_NAMES = {
+    'i1': ('char', 'int8'),
+    'u1': ('uchar', 'uint8'),
+    'i2': ('short', 'int16'),
+    'u2': ('ushort', 'uint16'),
+    'i4': ('int', 'int32'),
+    'u4': ('uint', 'uint32'),
+    'f4': ('float', 'float32'),
+    'f8': ('double', 'float64'),
 }
-_NAMES = {
-    'i1': 'char',
-    'u1': 'uchar',
-    'i2': 'short',
-    'u2': 'ushort',
-    'i4': 'int',
-    'u4': 'uint',
-    'f4': 'float',
-    'f8': 'double',
-}
+# Codes of struct by the names in PLY files.
+_TYPES = {name: np.dtype(kind).char for kind, names in _TYPE_NAMES.items() for name in names}
 _FORMATS = {'ascii': '', 'binary_little_endian': '<', 'binary_big_endian': '>'}
-#: Comments included. What is longer is no header.
+# Longest header, with comments.
 _MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass
 class _Element:
-    """An element of a header: its properties are (name, type), those of lists (name, type, type of the length)."""
+    """An element of the header. Properties are (name, type), or (name, type, type of the length) for lists."""
 
     name: str
     count: int
@@ -65,12 +49,12 @@ class _Element:
 
 
 def _header_lines(file: BinaryIO, path: Path) -> list[str]:
-    """Lines after the first, up to the end; the file is left behind it."""
+    """Read the lines of the header after the first. The file is then positioned after the header."""
     head = file.read(_MAX_HEADER_BYTES)
     start = re.match(rb'ply[ \t]*(\r\n|\n|\r)', head)
     if not start:
         raise ValueError(f'{path}: not a PLY file')
-    # The header says by its first line how its lines end. Numbers follow it which may look like such an end.
+    # All lines of the header end like the first one. Binary numbers after it may look like another line end.
     end = re.compile(rb'(?<=[\r\n])end_header[ \t]*' + start[1]).search(head, start.end() - 1)
     if not end:
         raise ValueError(f'{path}: its header does not end')
@@ -85,7 +69,7 @@ def _type(kind: str, name: str, path: Path) -> str:
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
-    """The format and the elements up to the vertices."""
+    """Read the format and the elements up to the vertices."""
     layout, elements = '', []
     for line in _header_lines(file, path):
         match line.split():
@@ -100,9 +84,9 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
             case ['property', kind, name] if elements:
                 elements[-1].properties.append((name, _type(kind, name, path)))
             case _:
-                raise ValueError(f'{path}: its header has the line {line[:80]!r}, which is none of the format')
+                raise ValueError(f'{path}: its header has the invalid line {line[:80]!r}')
     if layout not in _FORMATS:
-        raise ValueError(f'{path}: its format is {layout!r}, which is none of {", ".join(_FORMATS)}')
+        raise ValueError(f'{path}: its format is {layout!r}, not one of {", ".join(_FORMATS)}')
     names = [element.name for element in elements]
     if 'vertex' not in names:
         raise ValueError(f'{path}: it has no vertices')
@@ -119,8 +103,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
 
 
 def _skip(file: BinaryIO, path: Path, element: _Element, order: str) -> None:
-    """Pass over the rows of a binary element."""
-    # A row of an element without a property has no byte.
+    """Skip the rows of a binary element."""
     least = sum(struct.calcsize(entry[-1]) for entry in element.properties)
     if (there := bytes_left(file)) < element.count * least:
         raise ValueError(f'{path} is cut off within the element {element.name!r} before its vertices')
@@ -146,7 +129,7 @@ def _skip(file: BinaryIO, path: Path, element: _Element, order: str) -> None:
 
 
 def read_ply(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the vertices of a PLY file, text or binary; faces and whatever else there is are skipped.
+    """Read the vertices of a PLY file, text or binary. All other elements are skipped.
 
     Args:
         path (str | Path): The file.
@@ -155,8 +138,7 @@ def read_ply(path: str | Path) -> dict[str, np.ndarray]:
         dict[str, np.ndarray]: Each property of the vertices by its name, shape (N,).
 
     Raises:
-        ValueError: If the file is cut off or not such a file, or a number does not fit its type; one line that names
-            it.
+        ValueError: If the file is cut off or not a PLY file, or a number does not fit its type. One line that names it.
     """
     path = Path(path)
     with open(path, 'rb') as file:
@@ -166,9 +148,8 @@ def read_ply(path: str | Path) -> dict[str, np.ndarray]:
             for element in others:
                 _skip(file, path, element, order)
             return read_binary_rows(file, path, vertex.dtype(order), vertex.count)
-        # A number and what ends it.
+        # A number in text takes at least two bytes.
         check_size(path, vertex.count, 2 * len(vertex.properties), bytes_left(file) + 1)
-        # Lines end in any of the three ways.
         lines = (line for line in io.TextIOWrapper(file, 'latin-1') if line.strip())
         for _ in range(sum(element.count for element in others)):
             if next(lines, None) is None:
@@ -180,14 +161,13 @@ def write_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None, 
     """Write a point cloud as a binary PLY file, whole or not at all.
 
     Args:
-        path (str | Path): The file; its folder is made where needed.
-        xyz (np.ndarray): Coordinates, shape (N, 3); written as float if they are float16 or float32, else as double.
-        rgb (np.ndarray, optional): Colours from 0 to 255, shape (N, 3); written as uchar.
+        path (str | Path): The file. Its folder is created if needed.
+        xyz (np.ndarray): Coordinates, shape (N, 3). float16 and float32 are written as float, others as double.
+        rgb (np.ndarray, optional): Colours from 0 to 255, shape (N, 3), written as uchar.
         **properties (np.ndarray): More properties by name, such as labels, shape (N,).
 
     Raises:
-        ValueError: If a property has another length than the cloud, or a type that the format has not, or a colour is
-            none.
+        ValueError: If a property has not N values or a type that PLY lacks, or a colour is out of range.
     """
     xyz = np.asarray(xyz)
     kind = 'f4' if xyz.dtype in (np.float16, np.float32) else 'f8'
@@ -199,9 +179,9 @@ def write_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None, 
     lines = ['ply', 'format binary_little_endian 1.0', f'element vertex {len(xyz)}']
     for name, values in columns.items():
         kind = f'{values.dtype.kind}{values.dtype.itemsize}'
-        if kind not in _NAMES or values.shape != (len(xyz),):
+        if kind not in _TYPE_NAMES or values.shape != (len(xyz),):
             raise ValueError(f'{name}: shape {values.shape} of type {values.dtype} for {len(xyz)} points')
-        lines.append(f'property {_NAMES[kind]} {name}')
+        lines.append(f'property {_TYPE_NAMES[kind][0]} {name}')
     vertices = np.empty(len(xyz), [(name, values.dtype.newbyteorder('<')) for name, values in columns.items()])
     for name, values in columns.items():
         vertices[name] = values

@@ -115,7 +115,7 @@ HUGE = 10**12
         (header('binary_little_endian', FACES.replace('2', str(HUGE))).encode() + binary('<'), "the element 'face'"),
         (header('binary_little_endian', FACES).encode() + b'\xff' + bytes(100), "the element 'face'"),
         (header(before=FACES.replace('2', str(HUGE))) + LINES, 'is cut off'),
-        (header(count=-3) + LINES, "'element vertex -3', which is none of the format"),
+        (header(count=-3) + LINES, "its header has the invalid line 'element vertex -3'"),
         (header().replace('property uchar', 'propertz uchar') + LINES, "'propertz uchar label'"),
         (header(after='property float x\n') + LINES, "the property 'x' twice"),
         (header(before=FACES.replace('uchar', 'float')) + LINES, "'property list float int corners'"),

@@ -135,8 +135,8 @@ def test_text_without_names(tmp_path, cloud):
         ('a.pcd', 'ply', 'not a PCD file, its header has no FIELDS'),
         ('a.pcd', 'FIELDS x\nSIZE 4\nTYPE F\nPOINTS 1000000000000\nDATA binary\n1234', 'is cut off'),
         ('a.pcd', 'FIELDS x\nSIZE 4\nTYPE F\nPOINTS 1000000000000\nDATA ascii\n1234', 'is cut off'),
-        ('a.pcd', 'FIELDS x\nSIZE 3\nTYPE F\nPOINTS 1\nDATA ascii\n1', 'its fields make no sense'),
-        ('a.pcd', 'FIELDS x\nSIZE 4\nTYPE F\nCOUNT 1000000000\nPOINTS 1\nDATA ascii\n1', 'its fields make no sense'),
+        ('a.pcd', 'FIELDS x\nSIZE 3\nTYPE F\nPOINTS 1\nDATA ascii\n1', 'its fields are invalid'),
+        ('a.pcd', 'FIELDS x\nSIZE 4\nTYPE F\nCOUNT 1000000000\nPOINTS 1\nDATA ascii\n1', 'its fields are invalid'),
         ('a.pcd', 'FIELDS x\nSIZE 1\nTYPE U\nPOINTS 1\nDATA ascii\n300', 'x of point 0 is 300, which does not fit'),
         ('a.pcd', 'FIELDS x\nSIZE 4\nTYPE F\nPOINTS 1\nDATA zip\n1', "its data is 'zip'"),
         ('a.pcd', 'FIELDS x\nSIZE 4\nTYPE F\nPOINTS 1\nDATA ascii\n1', 'has no points: its array xyz is None'),
@@ -203,7 +203,7 @@ def test_colours_that_text_has_lost(tmp_path, colour):
     (tmp_path / 'a.pcd').write_text(
         header.format('F') + f'1 2 3 {np.uint32(0xFF8000).view(np.float32)}\n4 5 6 {colour}\n'
     )
-    with pytest.raises(ValueError, match=r'a\.pcd: rgb of point 1 is .*, which is no colour packed into a float'):
+    with pytest.raises(ValueError, match=r'a\.pcd: rgb of point 1 is .*, not a colour packed into a float'):
         read_scene(tmp_path / 'a.pcd')
     (tmp_path / 'a.pcd').write_text(header.format('U') + '1 2 3 16744448\n4 5 6 16711680\n')
     assert read_scene(tmp_path / 'a.pcd')['rgb'].tolist() == [[255, 128, 0], [255, 0, 0]]

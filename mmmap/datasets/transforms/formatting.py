@@ -1,4 +1,6 @@
-"""The last transforms of pipelines."""
+"""The last transforms of pipelines: they pack a sample for a model."""
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,25 +15,18 @@ from mmmap.structures.scene_files import whole_numbers
 
 @TRANSFORMS.register_module()
 class PackSmallImage(BaseTransform):
-    """Make a model's input of a small image, and nothing more than that of its label.
+    """Pack a small image and its label as tensors, without a data sample.
 
-    A batch then is two tensors. ``PackInputs`` makes a data sample an image, which cost more time on their way from a
-    worker than the step of a small model does. The data preprocessors for small images, such as
-    :class:`SelfSupCropDataPreprocessor`, make the samples.
+    A batch is then two tensors. ``PackInputs`` adds a data sample per image. Sending those from a worker takes longer
+    than a step of a small model. Data preprocessors for small images, such as :class:`SelfSupCropDataPreprocessor`,
+    make the data samples.
 
     Required key: ``img`` (H, W, c). Used if there: ``gt_label``.
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack a sample.
-
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: ``inputs``, shape (c, H, W), and ``gt_label`` if it has one.
-        """
-        packed = dict(inputs=torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1))))
+        """Pack a sample as ``inputs`` (c, H, W) and, if it has a label, ``gt_label``."""
+        packed: dict[str, Any] = dict(inputs=torch.from_numpy(np.ascontiguousarray(results['img'].transpose(2, 0, 1))))
         if 'gt_label' in results:
             packed['gt_label'] = int(results['gt_label'])
         return packed
@@ -42,25 +37,20 @@ class PackSmallImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackPointInputs(BaseTransform):
-    """Make a model's input and a data sample of a cloud.
+    """Pack a cloud as a tensor and a data sample.
 
-    Required key: ``points``. Used if there: ``pts_semantic_mask``, which makes it a :class:`PointDataSample` with
-    ``category``; ``gt_label``, which goes into mmpretrain's ``DataSample``; ``lidar_path`` and ``sample_idx``.
+    Required key: ``points``. Used if there: ``pts_semantic_mask`` and ``category``, for a :class:`PointDataSample`;
+    ``gt_label``, for mmpretrain's ``DataSample``; ``lidar_path`` and ``sample_idx``.
 
     Raises:
-        ValueError: If the points are not a finite array (N, 3 + F) with a label each, or a label is no whole number;
-            one line that names the cloud.
+        ValueError: If the points are not a finite array (N, 3 + F), or labels are not N whole numbers. One line that
+            names the cloud.
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack a sample.
+        """Pack a sample as ``data_samples`` and ``inputs``.
 
-        Args:
-            results (dict): A sample.
-
-        Returns:
-            dict: ``inputs``, (N, 3 + F) in float32, or float64 where float32 would move the points, and
-            ``data_samples``.
+        ``inputs`` are (N, 3 + F), float32, or float64 if float32 would change the shape of the cloud.
         """
         points, name = np.asarray(results['points']), results.get('lidar_path', 'a cloud')
         name = f'{name} (sample_idx {results.get("sample_idx", "unknown")})'

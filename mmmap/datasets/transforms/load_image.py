@@ -1,4 +1,4 @@
-"""Loading of images that may be broken."""
+"""Loading of images, with checks for broken files."""
 
 import logging
 from typing import Any
@@ -12,31 +12,32 @@ from mmmap.registry import TRANSFORMS
 
 from ..image_reader import COLOR_TYPES, MAX_PIXELS, RefusedImageError, read_image
 
-# So many unreadable images in a row mean that the data set, not an image, is broken.
+# After this many unreadable images in a row, the data set must be broken.
 _MAX_BROKEN_IN_A_ROW = 100
 
 
 @TRANSFORMS.register_module()
 class LoadImageChecked(LoadImageFromFile):
-    """Load an image from a file; name a missing, truncated or otherwise broken one and skip it, or raise.
+    """Load an image from a file. A missing, truncated or otherwise broken file is skipped, or raises an error.
 
-    Where ``LoadImageFromFile`` fills what a truncated JPEG lacks with grey and says nothing to the program, this one
-    notices; see :mod:`mmmap.datasets.image_reader` for what is read, and docs/en/data.md for a table of formats.
+    ``LoadImageFromFile`` fills the missing part of a truncated JPEG with grey and raises no error; this transform does.
+    :mod:`mmmap.datasets.image_reader` decodes the image; docs/en/data.md has a table of the formats.
 
-    Skipping returns None, upon which mmengine's ``BaseDataset`` draws another sample in training. When testing no
-    sample can be replaced: use ``on_error='raise'`` in test pipelines.
+    For a skipped image None is returned. In training, mmengine's ``BaseDataset`` then draws another sample. A test
+    cannot replace samples: use ``on_error='raise'`` in test pipelines.
 
     Required key: ``img_path``. Added keys: ``img`` ((H, W, 3) uint8, BGR), ``img_shape``, ``ori_shape``.
 
     Args:
-        on_error (str): ``'skip'``: log the path and the reason, once per process, and return None. ``'raise'``: raise.
+        on_error (str): ``'skip'``: log the path and the reason, once per process, and return None. ``'raise'``: raise
+            an error.
         to_float32 (bool): Convert the image to float32.
         color_type (str): ``'color'``, or ``'grayscale'`` for ``img`` of (H, W).
-        max_pixels (int): The most pixels that an image may have; larger ones are refused, as broken ones are.
-        backend_args (dict, optional): Which file backend reads the bytes; by default the one of the path's prefix.
+        max_pixels (int): Most pixels of an image. Larger images are treated like broken ones.
+        backend_args (dict, optional): The file backend. By default it is chosen by the prefix of the path.
 
     Raises:
-        ValueError: If ``on_error`` or ``color_type`` is neither, or ``max_pixels`` is not positive.
+        ValueError: If ``on_error`` or ``color_type`` is unknown, or ``max_pixels`` is not positive.
     """
 
     def __init__(
@@ -60,17 +61,11 @@ class LoadImageChecked(LoadImageFromFile):
         self._broken_in_a_row = 0
 
     def transform(self, results: dict) -> dict | None:
-        """Load the image of a sample.
-
-        Args:
-            results (dict): A sample with ``img_path``.
-
-        Returns:
-            dict | None: The sample with its image; None for a broken image that is skipped.
+        """Load the image of a sample; None for a skipped image.
 
         Raises:
             OSError: If the image is broken and ``on_error='raise'``.
-            RuntimeError: If 100 images in a row were broken, whatever ``on_error`` says.
+            RuntimeError: If 100 images in a row were broken and skipped.
         """
         img = self._read(results['img_path'])
         if img is None:
@@ -82,12 +77,12 @@ class LoadImageChecked(LoadImageFromFile):
         return results
 
     def _read(self, path: str) -> Any:
-        """What ``_decode`` makes of a file's bytes; None, after a line in the log, if the file is broken."""
+        """Read and decode a file. If it is broken and ``on_error='skip'``, log it and return None."""
         try:
             decoded = self._decode(fileio.get(path, backend_args=self.backend_args))
         except MemoryError:
             raise
-        # Backends of storage raise errors of their own.
+        # File backends raise many kinds of errors.
         except Exception as error:
             self._report(path, ' '.join(str(error).split()) or type(error).__name__, error)
             return None
@@ -108,7 +103,7 @@ class LoadImageChecked(LoadImageFromFile):
             ) from error
         if path not in self._named:
             self._named.add(path)
-            # ERROR, because ranks other than 0 log nothing below it.
+            # ERROR, because other ranks than 0 log only errors.
             print_log(f'Skipped {kind} image {path}: {reason}', logger='current', level=logging.ERROR)
 
     def __repr__(self) -> str:
