@@ -6,6 +6,6 @@ from .modelnet import ModelNet40, ModelNetFewShot  # noqa: F401
 from .samplers import InTurnBatchSampler, ShardSampler  # noqa: F401
 from .scanobjectnn import ScanObjectNN  # noqa: F401
 from .scenes import S3DISScenes, ScanNetScenes, SceneDataset  # noqa: F401
+from .shape_dataset import PointCloudArrays  # noqa: F401
 from .shapenet import ShapeNet55, ShapeNetPart  # noqa: F401
-from .shapes import PointCloudArrays  # noqa: F401
 from .transforms import *  # noqa: F403

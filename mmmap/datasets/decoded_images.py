@@ -1,4 +1,4 @@
-"""Small images that are decoded once."""
+"""Small images that are decoded once and kept in memory."""
 
 import numpy as np
 from mmcv.transforms import Compose
@@ -11,21 +11,20 @@ from .image_folder import ImageFolder
 
 @DATASETS.register_module()
 class DecodedImages(ImageFolder):
-    """Images of one size, decoded once and kept in memory: for hundreds of thousands of images of 64 x 64 pixels.
+    """Square images of one size, decoded once and kept in memory. For many small images, such as 64 x 64 pixels.
 
-    They are one array, which workers share with the process that started them by ``fork``, mmengine's default. Other
-    sizes are brought to this one: the short side is resized, Pillow's bicubic filter, and the centre cut out. An image
-    that cannot be read is named in the log and left out; with ``test_mode`` it is an error, unless
-    ``leave_out_broken``.
+    All images are in one array. Workers share it if they are forked, mmengine's default. For other sizes, the short
+    side is resized by Pillow's bicubic filter, and the centre is cropped. Images that cannot be read are logged and
+    left out. With ``test_mode`` they raise an error, unless ``leave_out_broken`` is set.
 
-    A sample has ``img`` (size, size, 3), uint8, BGR, and ``gt_label`` before its pipeline.
+    Before the pipeline, a sample has ``img`` (size, size, 3), uint8, BGR, and ``gt_label``.
 
     Args:
         size (int): Height and width of the images, in pixels.
         **kwargs: The arguments of :class:`ImageFolder`.
 
     Raises:
-        ValueError: If the size is not positive.
+        ValueError: If ``size`` is not positive.
         OSError: If an image cannot be read, in ``test_mode`` without ``leave_out_broken``.
     """
 
@@ -39,11 +38,12 @@ class DecodedImages(ImageFolder):
         strict = self.test_mode and not self.leave_out_broken
         load, *fit = [TRANSFORMS.build(transform) for transform in square_transforms(self.size, strict)]
         fit = Compose(fit)
-        images, kept = np.empty((len(infos), self.size, self.size, 3), np.uint8), []
+        images = np.empty((len(infos), self.size, self.size, 3), np.uint8)
+        kept: list[dict] = []
         for info in infos:
             loaded = load(dict(info))
             if loaded is not None:
-                # Most have the size already, and there are many.
+                # Most images already have the size.
                 fits = loaded['img_shape'] == (self.size, self.size)
                 images[len(kept)] = loaded['img'] if fits else fit(loaded)['img']
                 kept.append(info | dict(row=len(kept)))
@@ -51,27 +51,18 @@ class DecodedImages(ImageFolder):
         return kept
 
     def get_data_info(self, idx: int) -> dict:
-        """A sample before its pipeline.
-
-        Args:
-            idx (int): Its index.
-
-        Returns:
-            dict: What is listed of it, ``sample_idx``, and its image.
-        """
+        """Return a sample before its pipeline: its entry in the list, ``sample_idx`` and its image."""
         info = super().get_data_info(idx)
         shape = (self.size, self.size)
         return info | dict(img=self.images[info['row']], img_shape=shape, ori_shape=shape)
 
 
 def square_transforms(size: int, strict: bool) -> list[dict]:
-    """Transforms that load an image and make it a square: the short side is resized, then the centre is cut out.
-
-    An image that is such a square already stays as it is.
+    """Transforms that load an image and make it a square: the short side is resized, then the centre is cropped.
 
     Args:
         size (int): Height and width, in pixels.
-        strict (bool): Whether an image that cannot be read is an error, or left out.
+        strict (bool): Whether an image that cannot be read raises an error. Otherwise it is skipped.
     """
     return [
         dict(type='LoadImageChecked', on_error='raise' if strict else 'skip'),

@@ -5,28 +5,28 @@ from mmengine.dataset import BaseDataset
 
 from mmmap.registry import DATASETS
 
-from .shapes import ShapeDataset
+from .shape_dataset import ShapeDataset
 
 
 @DATASETS.register_module()
 class FewShotFold(ShapeDataset):
-    """A fold of a few-shot classification, drawn by its number from a labelled data set.
+    """A fold for few-shot classification, drawn from a labelled data set.
 
-    ``way`` of the classes are drawn, and of each ``shot`` shapes to train on and ``queries`` others to classify. The
-    same numbers give the same fold, on any machine. Labels count from 0 in each fold.
+    ``way`` classes are drawn. Of each class, ``shot`` shapes are drawn for training and ``queries`` others for testing.
+    The same numbers give the same fold on any machine. Labels count from 0 in each fold.
 
     Args:
-        dataset (dict): The data set, without pipeline; its samples have ``gt_label``.
+        dataset (dict): The data set, without pipeline. Its samples have ``gt_label``.
         way (int): Classes of a fold.
         shot (int): Training shapes of each class.
         fold (int): Number of the fold, from 0.
         queries (int): Shapes of each class to classify. Defaults to 20.
-        split (str): 'train' or 'test', the queries. Defaults to 'train'.
+        split (str): 'train', or 'test' for the queries. Defaults to 'train'.
         **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
 
     Raises:
-        ValueError: If there is no such split, a number is not positive, the data set has a pipeline or its samples no
-            label, or fewer than ``way`` classes have enough shapes.
+        ValueError: If ``split`` is unknown, a number is out of range, the data set has a pipeline or no labels, or too
+            few classes have enough shapes.
     """
 
     def __init__(
@@ -34,21 +34,19 @@ class FewShotFold(ShapeDataset):
     ) -> None:
         self._check_option('split', split, ('train', 'test'))
         if min(way, shot, queries) < 1 or fold < 0:
-            raise ValueError(f'FewShotFold: way={way}, shot={shot}, queries={queries}, fold={fold} make no sense')
+            raise ValueError(
+                f'FewShotFold: way={way}, shot={shot}, queries={queries} must be positive, fold={fold} not negative'
+            )
         if dataset.get('pipeline'):
-            raise ValueError('FewShotFold: the pipeline is its own, not that of its dataset')
+            raise ValueError('FewShotFold: set the pipeline of FewShotFold, not that of its dataset')
         self.dataset_cfg = dict(dataset)
         self.way, self.shot, self.fold, self.queries = way, shot, fold, queries
         self.split = split
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Draw the fold.
-
-        Returns:
-            list[dict]: What the data set lists of each sample, with ``gt_label`` in the fold.
-        """
-        # Its list must stay readable without the points.
+        """Draw the fold, and list the entries of its samples in the data set, with ``gt_label`` in the fold."""
+        # The list of samples must be readable without their points.
         self.source: BaseDataset = DATASETS.build(dict(self.dataset_cfg, serialize_data=False))
         self.source.full_init()
         infos = self.source.data_list
@@ -62,7 +60,7 @@ class FewShotFold(ShapeDataset):
         rng = np.random.default_rng([self.way, self.shot, self.fold])
         chosen = sorted(rng.permutation(large)[: self.way].tolist())
         names = self.source.metainfo.get('classes')
-        # Of another fold, label 0 is another class.
+        # Label 0 is a different class in each fold.
         self._metainfo['classes'] = tuple(names[label] if names else str(label) for label in chosen)
         samples = []
         for new, label in enumerate(chosen):
@@ -72,5 +70,5 @@ class FewShotFold(ShapeDataset):
         return samples
 
     def read_points(self, info: dict) -> dict:
-        """Points of a sample, as its data set has them."""
+        """Read the points of a sample, as its data set does."""
         return self.source.read_points(info)

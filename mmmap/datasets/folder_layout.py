@@ -1,10 +1,10 @@
-"""How a folder of images is laid out: splits, classes, or images alone."""
+"""The layout of a folder of images: splits, classes, or images alone."""
 
 from pathlib import Path
 
 from .folder_listing import list_images
 
-# What people call the parts of a data set.
+# Common names of the splits of a data set.
 _SPLITS = {
     'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test',
     'testing': 'test',
@@ -14,25 +14,25 @@ _SPLITS = {
 class FolderLayout:
     """The images of a folder by split and class: ``root/SPLIT/CLASS/*``, ``root/CLASS/*`` or ``root/*``.
 
-    A folder ``train`` beside ``val`` or ``test`` is a split, and so is one of these that is alone; else such names are
-    classes like others.
+    Folders ``train``, ``val`` and ``test`` are splits if ``train`` and another one are there, or if there are no other
+    folders. Otherwise they are classes.
 
     Args:
         root (str | Path): The folder.
 
     Attributes:
         root (Path): The folder.
-        splits (dict[str, str]): The folders of 'train', 'val' and 'test'; empty if it has no splits.
-        unused (list[str]): Folders with images beside the splits.
+        splits (dict[str, str]): The folders of 'train', 'val' and 'test'. Empty without splits.
+        unused (list[str]): Other folders with images beside the splits.
 
     Raises:
-        OSError: If the folder is not there or cannot be read.
+        OSError: If the folder is missing or cannot be read.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._images = list_images(root).images
-        splits = {}
+        splits: dict[str, str] = {}
         for name in sorted(self._images, key=lambda name: (name not in _SPLITS.values(), name)):
             if name.lower() in _SPLITS:
                 splits.setdefault(_SPLITS[name.lower()], name)
@@ -43,22 +43,22 @@ class FolderLayout:
             self.splits, self.unused = {}, []
 
     def images(self, split: str | None = None) -> dict[str, list[str]]:
-        """Images by class, those that lie in no folder of a class under ``''``.
+        """List the images by class. Images outside the folders of classes are listed under ``''``.
 
         Args:
-            split (str, optional): 'train', 'val' or 'test'. None takes the classes of a folder without splits.
+            split (str, optional): 'train', 'val' or 'test'. None for a folder without splits.
 
         Returns:
-            dict[str, list[str]]: Paths relative to the root, sorted; empty if there is no such split.
+            dict[str, list[str]]: Paths relative to the root, sorted. Empty if there is no such split.
         """
         if split is None:
             return self._images
         groups: dict[str, list[str]] = {}
-        for path in self._images.get(self.splits.get(split), ()):
+        for path in self._images[self.splits[split]] if split in self.splits else ():
             name, slash, _ = path.partition('/')[2].partition('/')
             groups.setdefault(name if slash else '', []).append(path)
         return {name: groups[name] for name in sorted(groups)}
 
     def classes(self, split: str | None = None) -> dict[str, list[str]]:
-        """As :meth:`images`, without those that lie in no folder of a class."""
+        """Like :meth:`images`, without the images outside the folders of classes."""
         return {name: files for name, files in self.images(split).items() if name}

@@ -1,4 +1,4 @@
-"""Which images a folder holds, and what else lies in it."""
+"""Listing of the images in a folder, and of everything else in it."""
 
 import os
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .image_reader import IMAGE_SUFFIXES
 
-# What systems and archivers put beside images; names that begin with a dot are hidden as well.
+# Files and folders that systems and archivers create. Names that begin with a dot are hidden as well.
 _HIDDEN = frozenset(
     {'__macosx', 'thumbs.db', 'ehthumbs.db', 'desktop.ini', '@eadir', '$recycle.bin', 'system volume information'}
 )
@@ -23,9 +23,9 @@ class FolderListing:
 
     Args:
         root (str): The folder.
-        images (dict[str, list[str]]): Paths relative to it, sorted, by the first folder that they lie in, ``''`` for
-            the images beside those folders. Folders without images are left out.
-        passed_over (dict[str, list[str]]): What else is there, sorted, by what it is.
+        images (dict[str, list[str]]): Paths relative to the root, sorted, by the first folder below the root; ``''``
+            for images in the root itself. Folders without images are left out.
+        passed_over (dict[str, list[str]]): Paths of everything else, by the reason.
     """
 
     root: str
@@ -33,16 +33,11 @@ class FolderListing:
     passed_over: dict[str, list[str]] = field(default_factory=dict)
 
     def pass_over(self, kind: str, names: Iterable[str]) -> None:
-        """Note what is left out.
-
-        Args:
-            kind (str): Why, in words for several of them.
-            names (Iterable[str]): Its paths.
-        """
+        """Record paths that are left out. ``kind`` is the reason, in the plural."""
         self.passed_over.setdefault(kind, []).extend(names)
 
     def describe(self) -> str:
-        """What was passed over: a line for each kind, with its number and the first names; '' for nothing."""
+        """Describe what was passed over: a line for each kind, with its number and the first names, or ''."""
         lines = []
         for kind, names in self.passed_over.items():
             first = sorted(names)[:_EXAMPLES]
@@ -52,38 +47,38 @@ class FolderListing:
 
 
 def printable(path: str) -> str:
-    """A path that can be logged: bytes of it that are no UTF-8 are written as numbers."""
+    """Make a path safe for the log: bytes that are not UTF-8 are written as numbers."""
     return path.encode(errors='surrogateescape').decode(errors='backslashreplace')
 
 
 def first_names(names: Iterable[str]) -> str:
-    """The first ten of some names, and how many there are in all."""
+    """Write the first ten names, and the number of all."""
     names = [printable(name) for name in names]
     return ', '.join(names[:_NAMED]) + (f', ... ({len(names)} in all)' if len(names) > _NAMED else '')
 
 
 def list_images(root: str | Path) -> FolderListing:
-    """List the images in a folder, whatever the depth, by their suffixes.
+    """List the images in a folder and all folders below it, by their suffixes.
 
-    Links are followed. Files are not opened, and only links and folders are asked for more than their names, so that
-    a million images take seconds.
+    Links are followed. Files are not opened, so that a million images take seconds.
 
     Args:
         root (str | Path): The folder.
 
     Raises:
-        FileNotFoundError: If it is not there.
+        FileNotFoundError: If it is missing.
         OSError: If it cannot be read. A folder below it that cannot be read is passed over.
     """
     root = os.fspath(root)
-    listing, found = FolderListing(root), {}
-    # Folders to read, each with the identities of those that it lies in: a link to one of them has no end.
+    listing = FolderListing(root)
+    found: dict[str, list[str]] = {}
+    # Folders to read, each with the identities of the folders above it: a link to one of those is a loop.
     waiting = [('', frozenset({_identity(root)}))]
     while waiting:
         folder, above = waiting.pop()
         try:
-            with os.scandir(os.path.join(root, folder)) as entries:
-                entries = list(entries)
+            with os.scandir(os.path.join(root, folder)) as scan:
+                entries = list(scan)
         except OSError as error:
             if not folder:
                 raise
@@ -92,7 +87,7 @@ def list_images(root: str | Path) -> FolderListing:
         for entry in entries:
             path = f'{folder}/{entry.name}' if folder else entry.name
             kind, identity = _kind(entry)
-            if kind == 'folder':
+            if identity is not None:
                 if identity in above:
                     listing.pass_over('links to a folder that they lie in', [path])
                     continue
@@ -116,7 +111,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _kind(entry: os.DirEntry) -> tuple[str, tuple[int, int] | None]:
-    """'folder' with its identity, 'image', or why an entry is passed over."""
+    """Return 'folder' and its identity, or 'image' or the reason to pass over the entry, and None."""
     if entry.name.startswith('.') or entry.name.lower() in _HIDDEN:
         return 'hidden', None
     if '\n' in entry.name:
@@ -126,7 +121,7 @@ def _kind(entry: os.DirEntry) -> tuple[str, tuple[int, int] | None]:
             return 'folder', _identity(entry.path)
         if not entry.is_file():
             return ('dangling links' if entry.is_symlink() else 'neither files nor folders'), None
-    # Too many links one after the other, and links into folders that are closed.
+    # Long chains of links, and links into folders without permission.
     except OSError as error:
         return f'links that cannot be followed, {error.strerror}', None
     is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
@@ -134,14 +129,16 @@ def _kind(entry: os.DirEntry) -> tuple[str, tuple[int, int] | None]:
 
 
 def hold_out(files: list[str]) -> tuple[list[str], list[str]]:
-    """Split the images of a class, the same way on every machine; an image that comes or goes moves at most one other.
+    """Split the images of a class by hashes of their names, the same way on every machine.
+
+    If an image is added or removed, at most one other image changes sides.
 
     Args:
         files (list[str]): Paths relative to a folder.
 
     Returns:
-        tuple[list[str], list[str]]: Nine tenths for training and one tenth to hold out, at least one image where there
-        are two, both in the order of ``files``. Those whose names have the smallest hashes are held out.
+        tuple[list[str], list[str]]: Nine tenths for training, and one tenth held out (at least one of two images), both
+        in the order of ``files``.
     """
     number = max(len(files) // _HELD_OUT, min(1, len(files) - 1))
     by_hash = sorted(files, key=lambda path: sha256(os.fsencode(path)).digest())

@@ -1,4 +1,4 @@
-"""Images in a folder."""
+"""A data set of the images in a folder."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
@@ -17,38 +18,37 @@ from .transforms import LoadImageChecked
 
 _PARTS = ('all', 'train', 'val')
 _NAMED = 10  # Broken images that the log names.
-_SLICE = 4096  # Images that wait at a time for being tried.
+_SLICE = 4096  # Images that are queued for reading at a time.
 _reported: set[tuple[str, str]] = set()
 
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
-    """The images in a folder, of all formats that mmmap reads, with or without labels.
+    """The images in a folder, in all formats that mmmap reads, with or without labels.
 
-    With labels an image belongs to the class that is named like the first folder below the root in which it lies,
-    however deep it lies there. Without, all images are taken. Links are followed. Hidden files and folders are left
-    alone. What is passed over, and why, is told once in the log.
+    With labels, the class of an image is the first folder below the root, at any depth. Without labels, all images are
+    taken. Links are followed. Hidden files and folders are ignored. The log lists once what is passed over, and why.
 
     Args:
-        data_root (str): The folder, if ``data_prefix`` is none. Defaults to ''.
+        data_root (str): The folder, or its parent if ``data_prefix`` is set. Defaults to ''.
         data_prefix (str): The folder, relative to ``data_root``. Defaults to ''.
         with_label (bool): Whether folders are classes. Defaults to True.
-        classes (Sequence[str] | str, optional): The classes in the order of their labels, or a file with one in a
-            line. Folders of other names are passed over. By default all folders with images, sorted. A class without
-            images is an error, in ``test_mode`` a line in the log.
-        metainfo (dict, optional): Its ``classes`` do as well. Defaults to None.
-        part (str): ``'all'`` images, or of each class a tenth that is chosen by the names of the files (``'val'``), or
-            the others (``'train'``). Defaults to 'all'.
-        leave_out_broken (bool): Read each image once at the start, and leave out those that cannot be read, with a
-            line in the log: for evaluations, which stop at such an image. Defaults to False.
-        ann_file (str): Take the images that this file lists, a line ``PATH LABEL`` or ``PATH`` each, with paths
-            relative to the folder, and look for no others. Defaults to ''.
-        **kwargs: Other arguments of mmpretrain's ``BaseDataset``: ``pipeline``, ``test_mode``, ``indices``, ...
+        classes (Sequence[str] | str, optional): The classes in the order of their labels, or a file with one per line.
+            Folders with other names are passed over. By default all folders with images, sorted. A class without images
+            raises an error; in ``test_mode`` it is logged.
+        metainfo (dict, optional): May contain ``classes`` instead. Defaults to None.
+        part (str): ``'all'`` images; ``'val'``, a tenth of each class, chosen by the names of the files; or
+            ``'train'``, the others. Defaults to 'all'.
+        leave_out_broken (bool): Read each image once at the start, and leave out and log those that cannot be read.
+            For evaluations, which stop at such an image. Defaults to False.
+        ann_file (str): A list of the images to take, with lines ``PATH LABEL`` or ``PATH``. Paths are relative to the
+            folder. Defaults to '', which searches the folder.
+        **kwargs: Other arguments of mmpretrain's ``BaseDataset``, such as ``pipeline``, ``test_mode`` and ``indices``.
 
     Raises:
-        FileNotFoundError: If the folder is not there.
+        FileNotFoundError: If the folder is missing.
         ValueError: If it has no images, no folders of classes, or not those of ``classes``; or if a line of
-            ``ann_file`` has no label of a class.
+            ``ann_file`` has no valid label.
     """
 
     def __init__(
@@ -65,22 +65,18 @@ class ImageFolder(BaseDataset):
         **kwargs,
     ) -> None:
         if part not in _PARTS or (ann_file and part != 'all'):
-            raise ValueError(f'ImageFolder: part={part!r} must be one of {_PARTS}, and all where there is an ann_file')
+            raise ValueError(f"ImageFolder: part={part!r} must be one of {_PARTS}, and 'all' with an ann_file")
         if '://' in f'{data_root}{data_prefix}' and not ann_file:
-            raise ValueError(f'ImageFolder {data_root}{data_prefix}: no folder of this machine; it needs an ann_file')
+            raise ValueError(f'ImageFolder {data_root}{data_prefix}: not a local folder: it needs an ann_file')
         self.with_label, self.part, self.leave_out_broken = with_label, part, leave_out_broken
         super().__init__(ann_file, metainfo, data_root, data_prefix, classes=classes, lazy_init=True, **kwargs)
         if len(set(self.CLASSES or ())) < len(self.CLASSES or ()):
-            raise ValueError(f'ImageFolder: a name stands twice in the classes {list(self.CLASSES)}')
+            raise ValueError(f'ImageFolder: a name occurs twice in the classes {list(self.CLASSES)}')
         if not lazy_init:
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
-        """List the images.
-
-        Returns:
-            list[dict]: ``img_path`` and, with labels, ``gt_label`` of each.
-        """
+        """List ``img_path`` and, with labels, ``gt_label`` of each image."""
         infos = self._readable(self._read_list() if self.ann_file else self._find())
         if not infos:
             raise ValueError(f'{self._name}: no image can be read')
@@ -110,12 +106,12 @@ class ImageFolder(BaseDataset):
         return infos
 
     def _classes_of(self, listing: FolderListing) -> dict[str, list[str]]:
-        """The images of each class in the order of their labels; sets the classes where none are given."""
+        """Return the images of each class in the order of the labels. Set the classes if none are given."""
         groups = dict(listing.images)
         beside = groups.pop('', [])
         if not groups:
             raise ValueError(
-                f'{self._name}: no folders of classes with images in it, {len(beside)} images without a folder; '
+                f'{self._name}: no folders of classes with images in it, and {len(beside)} images outside of folders; '
                 f'with_label=False takes images without labels{listing.describe()}'
             )
         if beside:
@@ -138,7 +134,7 @@ class ImageFolder(BaseDataset):
         text = f'{self._name}: {number} images{part}'
         if self.with_label:
             text += f' of {len(counts)} classes: {first_names([f"{name} ({count})" for name, count in counts.items()])}'
-        # Several data sets of a run read the same folder.
+        # Several data sets of a run may read the same folder.
         if passed_over and (listing.root, passed_over) not in _reported:
             _reported.add((listing.root, passed_over))
             print_log(f'{text}. Passed over:{passed_over}', logger='current', level=logging.WARNING)
@@ -147,14 +143,14 @@ class ImageFolder(BaseDataset):
 
     def _read_list(self) -> list[dict]:
         infos = []
-        # Names of files are bytes.
+        # Names of files are bytes and need not be UTF-8.
         text = Path(self.ann_file).read_text(encoding='utf-8', errors='surrogateescape')
         for number, line in enumerate(text.split('\n'), 1):
             line = line.rstrip()
             if not line:
                 continue
             path, _, label = line.rpartition(' ') if self.with_label else (line, '', '')
-            info = dict(img_path=os.path.join(self.img_prefix, path))
+            info: dict[str, Any] = dict(img_path=os.path.join(self.img_prefix, path))
             if self.with_label:
                 if not label.isdecimal() or (self.CLASSES is not None and int(label) >= len(self.CLASSES)):
                     known = '' if self.CLASSES is None else f' from 0 to {len(self.CLASSES) - 1}'
@@ -164,10 +160,10 @@ class ImageFolder(BaseDataset):
         return infos
 
     def _readable(self, infos: list[dict]) -> list[dict]:
-        """The images without those to leave out."""
+        """Return the images that can be read, if ``leave_out_broken``; otherwise all."""
         if not self.leave_out_broken:
             return infos
-        # As the pipeline will read them.
+        # Read as in the pipeline.
         loader = next((step for step in self.pipeline.transforms if isinstance(step, LoadImageChecked)), None)
         settings = {} if loader is None else dict(max_pixels=loader.max_pixels, backend_args=loader.backend_args)
         load = LoadImageChecked(on_error='raise', **settings)
@@ -180,7 +176,7 @@ class ImageFolder(BaseDataset):
             return None
 
         kept, broken = [], []
-        # Decoders leave Python's lock alone.
+        # Decoders release Python's lock.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             for start in range(0, len(infos), _SLICE):
                 some = infos[start : start + _SLICE]

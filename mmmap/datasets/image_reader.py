@@ -1,9 +1,9 @@
-"""The one reader of images: from the bytes of a file to pixels.
+"""The reader of images: from the bytes of a file to pixels.
 
-libjpeg-turbo decodes JPEG through simplejpeg, which tells what was missing; Pillow decodes all else.
+simplejpeg (libjpeg-turbo) decodes JPEG, because it reports missing data. Pillow decodes all other formats.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import cv2
@@ -12,17 +12,18 @@ import numpy as np
 from .jpeg_reader import START, JpegFile, UnusualJpegError
 from .pillow_reader import PillowFile, RefusedImageError
 
-#: Pixels that an image may have unless said otherwise: 1.5 GB once decoded.
+#: Default for the most pixels of an image: 1.5 GB once decoded.
 MAX_PIXELS = 500_000_000
-#: Lower-case suffixes of the formats that are read. What a file holds is told by its content, not by its suffix.
+#: Lower-case suffixes of the formats. The content of a file, not its suffix, decides how it is read.
 IMAGE_SUFFIXES = frozenset(
     {'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.apng', '.bmp', '.dib', '.gif', '.tif', '.tiff', '.webp'}
     | {'.avif', '.avifs', '.jp2', '.j2k', '.j2c', '.jpc', '.jpx', '.jpf', '.ppm', '.pgm', '.pbm', '.pnm'}
 )
-#: What ``color_type`` may be.
+#: Values of ``color_type``.
 COLOR_TYPES = ('color', 'grayscale')
 
-_TURNS = {
+# How to turn an image, by the orientation in EXIF.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda img: img,
     2: lambda img: cv2.flip(img, 1),
     3: lambda img: cv2.rotate(img, cv2.ROTATE_180),
@@ -36,32 +37,32 @@ _TURNS = {
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turn whatever a decoder raises into an OSError of one line."""
+    """Turn all errors of a decoder into an OSError of one line."""
     try:
         yield
     except (MemoryError, RefusedImageError):
         raise
     # Decoders raise many kinds of errors for broken bytes (SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
-        # Pillow names its in-memory buffer, which tells nobody anything.
+        # Without the name of Pillow's buffer in memory.
         reason = ' '.join(str(error).split(' <_io.')[0].split())
         raise OSError(reason or type(error).__name__) from error
 
 
 class EncodedImage:
-    """An image whose header was read.
+    """An image whose header has been read, but not its pixels.
 
     Args:
         content (bytes): The file.
-        max_pixels (int): The most pixels that it may have.
+        max_pixels (int): Most pixels of the image.
 
     Attributes:
-        shape (tuple[int, int]): (H, W) once turned as EXIF says.
+        shape (tuple[int, int]): (H, W) after the image is turned as EXIF says.
         reducible (bool): Whether it can be decoded at a fraction of its size.
 
     Raises:
-        OSError: If the file is broken or of a format that is not read; one line without the path.
-        RefusedImageError: An OSError too, if it is too large or has no faithful 8-bit RGB.
+        OSError: If the file is broken or its format is not supported. One line without the path.
+        RefusedImageError: An OSError too, if it is too large or cannot be converted faithfully to 8-bit RGB.
     """
 
     def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
@@ -87,16 +88,16 @@ class EncodedImage:
 
         Args:
             color_type (str): ``'color'`` or ``'grayscale'``.
-            reduction (int): 2, 4 or 8, for a reducible image: its sides are divided by this, and rounded up.
+            reduction (int): Divisor of the sides, which are rounded up: 1; or 2, 4 or 8 for a reducible image.
 
         Returns:
-            np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8, turned as EXIF says. The first frame or
-            page of several; without alpha.
+            np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8, turned as EXIF says, without alpha. The
+            first frame or page of several.
 
         Raises:
-            OSError: If data are missing or changed; one line without the path.
-            RefusedImageError: An OSError too, if it has no faithful 8-bit RGB.
-            ValueError: If ``color_type`` is neither, or the image cannot be reduced so.
+            OSError: If data are missing or damaged. One line without the path.
+            RefusedImageError: An OSError too, if it cannot be converted faithfully to 8-bit RGB.
+            ValueError: If ``color_type`` is unknown, or the image cannot be reduced by ``reduction``.
         """
         if color_type not in COLOR_TYPES:
             raise ValueError(f'color_type must be one of {COLOR_TYPES}, got {color_type!r}')
@@ -107,18 +108,5 @@ class EncodedImage:
 
 
 def read_image(content: bytes, color_type: str = 'color', max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read an image.
-
-    Args:
-        content (bytes): The file.
-        color_type (str): ``'color'`` or ``'grayscale'``.
-        max_pixels (int): The most pixels that it may have.
-
-    Returns:
-        np.ndarray: (H, W, 3) BGR, or (H, W) for ``'grayscale'``, uint8, turned as EXIF says.
-
-    Raises:
-        OSError: If the image is broken or of a format that is not read; one line without the path.
-        RefusedImageError: An OSError too, if it is too large or has no faithful 8-bit RGB.
-    """
+    """Read an image at once; see :class:`EncodedImage` for the arguments, the result and the errors."""
     return EncodedImage(content, max_pixels).pixels(color_type)

@@ -1,4 +1,4 @@
-"""JPEG files: what the header says, and pixels from a decoder that tells what it had to make up."""
+"""Reader of JPEG files, which raises an error for missing or damaged data."""
 
 import re
 import struct
@@ -10,12 +10,12 @@ from PIL import ExifTags, Image
 
 START = b'\xff\xd8'
 _APP1 = 0xE1
-# "Start of frame", which tells the kind: baseline, extended and progressive with Huffman codes; with arithmetic codes.
+# The marker "start of frame" tells the kind: baseline, extended or progressive, with Huffman or arithmetic codes.
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN, _ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
-# Each block of 8 x 8 has a code of one bit at least, and the rarest sampling has a block for each 128 pixels.
+# A block of 8 x 8 takes at least one bit. With the coarsest sampling there is one block per 128 pixels.
 _PIXELS_A_BYTE = 8 * 128
-# What libjpeg says of data that are cut or changed. Bytes left over at the end, as cameras write, harm no pixel.
+# Messages of libjpeg about truncated or damaged data. Extra bytes at the end, which cameras write, are harmless.
 _DAMAGE = re.compile('Premature end|Corrupt JPEG data: (?!.*extraneous bytes before marker 0xd9)')
 
 
@@ -24,13 +24,13 @@ class UnusualJpegError(ValueError):
 
 
 def exif_orientation(exif: bytes | None) -> int:
-    """How EXIF data say that an image is to be turned.
+    """Read the orientation of an image from EXIF data.
 
     Args:
-        exif (bytes, optional): The data, with or without the ``Exif`` in front.
+        exif (bytes, optional): The data, with or without the prefix ``Exif``.
 
     Returns:
-        int: 1 (not at all) to 8. Data that cannot be read say nothing.
+        int: From 1 (upright) to 8. Also 1 for data that cannot be read.
     """
     if not exif:
         return 1
@@ -44,8 +44,8 @@ def exif_orientation(exif: bytes | None) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _walk(content: bytes) -> tuple[int, int, bytes | None]:
-    """The marker of the frame (0 if there is none), its bits a sample, and the EXIF data before it."""
+def _find_frame(content: bytes) -> tuple[int, int, bytes | None]:
+    """Return the marker of the frame (0 if there is none), its bits per sample, and the EXIF data before it."""
     position, exif = 2, None
     while position + 4 < len(content) and content[position] == 0xFF:
         marker = content[position + 1]
@@ -62,17 +62,17 @@ def _walk(content: bytes) -> tuple[int, int, bytes | None]:
 
 
 class JpegFile:
-    """A JPEG whose header was read.
+    """A JPEG whose header has been read.
 
     Args:
         content (bytes): The file.
 
     Attributes:
-        size (tuple[int, int]): (H, W) before it is turned.
-        orientation (int): How it is to be turned, as EXIF counts.
+        size (tuple[int, int]): (H, W) before the image is turned.
+        orientation (int): The orientation in EXIF, from 1 to 8.
 
     Raises:
-        UnusualJpegError: If simplejpeg does not decode this kind of JPEG, or it is broken from the start.
+        UnusualJpegError: If simplejpeg does not decode this kind of JPEG, or its header is broken.
         OSError: If the file is too short for its pixels.
     """
 
@@ -82,7 +82,7 @@ class JpegFile:
             height, width, self._space, _ = simplejpeg.decode_jpeg_header(content)
         except ValueError as error:
             raise UnusualJpegError(str(error)) from error
-        frame, bits, exif = _walk(content)
+        frame, bits, exif = _find_frame(content)
         if frame not in (*_HUFFMAN, *_ARITHMETIC) or bits != 8:
             raise UnusualJpegError(f'frame {frame:#x} of {bits} bits')
         self.size = (height, width)
@@ -91,22 +91,23 @@ class JpegFile:
             raise OSError(f'truncated: {len(content)} bytes cannot hold the {height} x {width} pixels of the header')
 
     def decode(self, color_type: str, reduction: int) -> np.ndarray:
-        """Decode it, at the size divided by ``reduction`` (1, 2, 4 or 8) and rounded up, before it is turned.
+        """Decode the image. It is not turned yet.
 
         Args:
             color_type (str): ``'color'`` or ``'grayscale'``.
-            reduction (int): 2, 4 and 8 cost a fraction: libjpeg leaves high frequencies out.
+            reduction (int): 1, 2, 4 or 8: divisor of the sides, which are rounded up. Larger divisors are faster, as
+                libjpeg leaves out high frequencies.
 
         Returns:
             np.ndarray: (h, w, 3) BGR, or (h, w) for ``'grayscale'``, uint8.
 
         Raises:
-            OSError: If data are missing or changed.
-            ValueError: If libjpeg cannot decode it at all.
+            OSError: If data are missing or damaged.
+            ValueError: If libjpeg cannot decode it.
         """
         if self._space in ('CMYK', 'YCCK'):
             cmyk = self._decode('CMYK', reduction)
-            # Adobe's files hold 255 - ink. The rounding is OpenCV's.
+            # Adobe stores 255 - ink. The rounding is that of OpenCV.
             key = cmyk[..., 3:].astype(np.int32)
             bgr = np.ascontiguousarray((key - ((255 - cmyk[..., 2::-1]) * key >> 8)).astype(np.uint8))
             return bgr if color_type == 'color' else cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)

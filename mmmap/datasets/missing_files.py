@@ -1,14 +1,14 @@
-"""What is missing of a data set that was released: counted, and listed in a file."""
+"""A report of the missing files of a released data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
 def tell_missing(parts: dict[str, tuple[int, int]], missing: Sequence[Path], out: Path) -> None:
-    """Print what a release lacks, and list the missing files in ``missing.txt`` of the prepared data.
+    """Print the number of missing items, and list the missing files in ``missing.txt`` of the prepared data.
 
     Args:
-        parts (dict[str, tuple[int, int]]): How much is there of each part, and how much the release has of it.
+        parts (dict[str, tuple[int, int]]): For each part the number of items found, and the number in the release.
         missing (Sequence[Path]): Files and folders that are known to be missing.
         out (Path): The folder of the prepared data.
     """
@@ -18,6 +18,6 @@ def tell_missing(parts: dict[str, tuple[int, int]], missing: Sequence[Path], out
     listed = ''
     if missing:
         path.write_text(''.join(f'{file}\n' for file in missing))
-        listed = f'; {missing[0]} is missing, for instance, all are listed in {path}'
+        listed = f'; for example {missing[0]} is missing; {path} lists all'
     if short or missing:
         print(f'INCOMPLETE: {", ".join(short)}{listed}')

@@ -1,4 +1,4 @@
-"""ModelNet40, the shapes and the usual folds of its few-shot classification."""
+"""ModelNet40: the shapes, and the common folds of its few-shot classification."""
 
 from typing import ClassVar
 
@@ -9,17 +9,17 @@ from mmmap.structures.cloud_files import read_table
 from mmmap.structures.scene_files import whole_numbers
 from mmmap.utils.safe_load import unpickle
 
-from .shapes import ShapeDataset, read_lines
+from .shape_dataset import ShapeDataset, read_lines
 
 
 @DATASETS.register_module()
 class ModelNet40(ShapeDataset):
     """ModelNet40 (Wu et al., CVPR 2015): 9,843 + 2,468 shapes of 40 classes, 10,000 points each.
 
-    It reads the release of PointNet++ ("modelnet40_normal_resampled"): ``modelnet40_train.txt``,
-    ``modelnet40_test.txt``, and for each shape ``CLASS/CLASS_0001.txt`` with lines ``x,y,z,nx,ny,nz``. A text is parsed
-    once; an array stays beside it until the text changes. All shapes must have one number of points, which tells a text
-    that was cut off at the end of a line.
+    The layout is that of the release of PointNet++ ("modelnet40_normal_resampled"): ``modelnet40_train.txt``,
+    ``modelnet40_test.txt``, and for each shape ``CLASS/CLASS_0001.txt`` with lines ``x,y,z,nx,ny,nz``. The text is
+    parsed once, and kept as an array beside it. All shapes must have the same number of points: a text that was cut off
+    at the end of a line has fewer.
 
     Args:
         data_root (str): Folder of the release. Defaults to 'data/modelnet40_normal_resampled'.
@@ -29,7 +29,7 @@ class ModelNet40(ShapeDataset):
 
     Raises:
         FileNotFoundError: If the folder is missing.
-        ValueError: If there is no such split, or a list or a shape is missing or damaged.
+        ValueError: If ``split`` is unknown, or a list or a shape is missing or damaged.
     """
 
     METAINFO: ClassVar[dict] = dict(
@@ -78,11 +78,7 @@ class ModelNet40(ShapeDataset):
     )
 
     def __init__(
-        self,
-        data_root: str = 'data/modelnet40_normal_resampled',
-        split: str = 'train',
-        normals: bool = False,
-        **kwargs,
+        self, data_root: str = 'data/modelnet40_normal_resampled', split: str = 'train', normals: bool = False, **kwargs
     ) -> None:
         self._check_option('split', split, ('train', 'test'))
         self.split = split
@@ -91,11 +87,7 @@ class ModelNet40(ShapeDataset):
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the samples.
-
-        Returns:
-            list[dict]: ``lidar_path``, ``gt_label`` and ``has_normals`` of each.
-        """
+        """List ``lidar_path``, ``gt_label`` and ``has_normals`` of each sample."""
         root = self._root()
         names = read_lines(root / f'modelnet40_{self.split}.txt', 'modelnet40_normal_resampled')
         samples, classes = [], self.metainfo['classes']
@@ -109,17 +101,17 @@ class ModelNet40(ShapeDataset):
         return samples
 
     def read_points(self, info: dict) -> dict:
-        """Points of a sample, (10000, 3) or (10000, 6)."""
+        """Read the points of a sample, (10000, 3) or (10000, 6)."""
         points = read_table(info['lidar_path'], 6, delimiter=',')
         other, count = self._other_count(info['lidar_path'])
         if len(points) != count:
             raise ValueError(
-                f'{info["lidar_path"]} has {len(points):,} points, {other} {count:,}: one of the two is cut off'
+                f'{info["lidar_path"]} has {len(points):,} points, {other} has {count:,}: one of the two is cut off'
             )
         return dict(points=points if self.normals else points[:, :3])
 
     def _other_count(self, path: str) -> tuple[str, int]:
-        """The first shape that is another one, and how many points it has."""
+        """Return the first shape that is not ``path``, and its number of points."""
         other = next((first for first in self._first if first != path), path)
         if other not in self._counts:
             self._counts[other] = len(read_table(other, 6, delimiter=','))
@@ -128,33 +120,27 @@ class ModelNet40(ShapeDataset):
 
 @DATASETS.register_module()
 class ModelNetFewShot(ShapeDataset):
-    """The few-shot folds of ModelNet40 that the field shares, as pickles (Sharma and Kaul, NeurIPS 2020).
+    """The common few-shot folds of ModelNet40, as pickles (Sharma and Kaul, NeurIPS 2020).
 
-    It reads ``{way}way_{shot}shot/{fold}.pkl``: a dict with 'train' and 'test', each a list of (points, label, ...).
-    Labels count from 0 in each fold. Nothing but data is unpickled. Other folds: :class:`FewShotFold`.
+    ``{way}way_{shot}shot/{fold}.pkl`` is a dict with 'train' and 'test', each a list of (points, label, ...). Labels
+    count from 0 in each fold. Only plain data are unpickled. :class:`FewShotFold` makes other folds.
 
     Args:
         way (int): Classes of a fold: 5 or 10 in the release.
         shot (int): Training shapes of each class: 10 or 20 in the release.
-        fold (int): From 0 to 9 in the release.
+        fold (int): Number of the fold: from 0 to 9 in the release.
         data_root (str): Folder of the folds. Defaults to 'data/ModelNetFewshot'.
-        split (str): 'train' or 'test', the shapes that are classified. Defaults to 'train'.
+        split (str): 'train', or 'test' for the shapes to classify. Defaults to 'train'.
         **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
 
     Raises:
         FileNotFoundError: If the folder is missing.
-        ValueError: If there is no such split, or the fold is missing or another.
-        UserError: If it is damaged, or holds more than plain values and arrays.
+        ValueError: If ``split`` is unknown, or the file is missing or not such a fold.
+        UserError: If the file is damaged, or holds more than plain values and arrays.
     """
 
     def __init__(
-        self,
-        way: int,
-        shot: int,
-        fold: int,
-        data_root: str = 'data/ModelNetFewshot',
-        split: str = 'train',
-        **kwargs,
+        self, way: int, shot: int, fold: int, data_root: str = 'data/ModelNetFewshot', split: str = 'train', **kwargs
     ) -> None:
         self._check_option('split', split, ('train', 'test'))
         self.way, self.shot, self.fold = way, shot, fold
@@ -162,11 +148,7 @@ class ModelNetFewShot(ShapeDataset):
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the fold and list its samples.
-
-        Returns:
-            list[dict]: ``index``, ``lidar_path`` and ``gt_label`` of each.
-        """
+        """Read the fold, and list ``index``, ``lidar_path`` and ``gt_label`` of each sample."""
         path = self._root() / f'{self.way}way_{self.shot}shot' / f'{self.fold}.pkl'
         if not path.is_file():
             raise ValueError(f'{path} is missing')
@@ -181,7 +163,7 @@ class ModelNetFewShot(ShapeDataset):
             }
         except (TypeError, KeyError, IndexError, ValueError) as error:
             raise ValueError(f"{path} has not 'train' and 'test' with (points, label, ...): {error}") from None
-        # Of some releases the labels are those of ModelNet40.
+        # In some releases the labels are those of ModelNet40.
         labels = sorted({label for split in shapes.values() for _, label in split})
         if len(labels) != self.way or len(shapes['train']) != self.way * self.shot:
             raise ValueError(
@@ -195,5 +177,5 @@ class ModelNetFewShot(ShapeDataset):
         ]
 
     def read_points(self, info: dict) -> dict:
-        """Points of a sample, (N, 3)."""
+        """Return the points of a sample, (N, 3)."""
         return dict(points=self.clouds[info['index']][:, :3])

@@ -1,4 +1,4 @@
-"""ScanObjectNN: scanned objects."""
+"""ScanObjectNN: objects cut out of scans."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -8,33 +8,27 @@ import numpy as np
 from mmmap.registry import DATASETS
 from mmmap.structures.scene_files import check_classes
 
-from .shapes import ShapeDataset
+from .shape_dataset import ShapeDataset
 
 
 def read_h5(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read clouds and labels of an HDF5 file.
-
-    Args:
-        path (str | Path): The file, with ``data`` (S, N, 3) and ``label`` (S,).
-
-    Returns:
-        tuple[np.ndarray, np.ndarray]: Clouds and labels, as stored.
+    """Read clouds ``data`` (S, N, 3) and labels ``label`` (S,) from an HDF5 file, as stored.
 
     Raises:
         ImportError: If h5py is missing.
-        ValueError: If the file is missing or damaged, or its arrays do not fit.
+        ValueError: If the file is missing or damaged, or its arrays do not match.
     """
     try:
         import h5py
     except ImportError:
-        raise ImportError(f'{path} is an HDF5 file, which h5py reads: pip install h5py') from None
+        raise ImportError(f'{path} is an HDF5 file and needs h5py: pip install h5py') from None
     if not Path(path).is_file():
         raise ValueError(f'{path} is missing')
     try:
         with h5py.File(path, 'r') as file:
             points, labels = np.asarray(file['data']), np.asarray(file['label'])
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f'{path} is cut off or no file of clouds and labels ({error})') from None
+        raise ValueError(f'{path} is cut off or has no clouds and labels ({error})') from None
     if points.ndim != 3 or points.shape[2] != 3 or labels.reshape(-1).shape != (len(points),):
         raise ValueError(f'{path}: data has the shape {points.shape}, label {labels.shape}')
     return points, labels.reshape(-1)
@@ -48,15 +42,15 @@ class ScanObjectNN(ShapeDataset):
 
     Args:
         data_root (str): Folder of the release. Defaults to 'data/ScanObjectNN'.
-        variant (str): 'obj_bg', objects with what is around them (2,309 + 581); 'obj_only', without (2,309 + 581);
-            'pb_t50_rs', shifted, turned and scaled, the hardest (11,416 + 2,882). Defaults to 'pb_t50_rs'.
+        variant (str): 'obj_bg', objects with background (2,309 + 581); 'obj_only', without (2,309 + 581); 'pb_t50_rs',
+            shifted, rotated and scaled, the hardest one (11,416 + 2,882). Defaults to 'pb_t50_rs'.
         split (str): 'train' or 'test'. Defaults to 'train'.
         **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
 
     Raises:
         FileNotFoundError: If the folder is missing.
         ImportError: If h5py is missing.
-        ValueError: If there is no such variant or split, or the file is missing or damaged.
+        ValueError: If ``variant`` or ``split`` is unknown, or the file is missing or damaged.
     """
 
     METAINFO: ClassVar[dict] = dict(
@@ -78,7 +72,7 @@ class ScanObjectNN(ShapeDataset):
             'toilet',
         )
     )
-    #: Folder and end of the name of each variant's files.
+    #: Folder of each variant, and suffix of its file names.
     VARIANTS: ClassVar[dict[str, tuple[str, str]]] = {
         'obj_bg': ('main_split', ''),
         'obj_only': ('main_split_nobg', ''),
@@ -95,11 +89,7 @@ class ScanObjectNN(ShapeDataset):
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the file and list its samples.
-
-        Returns:
-            list[dict]: ``index``, ``lidar_path`` and ``gt_label`` of each.
-        """
+        """Read the file, and list ``index``, ``lidar_path`` and ``gt_label`` of each sample."""
         folder, end = self.VARIANTS[self.variant]
         start = 'training' if self.split == 'train' else 'test'
         path = self._root() / folder / f'{start}_objectdataset{end}.h5'
@@ -111,5 +101,5 @@ class ScanObjectNN(ShapeDataset):
         ]
 
     def read_points(self, info: dict) -> dict:
-        """Points of a sample, (2048, 3)."""
+        """Return the points of a sample, (2048, 3)."""
         return dict(points=self.clouds[info['index']])

@@ -1,4 +1,4 @@
-"""Scenes of points with a label a point: any, S3DIS and ScanNet v2."""
+"""Data sets of scenes for semantic segmentation of points: custom scenes, S3DIS and ScanNet v2."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,38 +13,37 @@ from mmmap.structures.scene_files import IGNORED, count_points
 
 @DATASETS.register_module()
 class SceneDataset(BaseDataset):
-    """Scenes of points, each a file with ``xyz`` (N, 3), ``label`` (N,) and features such as ``rgb`` (N, 3).
+    """Scenes of points. Each scene is a file with ``xyz`` (N, 3), ``label`` (N,) and features such as ``rgb`` (N, 3).
 
-    Files are ``.npz`` files with these arrays, or of the other formats that
-    :func:`~mmmap.structures.scene_files.read_scene` reads, such as PLY and LAS. Each sample is a scene: ``lidar_path``,
-    ``class_labels``, ``unknown_labels`` and ``sample_idx``, for :class:`LoadScene`. For training
-    each scene may be there several times, for as many crops (``crops``); the larger the more often, as crops cover a
-    small part of a scene.
+    :func:`~mmmap.structures.scene_files.read_scene` reads ``.npz`` files with these arrays, and formats such as PLY and
+    LAS. A sample is a scene: ``lidar_path``, ``class_labels``, ``unknown_labels`` and ``sample_idx``, for
+    :class:`LoadScene`. For training, ``crops`` repeats the scenes in proportion to their points, because each sample is
+    cropped to a small part of its scene.
 
     Args:
         data_root (str): Folder of the scenes. Defaults to ''.
-        pattern (str | Sequence[str]): Which files of it, such as 'train_*.npz' or 'Area_1/*.npz'; one of several
-            patterns counts once, hidden files do not. Defaults to '*.npz'.
-        class_labels (Sequence[int], optional): The label in the files of each class. None if they are the indices of
-            the classes, and 255 what is ignored.
-        unknown_labels (str, optional): What becomes of points with other labels: 'ignore' leaves them out of training
-            and evaluation, 'error' refuses the file. None is 'ignore' with ``class_labels``, else 'error'.
-        crops (int, optional): Samples in an epoch, by the points of the scenes, with every scene at least once; None
-            for every scene once.
+        pattern (str | Sequence[str]): Patterns of the files in the folder, such as 'train_*.npz' or 'Area_1/*.npz'. A
+            file that matches several patterns counts once. Hidden files are ignored. Defaults to '*.npz'.
+        class_labels (Sequence[int], optional): The label of each class in the files. By default labels are class
+            indices, with 255 for ignored points.
+        unknown_labels (str, optional): For points with other labels: 'ignore' leaves them out of training and
+            evaluation, 'error' raises an error. By default 'ignore' with ``class_labels``, else 'error'.
+        crops (int, optional): Approximate number of samples in an epoch. Every scene occurs at least once. By default
+            every scene occurs once.
         **kwargs: The other arguments of mmengine's ``BaseDataset``: ``metainfo`` with ``classes`` and ``palette``,
             ``pipeline``, ``test_mode`` and more.
 
     Raises:
-        FileNotFoundError: If no file has the pattern.
-        ValueError: If ``class_labels`` are not as many as the classes, or a file is damaged.
+        FileNotFoundError: If no file matches a pattern.
+        ValueError: If there are not as many ``class_labels`` as classes, or a file is damaged.
     """
 
-    #: What a submission of labels is, see :class:`SceneSubmissionHook`.
+    #: Format of submitted labels, see :class:`SceneSubmissionHook`.
     submission_format: ClassVar[str] = 'ply'
 
     @property
     def raw_labels(self) -> Sequence[int] | None:
-        """The label of each class in the data set as released, None for the indices of the classes."""
+        """The label of each class in the original data set; None for class indices."""
         return self.class_labels
 
     def __init__(
@@ -65,22 +64,18 @@ class SceneDataset(BaseDataset):
         if self.unknown_labels not in ('ignore', 'error'):
             raise ValueError(f"{name}: unknown_labels={self.unknown_labels!r} must be 'ignore' or 'error'")
         if len(classes) > IGNORED:
-            raise ValueError(f'{name}: {len(classes)} classes, of which there may be {IGNORED}')
+            raise ValueError(f'{name}: {len(classes)} classes, but at most {IGNORED} are possible')
         if labels is not None and len(labels) != len(classes):
             raise ValueError(f'{name}: {len(labels)} class_labels for {len(classes)} classes: name as many in metainfo')
         if labels is not None and len(set(labels)) < len(labels):
             raise ValueError(f'{name}: class_labels={tuple(labels)} has a label twice')
 
     def load_data_list(self) -> list[dict]:
-        """List the samples.
-
-        Returns:
-            list[dict]: ``lidar_path``, ``class_labels`` and ``unknown_labels`` of each.
-        """
+        """List ``lidar_path``, ``class_labels`` and ``unknown_labels`` of each sample."""
         root = Path(self.data_root)
-        paths = {}
+        paths: dict[Path, None] = {}
         for pattern in self.patterns:
-            # macOS leaves ._NAME beside NAME.
+            # macOS writes hidden files ._NAME beside NAME.
             if not (found := sorted(path for path in root.glob(pattern) if not path.name.startswith('.'))):
                 raise FileNotFoundError(f'no scene {pattern} in {root.absolute()}')
             paths |= dict.fromkeys(found)
@@ -91,7 +86,7 @@ class SceneDataset(BaseDataset):
         return [self.describe(path) for path, times in zip(paths, repeats, strict=True) for _ in range(times)]
 
     def describe(self, path: str | Path) -> dict:
-        """What the pipeline gets of a file, which may be none of the data set's: path and rules of the labels."""
+        """Describe a file for the pipeline: its path and the rules for its labels. It may be outside the data set."""
         labels = self.class_labels
         if labels is None and 'classes' in self.metainfo:
             labels = range(len(self.metainfo['classes']))
@@ -102,17 +97,17 @@ class SceneDataset(BaseDataset):
 class S3DISScenes(SceneDataset):
     """S3DIS (Armeni et al., CVPR 2016): 272 rooms of six areas, 13 classes.
 
-    It reads what ``tools/dataset_converters/s3dis.py`` writes. One area is the test set, the other five are the
-    training set; the field tests on area 5, or on each in turn and sums the counts ("6-fold").
+    ``tools/dataset_converters/s3dis.py`` writes the files. One area is the test set, and the other five are the
+    training set. It is common to test on area 5, or on each area in turn and to sum the counts ("6-fold").
 
     Args:
         data_root (str): Folder of the areas. Defaults to 'data/s3dis'.
-        test_area (int): The area that is tested, from 1 to 6. Defaults to 5.
+        test_area (int): The test area, from 1 to 6. Defaults to 5.
         test_mode (bool): Whether this is the test set. Defaults to False.
         **kwargs: The other arguments of :class:`SceneDataset`.
 
     Raises:
-        ValueError: If there is no such area.
+        ValueError: If ``test_area`` is not from 1 to 6.
     """
 
     METAINFO: ClassVar[dict] = dict(
@@ -160,7 +155,7 @@ class S3DISScenes(SceneDataset):
 class ScanNetScenes(SceneDataset):
     """ScanNet v2 (Dai et al., CVPR 2017): 1,201 + 312 + 100 scans, the 20 classes of its benchmark.
 
-    It reads what ``tools/dataset_converters/scannet.py`` writes. The 100 scans for the test have no labels.
+    ``tools/dataset_converters/scannet.py`` writes the files. The 100 test scans have no labels.
 
     Args:
         data_root (str): Folder of the splits. Defaults to 'data/scannet'.
@@ -168,7 +163,7 @@ class ScanNetScenes(SceneDataset):
         **kwargs: The other arguments of :class:`SceneDataset`.
 
     Raises:
-        ValueError: If there is no such split.
+        ValueError: If ``split`` is unknown.
     """
 
     #: NYU40 class of each class of the benchmark.

@@ -142,10 +142,10 @@ def test_grey_values():
 
 def test_what_cannot_be_told_is_named(tmp_path):
     for content, reason in (
-        (b'', 'no image of a format that is read'),
-        (b'<html>404</html>', 'no image of a format that is read'),
+        (b'', 'not an image of a supported format'),
+        (b'<html>404</html>', 'not an image of a supported format'),
         (encode(RGB, 'TIFF')[:40], 'truncated'),
-        (b'\xff\xd8\xff\xd9', 'no image of a format that is read'),
+        (b'\xff\xd8\xff\xd9', 'not an image of a supported format'),
     ):
         with pytest.raises(OSError, match=reason) as error:
             read_image(content)

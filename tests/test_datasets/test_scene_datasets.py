@@ -115,7 +115,7 @@ def test_class_labels_that_make_no_sense(tiles):
         SceneDataset(str(tiles), class_labels=(1, 1, 2, 3, 4, 5), metainfo=CLASSES)
     with pytest.raises(ValueError, match="unknown_labels='drop' must be 'ignore' or 'error'"):
         SceneDataset(str(tiles), unknown_labels='drop')
-    with pytest.raises(ValueError, match='256 classes, of which there may be 255'):
+    with pytest.raises(ValueError, match='256 classes, but at most 255 are possible'):
         SceneDataset(str(tiles), metainfo=dict(classes=list(map(str, range(256)))))
 
 

@@ -69,7 +69,7 @@ def test_parts_in_one_file(tmp_path):
         (dict(keys=dict(points='points_train', gt_label='labels_test')), r'labels_test has the shape \(6,\)'),
         (dict(keys=dict(points='points_train', pts_semantic_mask='labels_train')), r'not \(12, 64\)'),
         (dict(keys=dict(gt_label='labels_train')), "does not name the array of 'points'"),
-        (dict(keys=dict(points='points_train', label='labels_train')), "keys has 'label'"),
+        (dict(keys=dict(points='points_train', label='labels_train')), "keys has the unknown key 'label'"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, changes, culprit):
@@ -257,7 +257,7 @@ def test_folds_that_make_no_sense(tmp_path):
         FewShotFold(source, 2, 1, 0)
     with pytest.raises(ValueError, match='way=0'):
         FewShotFold(source, 0, 1, 0)
-    with pytest.raises(ValueError, match='the pipeline is its own'):
+    with pytest.raises(ValueError, match='set the pipeline of FewShotFold'):
         FewShotFold(source | dict(pipeline=[dict(type='PointsShuffle')]), 2, 1, 0, queries=1)
     with pytest.raises(ValueError, match='have no gt_label'):
         FewShotFold(source | dict(keys=dict(points='points_train')), 2, 1, 0, queries=1)
@@ -342,14 +342,14 @@ def test_shapenetpart(tmp_path):
     ('break_it', 'culprit'),
     [
         (lambda root: (root / 'synsetoffset2category.txt').unlink(), r'synsetoffset2category.txt is missing'),
-        (lambda root: (root / 'synsetoffset2category.txt').write_text('Boat\t1\n'), "'Boat' is no category"),
+        (lambda root: (root / 'synsetoffset2category.txt').write_text('Boat\t1\n'), "'Boat' is not a category"),
         (
             lambda root: (root / 'train_test_split/shuffled_test_file_list.json').write_text('["a'),
             r'shuffled_test_file_list.json is cut off',
         ),
         (
             lambda root: (root / 'train_test_split/shuffled_test_file_list.json').write_text(json.dumps(['s/0/a'])),
-            "shapes of the category '0', which is unknown",
+            "shapes of the unknown category '0'",
         ),
         (
             lambda root: np.savetxt(root / '03797390/test0.txt', np.ones((4, 7))),

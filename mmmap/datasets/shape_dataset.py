@@ -1,7 +1,8 @@
-"""Clouds of shapes: the base of their data sets, and any that are arrays in one file."""
+"""The base of data sets of shapes, and a data set of arrays in one file."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -12,32 +13,27 @@ from mmmap.structures.scene_files import IGNORED, check_classes, whole_numbers
 
 
 class ShapeDataset(BaseDataset):
-    """Base of the data sets of shapes: what a sample is, is listed; its points are read when they are asked for."""
+    """Base of the data sets of shapes. ``load_data_list`` lists the samples; their points are read on demand."""
 
     def read_points(self, info: dict) -> dict:
-        """Read what has a row a point.
+        """Read the points of a sample.
 
         Args:
-            info (dict): What ``load_data_list`` lists of the sample.
+            info (dict): The entry of the sample in ``load_data_list``.
 
         Returns:
-            dict: ``points`` (N, 3 + F) and, for parts, ``pts_semantic_mask`` (N,), as they are stored.
+            dict: ``points`` (N, 3 + F) and, for parts, ``pts_semantic_mask`` (N,), as stored.
         """
         raise NotImplementedError
 
     def get_data_info(self, idx: int) -> dict:
-        """A sample before its pipeline.
+        """Read a sample: its entry in ``load_data_list``, ``sample_idx``, points and labels.
 
-        Args:
-            idx (int): Its index.
-
-        Returns:
-            dict: What is listed of it, ``sample_idx``, and its points, in float32, or float64 where float32 would move
-            them; labels in int64.
+        Points are float32, or float64 if float32 would change the shape of the cloud. Labels are int64.
 
         Raises:
-            ValueError: If it has no points, one that is not finite, or a label that is no whole number; one line that
-                names it.
+            ValueError: If it has no points, a point is not finite, or a label is not a whole number. One line that
+                names the sample.
         """
         info = super().get_data_info(idx)
         info |= self.read_points(info)
@@ -48,7 +44,7 @@ class ShapeDataset(BaseDataset):
         return info
 
     def _root(self) -> Path:
-        """The folder of the data, which is there."""
+        """Return the folder of the data. Raise an error if it is missing."""
         root = Path(self.data_root)
         if not root.is_dir():
             raise FileNotFoundError(f'{type(self).__name__}: folder not found: {root.absolute()}')
@@ -60,17 +56,17 @@ class ShapeDataset(BaseDataset):
 
 
 def read_lines(path: Path, layout: str) -> list[str]:
-    """Lines of a list of a release, without empty ones.
+    """Read the lines of a list, without empty ones.
 
     Args:
         path (Path): The list.
-        layout (str): Whose layout has it.
+        layout (str): Name of the data set whose layout contains it, for the error.
 
     Raises:
         ValueError: If it is missing or empty.
     """
     if not path.is_file():
-        raise ValueError(f'{path} is missing, which the layout of {layout} has')
+        raise ValueError(f'{path} is missing: the layout of {layout} has this file')
     lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     if not lines:
         raise ValueError(f'{path} is empty')
@@ -78,10 +74,9 @@ def read_lines(path: Path, layout: str) -> list[str]:
 
 
 def consecutive_parts(counts: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """The parts of each category, counted over all of them.
+    """Number the parts of all categories in one sequence, and list those of each category.
 
-    Args:
-        counts (Sequence[int]): Number of parts of each category.
+    ``counts`` has the number of parts of each category.
     """
     ends = np.cumsum(counts).tolist()
     return tuple(tuple(range(end - count, end)) for count, end in zip(counts, ends, strict=True))
@@ -93,18 +88,18 @@ class PointCloudArrays(ShapeDataset):
 
     Args:
         ann_file (str): The file.
-        keys (dict[str, str]): Names of the arrays in it: of ``points`` (S, N, 3 + F), and where there are any of
-            ``gt_label`` (S,), ``category`` (S,) and ``pts_semantic_mask`` (S, N), parts counted over all categories.
+        keys (dict[str, str]): Names of the arrays for ``points`` (S, N, 3 + F) and, optionally, ``gt_label`` (S,),
+            ``category`` (S,) and ``pts_semantic_mask`` (S, N). Parts of all categories are numbered in one sequence.
         classes (str, optional): Name of the array with the names of the classes. Defaults to None.
         categories (str, optional): Name of the array with the names of the categories. Defaults to None.
-        parts_per_category (str, optional): Name of the array with the number of parts of each category; together they
-            are ``category_parts`` of the meta information, and the classes. Defaults to None.
+        parts_per_category (str, optional): Name of the array with the number of parts of each category. They become
+            ``category_parts`` in the meta information, and the classes if there are none. Defaults to None.
         data_root (str): Folder of the file. Defaults to ''.
         **kwargs: The other arguments of mmengine's ``BaseDataset``, such as ``pipeline``.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is damaged, has no such array, or arrays do not fit each other.
+        ValueError: If the file is damaged, an array is missing, or arrays do not match.
     """
 
     KEYS = ('points', 'gt_label', 'category', 'pts_semantic_mask')
@@ -120,7 +115,7 @@ class PointCloudArrays(ShapeDataset):
         **kwargs,
     ) -> None:
         if unknown := set(keys) - set(self.KEYS):
-            raise ValueError(f'PointCloudArrays: keys has {min(unknown)!r}, it may have {self.KEYS}')
+            raise ValueError(f'PointCloudArrays: keys has the unknown key {min(unknown)!r}, not one of {self.KEYS}')
         if 'points' not in keys:
             raise ValueError("PointCloudArrays: keys does not name the array of 'points'")
         self.keys = dict(keys)
@@ -128,11 +123,7 @@ class PointCloudArrays(ShapeDataset):
         super().__init__(ann_file, data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Read the file and list its samples.
-
-        Returns:
-            list[dict]: ``index``, ``lidar_path`` and the labels of each.
-        """
+        """Read the file, and list ``index``, ``lidar_path`` and the labels of each sample."""
         wanted = {**self.keys, **{key: name for key, name in self.names.items() if name is not None}}
         arrays = self._read(wanted)
         count = len(arrays['points'])
@@ -160,9 +151,9 @@ class PointCloudArrays(ShapeDataset):
                 arrays = {key: content[name] for key, name in wanted.items()}
         except FileNotFoundError:
             raise
-        # A damaged archive fails in a dozen ways, within zipfile, zlib and numpy.
+        # zipfile, zlib and numpy raise many kinds of errors for a damaged archive.
         except Exception as error:
-            raise ValueError(f'{self.ann_file} is damaged or another file: {error}') from None
+            raise ValueError(f'{self.ann_file} is damaged or a different file: {error}') from None
         if arrays['points'].ndim != 3 or arrays['points'].shape[2] < 3:
             raise ValueError(f'{self.ann_file}: points have the shape {arrays["points"].shape}, not (S, N, 3 + F)')
         if not len(arrays['points']):
@@ -170,8 +161,8 @@ class PointCloudArrays(ShapeDataset):
         return arrays
 
     def _describe(self, arrays: dict[str, np.ndarray]) -> None:
-        """Put what the arrays tell of classes into the meta information, and check the labels by it."""
-        meta = {key: tuple(map(str, arrays[key])) for key in ('classes', 'categories') if key in arrays}
+        """Add the classes to the meta information, and check the labels."""
+        meta: dict[str, Any] = {key: tuple(map(str, arrays[key])) for key in ('classes', 'categories') if key in arrays}
         if 'parts_per_category' in arrays:
             counts = arrays['parts_per_category'].tolist()
             meta['category_parts'] = consecutive_parts(counts)
@@ -187,7 +178,7 @@ class PointCloudArrays(ShapeDataset):
                 name = f'{self.ann_file}: {self.keys[key]}'
                 count = len(self.metainfo[known]) if known in self.metainfo else None
                 labels = check_classes(arrays[key], count, name, IGNORED if key == 'pts_semantic_mask' else None)
-                # Those of the points stay as small as they are stored.
+                # Labels of points keep their small type.
                 arrays[key] = arrays[key] if key == 'pts_semantic_mask' else labels
         if {'category', 'pts_semantic_mask'} <= arrays.keys():
             for category, parts in enumerate(meta.get('category_parts', ())):
@@ -197,9 +188,9 @@ class PointCloudArrays(ShapeDataset):
                     of, point = np.argwhere(wrong)[0]
                     raise ValueError(
                         f'{self.ann_file}: {self.keys["pts_semantic_mask"]}[{objects[of]}] has the part '
-                        f'{masks[of, point]}, its category {category} has {parts}'
+                        f'{masks[of, point]}, but its category {category} has {parts}'
                     )
 
     def read_points(self, info: dict) -> dict:
-        """Points and parts of a sample."""
+        """Read the points and parts of a sample."""
         return {key: array[info['index']] for key, array in self.arrays.items()}
