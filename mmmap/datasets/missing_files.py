@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def tell_missing(parts: dict[str, tuple[int, int]], missing: Sequence[Path], out: Path) -> None:
+def report_missing(parts: dict[str, tuple[int, int]], missing: Sequence[Path], out: Path) -> None:
     """Print the number of missing items, and list the missing files in ``missing.txt`` of the prepared data.
 
     Args:

@@ -1,4 +1,4 @@
-"""How batches are made of several data sets, and of shards."""
+"""Samplers for several data sets, and for shards."""
 
 from collections.abc import Iterator
 from itertools import accumulate, islice
@@ -14,17 +14,18 @@ from .image_shards import ImageShards
 
 @DATA_SAMPLERS.register_module()
 class InTurnBatchSampler(Sampler):
-    """Batches of the data sets of a ``ConcatDataset`` in turn, each batch of one of them, on all ranks of the same one.
+    """Draws each batch from one data set of a ``ConcatDataset``, in turn. All ranks use the same data set.
 
-    An epoch has equally many whole batches of each, as many as the smallest data set gives. The others show a part of
-    theirs, at each epoch another if the sampler shuffles; a ``RepeatDataset`` around the smallest makes epochs longer.
+    An epoch has the same number of full batches of each data set, as many as the smallest one has. Of larger data sets
+    only a part is drawn, a different one in each epoch if the sampler shuffles. Put the smallest data set into a
+    ``RepeatDataset`` to make epochs longer.
 
     Args:
-        sampler (DefaultSampler): The sampler of the whole. Its data set, seed, epoch and ``shuffle`` are taken.
-        batch_size (int): Samples of a batch.
+        sampler (DefaultSampler): A sampler of the ``ConcatDataset``. Its seed, epoch and ``shuffle`` are used.
+        batch_size (int): Samples per batch.
 
     Raises:
-        TypeError: If the sampler is another, or its data set no ``ConcatDataset``.
+        TypeError: If the sampler or its data set is of another type.
         ValueError: If a data set has fewer samples than a batch.
     """
 
@@ -46,7 +47,7 @@ class InTurnBatchSampler(Sampler):
         self.turns = min(counts) // batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Indices into the whole data set, a list for each batch."""
+        """Yield the indices of each batch into the ``ConcatDataset``."""
         for part in self.parts:
             part.seed = self.sampler.seed
             part.set_epoch(self.sampler.epoch)
@@ -56,27 +57,27 @@ class InTurnBatchSampler(Sampler):
                 yield [offset + index for index in islice(stream, self.batch_size)]
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Batches per epoch."""
         return self.turns * len(self.parts)
 
 
 @DATA_SAMPLERS.register_module()
 class ShardSampler(DefaultSampler):
-    """Shuffles shards, and the images of a few shards at a time: for storage that is slow at first, or far away.
+    """Shuffles shards, and the images of a few shards at a time. For slow or remote storage.
 
-    An epoch has each image once, up to rounding up, and the same order with any number of processes, as with
-    ``DefaultSampler``. All processes read the same few shards at a time.
+    As with ``DefaultSampler``, an epoch has each image once (besides rounding up), in the same order with any number of
+    processes. All processes read the same few shards at a time.
 
     Args:
         dataset (ImageShards): The images.
-        window (int): Shards that are shuffled together. More of them mix better. Defaults to 16.
+        window (int): Number of shards that are shuffled together. More shards mix better. Defaults to 16.
         shuffle (bool): As for ``DefaultSampler``. Defaults to True.
         seed (int, optional): As for ``DefaultSampler``.
         round_up (bool): As for ``DefaultSampler``. Defaults to True.
 
     Raises:
-        TypeError: If the data set is another.
-        ValueError: If ``window`` is not positive, or the data set is a part of its shards (``indices``).
+        TypeError: If the data set is of another type.
+        ValueError: If ``window`` is not positive, or the data set has only a part of its shards (``indices``).
     """
 
     def __init__(
@@ -92,12 +93,12 @@ class ShardSampler(DefaultSampler):
         if window < 1:
             raise ValueError(f'ShardSampler: window={window} must be positive')
         if len(dataset) != sum(dataset.shard_sizes):
-            raise ValueError('ShardSampler: an ImageShards with indices is no whole shards: use DefaultSampler')
+            raise ValueError('ShardSampler: an ImageShards with indices has incomplete shards: use DefaultSampler')
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
         self.window = window
 
     def __iter__(self) -> Iterator[int]:
-        """Indices of this process."""
+        """Iterate over the indices of this process."""
         if not self.shuffle:
             return super().__iter__()
         generator = torch.Generator()

@@ -1,4 +1,4 @@
-"""Reading of members of tar shards, for all that reads files through mmengine."""
+"""A file backend of mmengine for members of tar shards."""
 
 import os
 import re
@@ -16,46 +16,43 @@ _IMAGE = re.compile(r'tar(?:\+([^:/]+))?://(.*)::[^:]*@(\d+)\+(\d+)', re.DOTALL)
 
 @lru_cache(maxsize=64)
 def _opened(shard: str, inode: int, mtime_ns: int) -> Any:
-    """An open local shard. Reads name their position, so threads and forked workers do not disturb each other."""
+    """Open a local shard. Threads and forked workers can share it, because each read gives its position."""
     return open(shard, 'rb', buffering=0)
 
 
 def image_path(shard: str, member: str, offset: int, size: int) -> str:
-    """The path by which :class:`ShardBackend`, and so every transform that reads files, reads a member of a shard.
+    """Make the path of a member of a shard, which :class:`ShardBackend` reads in every transform that loads files.
 
     Args:
-        shard (str): Path or address.
-        member (str): Its name in the shard.
-        offset (int): Where its content begins, in bytes.
-        size (int): Of its content, in bytes.
+        shard (str): Path or address of the shard.
+        member (str): Name of the member in the shard.
+        offset (int): Position of its content, in bytes.
+        size (int): Size of its content, in bytes.
 
     Returns:
-        str: ``tar://SHARD::MEMBER@OFFSET+SIZE``, with ``tar+s3`` for a shard in ``s3``. A colon in MEMBER is ``%3A``.
+        str: ``tar://SHARD::MEMBER@OFFSET+SIZE``; ``tar+s3://...`` for a shard in ``s3``. A colon in MEMBER is ``%3A``.
     """
     address = f'tar+{shard}' if is_remote(shard) else f'tar://{shard}'
-    # mmengine reads the backend's name from what is before the only '://'.
+    # mmengine takes the name of the backend from the text before '://', which must occur once.
     return f'{address}::{member.replace(":", "%3A")}@{offset}+{size}'
 
 
 @register_backend('tar_shard', prefixes=['tar', *(f'tar+{name}' for name in fsspec.available_protocols())])
 class ShardBackend(BaseStorageBackend):
-    """Reads members of tar shards by the paths of :func:`image_path`, in place."""
+    """Reads members of tar shards in place, by the paths of :func:`image_path`."""
 
     def get(self, filepath: str) -> bytes:
         """Read the content of a member.
 
-        Args:
-            filepath (str): From :func:`image_path`.
-
         Raises:
-            ValueError: If it is no such path.
-            OSError: If the shard cannot be read, or changed since it was indexed.
+            ValueError: If ``filepath`` is not from :func:`image_path`.
+            OSError: If the shard cannot be read, or changed after it was indexed.
         """
         found = _IMAGE.fullmatch(str(filepath))
         if found is None:
             raise ValueError(f'{filepath}: expected tar://SHARD::MEMBER@OFFSET+SIZE, as ImageShards lists it')
         protocol, shard, offset, size = found[1], found[2], int(found[3]), int(found[4])
-        # With the member's header, which tells whether the member is still there.
+        # The header before the content shows whether the member is still there.
         start, end = offset - tarfile.BLOCKSIZE, offset + size
         if protocol is None:
             status = os.stat(shard)
@@ -74,10 +71,5 @@ class ShardBackend(BaseStorageBackend):
         return content[tarfile.BLOCKSIZE :]
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
-        """Read the content of a member as text.
-
-        Args:
-            filepath (str): From :func:`image_path`.
-            encoding (str): How it is encoded.
-        """
+        """Read the content of a member as text, see :meth:`get`."""
         return self.get(filepath).decode(encoding)

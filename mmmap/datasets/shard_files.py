@@ -1,4 +1,4 @@
-"""Tar shards as files: found by patterns, read in place, on this machine or in object storage."""
+"""Files of tar shards, local or in object storage: searching, copying, and detection of changes."""
 
 import glob
 import hashlib
@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from mmmap.utils.whole_files import written_whole
 
-# Bytes at the start and at the end of a shard that tell whether it is the same.
+# Bytes at the start and at the end of a shard that identify it.
 _HEAD, _TAIL = 4096, 16384
 
 
@@ -22,13 +22,10 @@ def is_remote(path: str) -> bool:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """The file system of an address, and its path there.
-
-    Args:
-        url (str): An address that fsspec knows the protocol of.
+    """Return the file system (from fsspec) of an address, and its path there.
 
     Raises:
-        ValueError: If the protocol is not known, or needs a package that is not installed.
+        ValueError: If the protocol is unknown, or needs a package that is missing.
     """
     try:
         return fsspec.core.url_to_fs(url)
@@ -37,14 +34,14 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 def _expand_braces(pattern: str) -> list[str]:
-    """``a{1..2}`` and ``a{1,2}`` as a shell understands them."""
+    """Expand ``a{1..2}`` and ``a{1,2}`` as a shell does."""
     found = re.search(r'\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}', pattern)
     if found is None:
         return [pattern]
     first, last, names = found.groups()
     choices = names.split(',') if names else [f'{i:0{len(first)}}' for i in range(int(first), int(last) + 1)]
     if not choices:
-        raise ValueError(f'{pattern}: {found[0]} counts down, so it names no shard')
+        raise ValueError(f'{pattern}: {found[0]} counts down, so it matches no shard')
     return [
         pattern[: found.start()] + choice + rest
         for choice in choices
@@ -53,7 +50,7 @@ def _expand_braces(pattern: str) -> list[str]:
 
 
 def _matches(base: str, pattern: str) -> list[str]:
-    """What a name, a folder or a glob pattern below a base stands for, in the order of the names."""
+    """List the shards of a file name, a folder or a glob pattern below a base, sorted."""
     if is_remote(base + pattern):
         system, path = open_filesystem(base + pattern)
         if system.isfile(path):
@@ -63,7 +60,7 @@ def _matches(base: str, pattern: str) -> list[str]:
     path = os.path.expanduser(base + pattern)
     if os.path.isfile(path):
         return [path]
-    # Folders may be called [like patterns].
+    # The name of a folder may look [like a pattern].
     folder = path if os.path.isdir(path) else os.path.expanduser(base)
     return sorted(glob.glob(glob.escape(folder) + ('/*.tar' if folder == path else os.path.expanduser(pattern))))
 
@@ -72,15 +69,15 @@ def find_shards(patterns: str | Sequence[str], root: str = '') -> list[str]:
     """List shards.
 
     Args:
-        patterns (str | Sequence[str]): Paths or addresses, with braces (``train-{000000..000012}.tar``) or as globs
-            (``train-*.tar``), or folders, whose ``*.tar`` are meant.
-        root (str): What relative ones are relative to: a folder or an address.
+        patterns (str | Sequence[str]): Paths or addresses, with braces (``train-{000000..000012}.tar``) or globs
+            (``train-*.tar``). A folder stands for the ``*.tar`` in it.
+        root (str): Folder or address for relative paths.
 
     Returns:
         list[str]: The shards, each once.
 
     Raises:
-        FileNotFoundError: If one that is named is not there, or a pattern has no match.
+        FileNotFoundError: If a shard is missing, or a pattern has no match.
         ValueError: If a range in braces is empty, or an address cannot be opened.
     """
     found: dict[str, None] = {}
@@ -96,21 +93,17 @@ def find_shards(patterns: str | Sequence[str], root: str = '') -> list[str]:
     return list(found)
 
 
-def digest_of_ends(read: Callable[[int, int], bytes], size: int) -> str:
-    """A hash of the first and the last bytes of a shard.
-
-    Args:
-        read (Callable[[int, int], bytes]): Reads from one position to before another.
-        size (int): Of the shard, in bytes.
-    """
+def _hash_ends(read: Callable[[int, int], bytes], size: int) -> str:
+    """Hash the first and the last bytes of a shard. ``read`` takes a start and an end."""
     return hashlib.blake2b(read(0, min(_HEAD, size)) + read(max(size - _TAIL, 0), size), digest_size=16).hexdigest()
 
 
-def stamp(shard: str) -> dict[str, Any]:
-    """What changes when a shard changes.
+def fingerprint(shard: str) -> dict[str, Any]:
+    """Make a fingerprint of a shard, to notice changes.
 
     Returns:
-        dict: ``size`` and, of a local shard, ``mtime_ns``, of another one ``ends``, a hash of its first and last bytes.
+        dict: ``size``, and ``mtime_ns`` of a local shard or ``ends`` (a hash of the first and last bytes) of a remote
+        one.
 
     Raises:
         OSError: If it cannot be read.
@@ -121,42 +114,37 @@ def stamp(shard: str) -> dict[str, Any]:
     system, path = open_filesystem(shard)
     size = system.size(path)
     if size is None:
-        raise OSError(f'{shard}: the server does not tell its size')
-    return dict(size=size, ends=digest_of_ends(lambda start, end: system.cat_file(path, start=start, end=end), size))
+        raise OSError(f'{shard}: the server does not give its size')
+    return dict(size=size, ends=_hash_ends(lambda start, end: system.cat_file(path, start=start, end=end), size))
 
 
-def local_stamp(shard: str) -> dict[str, Any]:
-    """Like :func:`stamp` of a local shard, with ``ends`` too."""
+def local_fingerprint(shard: str) -> dict[str, Any]:
+    """Like :func:`fingerprint` of a local shard, with ``ends`` too."""
     with open(shard, 'rb') as file:
 
         def read(start: int, end: int) -> bytes:
             file.seek(start)
             return file.read(end - start)
 
-        found = stamp(shard)
-        return found | dict(ends=digest_of_ends(read, found['size']))
+        found = fingerprint(shard)
+        return found | dict(ends=_hash_ends(read, found['size']))
 
 
-def copy_of(shard: str, cache_dir: str) -> str:
-    """Where the local copy of a remote shard is, or will be."""
+def copy_path(shard: str, cache_dir: str) -> str:
+    """Path of the local copy of a remote shard, which may not exist yet."""
     protocol, _, path = shard.partition('://')
     return os.path.join(os.path.expanduser(cache_dir), protocol, path.lstrip('/'))
 
 
-def fetch(shard: str, cache_dir: str) -> str:
-    """Copy a remote shard to this machine if it is not there; processes wait for each other.
+def fetch_shard(shard: str, cache_dir: str) -> str:
+    """Copy a remote shard to ``cache_dir`` if it is not there, and return the path of the copy.
 
-    Args:
-        shard (str): Its address.
-        cache_dir (str): Folder of the copies.
-
-    Returns:
-        str: Path of the copy, which is whole.
+    Other processes wait until the copy is complete.
 
     Raises:
-        OSError: If it cannot be fetched; one line with the address.
+        OSError: If it cannot be fetched. One line with the address.
     """
-    copy = copy_of(shard, cache_dir)
+    copy = copy_path(shard, cache_dir)
     if os.path.isfile(copy):
         return copy
     os.makedirs(os.path.dirname(copy), exist_ok=True)
@@ -174,6 +162,6 @@ def _fetch(shard: str, copy: str) -> None:
             got, size = os.path.getsize(part), system.size(path)
             if got != size:
                 raise OSError(f'got {got} of {size} bytes')
-    # Clients of object storage raise errors of their own.
+    # Clients of object storage raise many kinds of errors.
     except Exception as error:
         raise OSError(f'{shard} could not be fetched to {copy}: {" ".join(str(error).split())}') from error

@@ -1,4 +1,4 @@
-"""What a tar shard holds: its images, where they lie in it, and their labels."""
+"""Reading through a tar shard: its images, their positions and their labels."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from .image_reader import IMAGE_SUFFIXES
 
-# What lies beside images in such shards without being one.
+# Suffixes of the members with labels or metadata.
 _COMPANIONS = {'.cls', '.txt', '.json'}
 _PICKLES = {'.pkl', '.pickle', '.pyd', '.pth', '.pt'}
 _COMPRESSED = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ': 'xz', b'\x28\xb5\x2f\xfd': 'zstandard'}
@@ -19,22 +19,22 @@ _ADVICE = 'copy or write it again'
 
 
 class PassedOver(dict):
-    """What is left out of shards: by kind, how many and the first names."""
+    """Members of shards that are left out: for each kind their number and the first names."""
 
     def add(self, kind: str, names: list[str], count: int | None = None) -> None:
-        """Note what is left out.
+        """Record members that are left out.
 
         Args:
-            kind (str): What it is, in words that follow a number.
-            names (list[str]): Of such members.
-            count (int, optional): How many there are, if more than the names.
+            kind (str): Their kind, in words that follow a number.
+            names (list[str]): Their names.
+            count (int, optional): Their number, if there are more than ``names``.
         """
         entry = self.setdefault(kind, [0, []])
         entry[0] += len(names) if count is None else count
         entry[1] += names[: _EXAMPLES - len(entry[1])]
 
     def describe(self) -> str:
-        """A line for each kind; '' for nothing."""
+        """Describe all kinds, a line for each, or ''."""
         return ''.join(
             f'\n  {count} {kind}: {", ".join(names)}{", ..." if count > len(names) else ""}'
             for kind, (count, names) in self.items()
@@ -47,13 +47,13 @@ def _check_plain(shard: str, file: BinaryIO) -> None:
     for magic, name in _COMPRESSED.items():
         if start.startswith(magic):
             raise ValueError(
-                f'{shard} is compressed by {name}, so no image can be read without those before it: unpack it '
-                '(images are compressed already)'
+                f'{shard} is compressed by {name}, so its images cannot be read in any order: unpack it (images are '
+                'compressed already)'
             )
 
 
 def _check_end(shard: str, file: BinaryIO, position: int) -> None:
-    """Two blocks of zeros end a shard, and nothing but zeros follows."""
+    """Raise an error unless two blocks of zeros end the shard, and only zeros follow."""
     file.seek(position)
     end = file.read(2 * tarfile.BLOCKSIZE)
     if len(end) < 2 * tarfile.BLOCKSIZE and not any(end):
@@ -62,19 +62,19 @@ def _check_end(shard: str, file: BinaryIO, position: int) -> None:
         raise ValueError(f'{shard} is damaged at byte {position}, where a member should begin: {_ADVICE}')
     while rest := file.read(1 << 20):
         if any(rest):
-            raise ValueError(f'{shard} goes on after its end at byte {position}: shards that were joined? {_ADVICE}')
+            raise ValueError(f'{shard} goes on after its end at byte {position} (joined shards?): {_ADVICE}')
 
 
 def _members(shard: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The members of a shard, which is whole if this ends."""
+    """Yield the members of a shard. If there is no error, the shard is whole."""
     _check_plain(shard, file)
     try:
-        tar = tarfile.open(fileobj=file, mode='r:')  # noqa: SIM115  It owns nothing.
+        tar = tarfile.open(fileobj=file, mode='r:')  # noqa: SIM115  The caller closes the file.
         while (info := tar.next()) is not None:
             if info.size < 0:
                 raise tarfile.ReadError(f'{info.name} has a negative size')
             yield info
-    # Sizes of damaged headers are numbers of any kind.
+    # A damaged header may have any size.
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise ValueError(f'{shard} is cut off or damaged ({str(error) or "sizes"}): {_ADVICE}') from error
     _check_end(shard, file, tar.offset)
@@ -82,7 +82,7 @@ def _members(shard: str, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
 
 def _content(shard: str, file: BinaryIO, info: tarfile.TarInfo) -> bytes:
     if info.size > _MOST_LABEL:
-        raise ValueError(f'{shard}: {info.name}: {info.size} bytes are no label')
+        raise ValueError(f'{shard}: {info.name}: {info.size} bytes are too many for a label')
     file.seek(info.offset_data)
     content = file.read(info.size)
     if len(content) < info.size:
@@ -91,7 +91,7 @@ def _content(shard: str, file: BinaryIO, info: tarfile.TarInfo) -> bytes:
 
 
 def _label(content: bytes, label: str, where: str) -> int | str | None:
-    """The label that a member holds: a number, a name, or None where a JSON has no such key."""
+    """Parse the label in a member: a number, a name, or None if a JSON lacks the key."""
     try:
         text = content.decode().strip()
         if label == 'cls':
@@ -110,25 +110,26 @@ def _label(content: bytes, label: str, where: str) -> int | str | None:
 
 
 def _is_hidden(name: str) -> bool:
-    # '__...__' is metadata in this layout, and macOS's archiver has '__MACOSX'.
+    # '__...__' is metadata in this layout, and macOS archives have '__MACOSX'.
     return any(part.startswith('.') or re.match('__.*__$|__MACOSX$', part) for part in name.split('/'))
 
 
-def scan(shard: str, label: str | None) -> dict[str, Any]:
+def scan_shard(shard: str, label: str | None) -> dict[str, Any]:
     """Read through a shard.
 
     Args:
         shard (str): Path of a local shard.
-        label (str, optional): Which member holds the label: 'cls', 'txt' or 'json.KEY'; None: no labels.
+        label (str, optional): The member with the label: 'cls', 'txt' or 'json.KEY'. None for no labels.
 
     Returns:
         dict: ``samples``, a list of (name, offset, size, label or None), and ``passed_over``.
 
     Raises:
-        ValueError: If the shard is damaged, cut off or compressed, if a name or a key occurs twice, or if a label is
-            none; one line that names shard and member.
+        ValueError: If the shard is damaged, cut off or compressed, a name or a key occurs twice, or a label is invalid.
+            One line that names the shard and the member.
     """
-    images, labels, others, passed_over = {}, {}, {}, PassedOver()
+    images: dict[str, tuple[str, int, int]] = {}
+    labels, others, passed_over = {}, {}, PassedOver()
     wanted, names = '.' + (label or '').partition('.')[0], set()
     with open(shard, 'rb') as file:
         for info in _members(shard, file):
@@ -149,16 +150,16 @@ def scan(shard: str, label: str | None) -> dict[str, Any]:
                 images[key] = (name, info.offset_data, info.size)
             elif suffix in _COMPANIONS:
                 others[name] = key
-                if suffix == wanted:
+                if label and suffix == wanted:
                     if key in labels:
                         raise ValueError(f'{shard} has two labels of the key {key}: {name} is one')
                     labels[key] = _label(_content(shard, file, info), label, f'{shard}: {name}')
             elif suffix in _PICKLES:
                 passed_over.add(f'pickles {suffix}, which are never opened', [name])
             else:
-                passed_over.add(f'{suffix}, no images' if suffix else 'without a suffix', [name])
+                passed_over.add(f'{suffix}, not images' if suffix else 'without a suffix', [name])
             names.add(name)
-    # A mask KEY.seg.png beside KEY.jpg is no sample; where there is no KEY.jpg, keys have dots.
+    # A mask KEY.seg.png beside KEY.jpg is not a sample. Without KEY.jpg, KEY.seg is the key.
     further = [key for key in images if _has_shorter_key(key, images)]
     for key in further:
         passed_over.add('further images of a sample', [images.pop(key)[0]])

@@ -122,8 +122,8 @@ def test_a_list_of_images_takes_no_others(tmp_path):
 @pytest.mark.parametrize(
     ('paths', 'options', 'error'),
     [
-        ([], {}, 'no folders of classes with images in it, 0 images'),
-        (['1.png', '2.png'], {}, 'no folders of classes with images in it, 2 images .*with_label=False'),
+        ([], {}, 'no folders of classes with images in it, and 0 images'),
+        (['1.png', '2.png'], {}, 'no folders of classes with images in it, and 2 images .*with_label=False'),
         (['a/1.txt'], {'with_label': False}, 'no images;.*files without the suffix of an image: 1 .a/1.txt'),
         (['a/1.png'], {'part': 'val'}, 'no images of part=val'),
         (['a/1.png'], {'part': 'test'}, "part='test'"),

@@ -66,8 +66,8 @@ def log(monkeypatch):
 @pytest.fixture
 def scanned(monkeypatch):
     """The shards that are read through."""
-    names, scan = [], shard_index.scan
-    monkeypatch.setattr(shard_index, 'scan', lambda shard, label: names.append(shard) or scan(shard, label))
+    names, scan = [], shard_index.scan_shard
+    monkeypatch.setattr(shard_index, 'scan_shard', lambda shard, label: names.append(shard) or scan(shard, label))
     return names
 
 
@@ -141,7 +141,7 @@ def test_labels(tmp_path, case):
 
 
 WRONG_LABELS = {
-    'negative': ('cls', b'-1', None, 'the label -1 is no number of a class'),
+    'negative': ('cls', b'-1', None, 'the label -1 is not the number of a class'),
     'too large': ('cls', b'2', ['x', 'y'], 'the label 2 is none of the 2 classes'),
     'no number': ('cls', b'cat', None, r"not a number .*'cat'.*use label='txt'"),
     'a fraction': ('cls', b'1.0', None, 'not a number'),
@@ -203,7 +203,7 @@ def test_what_is_no_sample_is_told_once_by_kind(tmp_path, log):
     assert len(shards(tmp_path)) == 1
     (text,) = [line for line in log if 'passed over' in line]
     for told in (
-        '1 .npy, no images: 1.npy',
+        '1 .npy, not images: 1.npy',
         '1 further images of a sample: 1.seg.png',
         '1 images without a label (cls): 2.jpg',
         '1 without an image of their key: 3.cls',
@@ -265,7 +265,7 @@ DAMAGES = {
     'two shards in one': (lambda path: path.write_bytes(path.read_bytes() * 2), 'goes on after its end'),
     'a label of a terabyte': (
         lambda path: path.write_bytes(_claim(b'0', 10**12)),
-        '0000.cls: 1000000000000 bytes are no',
+        '0000.cls: 1000000000000 bytes are too many',
     ),
     'an image of a terabyte': (lambda path: path.write_bytes(_claim(b'0', 10**12, '0.jpg')), 'is cut off or damaged'),
     'a name of a terabyte': (lambda path: path.write_bytes(_claim(b'L', 10**12)), 'is cut off or damaged'),
@@ -310,7 +310,7 @@ def test_repeated_keys_are_named(tmp_path, log):
     labelled(path)
     shutil.copy(path, tmp_path / 'b.tar')
     assert len(shards(tmp_path)) == 8
-    assert f'4 keys are in several shards, which are samples of their own: 0000 in {path} and' in log[-1]
+    assert f'4 keys are in several shards; each is a separate sample: 0000 in {path} and' in log[-1]
 
 
 def test_index_is_made_once_and_again_when_the_shard_changed(tmp_path, scanned):
@@ -488,7 +488,7 @@ def test_resumed_run_goes_on_within_an_epoch(tmp_path, workers):
 def test_numbers_without_a_list_of_names_are_told(tmp_path, log):
     labelled(tmp_path / 'a.tar')
     shards(tmp_path, classes=['cat', 'dog', 'cow'])
-    told = f'{tmp_path} has no classes.txt: labels that are numbers are taken for places in the list of 3 classes'
+    told = f'{tmp_path} has no classes.txt: numbers as labels are taken as indices into the 3 classes'
     assert any(line.startswith(told) and line.endswith("0 for 'cat'") for line in log)
     for options in (dict(classes=['0', '1', '2']), {}):
         log.clear()

@@ -123,5 +123,5 @@ def test_what_has_no_shards_is_named():
         ShardSampler(Numbers(3), seed=0)
     with pytest.raises(ValueError, match='window=0 must be positive'):
         ShardSampler(Shards(), window=0, seed=0)
-    with pytest.raises(ValueError, match='with indices is no whole shards'):
+    with pytest.raises(ValueError, match='with indices has incomplete shards'):
         ShardSampler(Shards(indices=4), seed=0)

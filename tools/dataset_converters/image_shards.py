@@ -36,7 +36,7 @@ if __name__ == '__main__':
 from rich.progress import track
 
 from mmmap.datasets.folder_listing import list_images
-from mmmap.datasets.shard_index import index_of
+from mmmap.datasets.shard_index import index_shard
 from mmmap.datasets.shard_scan import PassedOver
 from mmmap.engine.error_report import one_line_errors
 from mmmap.utils.errors import UserError
@@ -109,7 +109,7 @@ def main() -> None:
                         add(tar, key + os.path.splitext(image)[1].lower(), (args.folder / image).read_bytes())
                         if '/' in image:
                             add(tar, f'{key}.cls', str(labels[image.partition('/')[0]]).encode())
-                index = index_of(str(shard), 'cls' if classes else None)
+                index = index_shard(str(shard), 'cls' if classes else None)
                 if len(index['samples']) != len(packed):
                     raise UserError(
                         f'{shard}: names that readers leave out:{PassedOver(index["passed_over"]).describe()}'

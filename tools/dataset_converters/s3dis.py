@@ -33,7 +33,7 @@ if __name__ == '__main__':
 import numpy as np
 from rich.progress import track
 
-from mmmap.datasets.missing_files import tell_missing
+from mmmap.datasets.missing_files import report_missing
 from mmmap.datasets.scenes import S3DISScenes
 from mmmap.engine.error_report import one_line_errors
 from mmmap.structures.point_checks import to_floats
@@ -182,7 +182,7 @@ def main() -> None:
                     f'{args.out / area} has {count} files *.npz, {len(folders)} expected: remove the others'
                 )
             print(f'{args.out / area}: {len(folders)} rooms, {written} written')
-        tell_missing({area: (len(rooms[area][0]), count) for area, count in ROOMS.items()}, missing, args.out)
+        report_missing({area: (len(rooms[area][0]), count) for area, count in ROOMS.items()}, missing, args.out)
 
 
 if __name__ == '__main__':

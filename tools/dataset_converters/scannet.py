@@ -36,7 +36,7 @@ if __name__ == '__main__':
 import numpy as np
 from rich.progress import track
 
-from mmmap.datasets.missing_files import tell_missing
+from mmmap.datasets.missing_files import report_missing
 from mmmap.datasets.scenes import ScanNetScenes
 from mmmap.engine.error_report import one_line_errors
 from mmmap.structures.ply import read_ply
@@ -152,7 +152,7 @@ def main() -> None:
                     write_scene(target, origin.mark(), **read_scan(mesh, labelled))
                     written += 1
             print(f'{args.out / split}: {len(meshes):,} scans, {written:,} written')
-        tell_missing({split: (len(scans[split][1]), count) for split, count in SCANS.items()}, missing, args.out)
+        report_missing({split: (len(scans[split][1]), count) for split, count in SCANS.items()}, missing, args.out)
 
 
 if __name__ == '__main__':
