@@ -34,7 +34,7 @@ class DecodedImages(ImageFolder):
         self.size = size
         super().__init__(**kwargs)
 
-    def _readable(self, infos: list[dict]) -> list[dict]:
+    def _keep_readable(self, infos: list[dict]) -> list[dict]:
         strict = self.test_mode and not self.leave_out_broken
         load, *fit = [TRANSFORMS.build(transform) for transform in square_transforms(self.size, strict)]
         fit = Compose(fit)

@@ -77,7 +77,7 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List ``img_path`` and, with labels, ``gt_label`` of each image."""
-        infos = self._readable(self._read_list() if self.ann_file else self._find())
+        infos = self._keep_readable(self._read_list() if self.ann_file else self._find_images())
         if not infos:
             raise ValueError(f'{self._name}: no image can be read')
         return infos
@@ -86,11 +86,11 @@ class ImageFolder(BaseDataset):
     def _name(self) -> str:
         return f'{type(self).__name__} {os.path.normpath(self.img_prefix or self.ann_file)}'
 
-    def _find(self) -> list[dict]:
+    def _find_images(self) -> list[dict]:
         if not os.path.isdir(self.img_prefix):
             raise FileNotFoundError(f'{type(self).__name__}: folder not found: {os.path.abspath(self.img_prefix)}')
         listing = list_images(self.img_prefix)
-        groups = self._classes_of(listing) if self.with_label else {'': [*chain(*listing.images.values())]}
+        groups = self._group_by_class(listing) if self.with_label else {'': [*chain(*listing.images.values())]}
         if self.part != 'all':
             groups = {name: hold_out(files)[self.part == 'val'] for name, files in groups.items()}
         labels = self.class_to_idx if self.with_label else {}
@@ -105,7 +105,7 @@ class ImageFolder(BaseDataset):
             raise ValueError(f'{self._name}: no images{f" of part={self.part}" * (self.part != "all")}{passed_over}')
         return infos
 
-    def _classes_of(self, listing: FolderListing) -> dict[str, list[str]]:
+    def _group_by_class(self, listing: FolderListing) -> dict[str, list[str]]:
         """Return the images of each class in the order of the labels. Set the classes if none are given."""
         groups = dict(listing.images)
         beside = groups.pop('', [])
@@ -159,7 +159,7 @@ class ImageFolder(BaseDataset):
             infos.append(info)
         return infos
 
-    def _readable(self, infos: list[dict]) -> list[dict]:
+    def _keep_readable(self, infos: list[dict]) -> list[dict]:
         """Return the images that can be read, if ``leave_out_broken``; otherwise all."""
         if not self.leave_out_broken:
             return infos

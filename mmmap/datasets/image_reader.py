@@ -36,7 +36,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _one_line_errors() -> Iterator[None]:
     """Turn all errors of a decoder into an OSError of one line."""
     try:
         yield
@@ -66,7 +66,7 @@ class EncodedImage:
     """
 
     def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
-        with _one_line():
+        with _one_line_errors():
             self._file = self._open(content)
             height, width = self._file.size
             if height * width > max_pixels:
@@ -103,7 +103,7 @@ class EncodedImage:
             raise ValueError(f'color_type must be one of {COLOR_TYPES}, got {color_type!r}')
         if reduction not in ((1, 2, 4, 8) if self.reducible else (1,)):
             raise ValueError(f'the image cannot be reduced by {reduction}')
-        with _one_line():
+        with _one_line_errors():
             return _TURNS[self._file.orientation](self._file.decode(color_type, reduction))
 
 

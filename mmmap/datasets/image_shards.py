@@ -68,7 +68,7 @@ class ImageShards(BaseDataset):
         # Most of the time is spent waiting for storage.
         with ThreadPoolExecutor(16) as pool:
             indices = list(pool.map(lambda shard: index_shard(shard, self.label, self.cache_dir), shards))
-        written = {folder: _read_lines(f'{folder}/classes.txt') for folder in map(_folder, shards)}
+        written = {folder: _read_classes(f'{folder}/classes.txt') for folder in map(_folder, shards)}
         self._name_classes(written[_folder(shards[0])], indices)
         classes = {name: number for number, name in enumerate(self.CLASSES or ())}
         samples: list[dict] = []
@@ -86,12 +86,12 @@ class ImageShards(BaseDataset):
                     info['gt_label'] = _class_number(label, classes, written[_folder(shard)], f'{shard}: {member}')
                 samples.append(info)
             self.shard_sizes.append(len(samples) - before)
-        told = f'ImageShards: {len(samples)} images in {len(shards)} shards'
+        summary = f'ImageShards: {len(samples)} images in {len(shards)} shards'
         report = passed_over.describe()
         if not samples:
             advice = '; label=None takes images without labels' if self.label else ''
-            raise ValueError(f'{told}, {shards[0]} ...{advice}{report.replace(chr(10), ";")}')
-        print_log(told, logger='current')
+            raise ValueError(f'{summary}, {shards[0]} ...{advice}{report.replace(chr(10), ";")}')
+        print_log(summary, logger='current')
         if report:
             log_once(f'ImageShards {self.shards}: passed over:{report}')
         nameless = next((shard for shard in shards if not written[_folder(shard)]), None)
@@ -151,9 +151,9 @@ def _class_number(label: int | str, classes: dict[str, int], written: list[str],
         name = written[label] if 0 <= label < len(written) else None
     number = name if isinstance(name, int) else classes.get(name or '', -1)
     if number < 0 or (classes and number >= len(classes)):
-        told = f'{label!r} ({name})' if isinstance(label, int) and written else f'{label!r}'
+        shown = f'{label!r} ({name})' if isinstance(label, int) and written else f'{label!r}'
         known = f'none of the {len(classes)} classes, which count from 0' if classes else 'not the number of a class'
-        raise ValueError(f'{where}: the label {told} is {known}')
+        raise ValueError(f'{where}: the label {shown} is {known}')
     return number
 
 
@@ -170,7 +170,7 @@ def _repeated_keys(shards: list[str], indices: list[dict]) -> str:
     return f'{repeated} keys are in several shards; each is a separate sample: {example}' if repeated else ''
 
 
-def _read_lines(path: str) -> list[str]:
+def _read_classes(path: str) -> list[str]:
     """Read the names of classes from a file; [] if it is missing."""
     try:
         if is_remote(path):

@@ -94,7 +94,7 @@ class ModelNet40(ShapeDataset):
         for name in names:
             kind = name.rpartition('_')[0]
             if kind not in classes:
-                raise ValueError(f'{root / f"modelnet40_{self.split}.txt"}: {name} is of no class of ModelNet40')
+                raise ValueError(f'{root / f"modelnet40_{self.split}.txt"}: {name} is not of a class of ModelNet40')
             path = str(root / kind / f'{name}.txt')
             samples.append(dict(lidar_path=path, gt_label=classes.index(kind), has_normals=self.normals))
         self._first = [sample['lidar_path'] for sample in samples[:2]]
@@ -162,7 +162,7 @@ class ModelNetFewShot(ShapeDataset):
                 for split in ('train', 'test')
             }
         except (TypeError, KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"{path} has not 'train' and 'test' with (points, label, ...): {error}") from None
+            raise ValueError(f"{path} lacks 'train' and 'test' with (points, label, ...): {error}") from None
         # In some releases the labels are those of ModelNet40.
         labels = sorted({label for split in shapes.values() for _, label in split})
         if len(labels) != self.way or len(shapes['train']) != self.way * self.shot:

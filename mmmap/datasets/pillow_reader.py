@@ -173,7 +173,7 @@ class PillowFile:
             self._img.load()
         img, mode = self._img, self._img.mode
         if mode.startswith('I;16') or (mode == 'I' and img.format in ('PNG', 'PPM')):
-            pixels = self._from_deep()
+            pixels = self._from_16_bit()
         elif mode in ('1', 'L', 'LA'):
             pixels = np.array(img.convert('L') if mode != 'L' else img)
         elif mode in _COLOR_MODES:
@@ -190,7 +190,7 @@ class PillowFile:
             return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
         return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
 
-    def _from_deep(self) -> np.ndarray:
+    def _from_16_bit(self) -> np.ndarray:
         """Return the highest 8 bits of 16-bit grey values (12-bit in some TIFFs)."""
         tags = self._img.tag_v2 if self._img.format == 'TIFF' else {}  # type: ignore[attr-defined]
         grey = (np.asarray(self._img) >> (tags.get(258, (16,))[0] - 8)).astype(np.uint8)

@@ -66,7 +66,7 @@ class SceneDataset(BaseDataset):
         if len(classes) > IGNORED:
             raise ValueError(f'{name}: {len(classes)} classes, but at most {IGNORED} are possible')
         if labels is not None and len(labels) != len(classes):
-            raise ValueError(f'{name}: {len(labels)} class_labels for {len(classes)} classes: name as many in metainfo')
+            raise ValueError(f'{name}: {len(labels)} class_labels for {len(classes)} classes: give as many in metainfo')
         if labels is not None and len(set(labels)) < len(labels):
             raise ValueError(f'{name}: class_labels={tuple(labels)} has a label twice')
 

@@ -131,7 +131,7 @@ class PointCloudArrays(ShapeDataset):
             expected = arrays['points'].shape[:2] if key == 'pts_semantic_mask' else (count,)
             if key != 'points' and arrays[key].shape != expected:
                 raise ValueError(f'{self.ann_file}: {name} has the shape {arrays[key].shape}, not {expected}')
-        self._describe(arrays)
+        self._add_classes(arrays)
         self.arrays = {key: arrays[key] for key in ('points', 'pts_semantic_mask') if key in arrays}
         labels = [key for key in ('gt_label', 'category') if key in arrays]
         return [
@@ -160,7 +160,7 @@ class PointCloudArrays(ShapeDataset):
             raise ValueError(f'{self.ann_file}: {wanted["points"]} has no clouds')
         return arrays
 
-    def _describe(self, arrays: dict[str, np.ndarray]) -> None:
+    def _add_classes(self, arrays: dict[str, np.ndarray]) -> None:
         """Add the classes to the meta information, and check the labels."""
         meta: dict[str, Any] = {key: tuple(map(str, arrays[key])) for key in ('classes', 'categories') if key in arrays}
         if 'parts_per_category' in arrays:

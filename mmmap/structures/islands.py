@@ -65,7 +65,7 @@ def island_boxes(xyz: np.ndarray, islands: np.ndarray) -> tuple[np.ndarray, np.n
     return np.stack([xyz[part].min(0) for part in parts]), np.stack([xyz[part].max(0) for part in parts])
 
 
-def from_corner(xyz: np.ndarray) -> np.ndarray:
+def shift_to_corner(xyz: np.ndarray) -> np.ndarray:
     """Shift a scene so that the corner of least x, y and z of its largest island is the origin.
 
     Args:
@@ -97,9 +97,9 @@ def number_rows(columns: list[np.ndarray]) -> np.ndarray:
     if np.prod(spans) < 2**62:
         for column, low, span in zip(columns, lows, spans, strict=True):
             ids = ids * int(span) + (column - low).astype(np.int64)
-        return _number(ids, int(np.prod(spans)))
+        return _number_values(ids, int(np.prod(spans)))
     for column in columns:
-        ids = _number(ids * len(ids) + np.unique(column, return_inverse=True)[1].reshape(-1))
+        ids = _number_values(ids * len(ids) + np.unique(column, return_inverse=True)[1].reshape(-1))
     return ids
 
 
@@ -112,7 +112,7 @@ def unique_rows(columns: list[np.ndarray], ids: np.ndarray | None = None) -> np.
     return rows
 
 
-def _number(values: np.ndarray, span: int | None = None) -> np.ndarray:
+def _number_values(values: np.ndarray, span: int | None = None) -> np.ndarray:
     if span is None or span > 4 * len(values):
         return np.unique(values, return_inverse=True)[1].reshape(-1)
     # A table is about ten times as fast as sorting.

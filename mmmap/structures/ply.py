@@ -167,7 +167,7 @@ def write_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None, 
         **properties (np.ndarray): More properties by name, such as labels, shape (N,).
 
     Raises:
-        ValueError: If a property has not N values or a type that PLY lacks, or a colour is out of range.
+        ValueError: If a property does not have N values or a type that PLY lacks, or a colour is out of range.
     """
     xyz = np.asarray(xyz)
     kind = 'f4' if xyz.dtype in (np.float16, np.float32) else 'f8'

@@ -60,7 +60,7 @@ def _read_las(path: Path) -> dict[str, np.ndarray]:
     try:
         import laspy
     except ImportError:
-        raise ImportError(f"{path} is a LAS file, which laspy reads: pip install 'laspy[lazrs]'") from None
+        raise ImportError(f"{path} is a LAS file and needs laspy: pip install 'laspy[lazrs]'") from None
     with open(path, 'rb') as file:
         _check_las_records(file, path)
         try:

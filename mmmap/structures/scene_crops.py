@@ -11,7 +11,7 @@ from .islands import find_islands, island_boxes, number_rows, unique_rows
 
 CROPS = ('block', 'sphere')
 # Crops are this much larger, so that rounding loses no point on an edge.
-_EDGE = 1 + 1e-5
+_MARGIN = 1 + 1e-5
 
 
 def voxel_ids(xyz: np.ndarray, size: float, islands: np.ndarray | None = None) -> np.ndarray:
@@ -84,9 +84,9 @@ def points_around(tree: cKDTree, centre: np.ndarray, crop: str, size: float) -> 
         np.ndarray: Indices of the points, ascending, int64.
     """
     if crop == 'block':
-        found = tree.query_ball_point(centre[:2], size / 2 * _EDGE, p=np.inf)
+        found = tree.query_ball_point(centre[:2], size / 2 * _MARGIN, p=np.inf)
     else:
-        found = tree.query_ball_point(centre, size * _EDGE)
+        found = tree.query_ball_point(centre, size * _MARGIN)
     return np.sort(np.asarray(found, np.int64))
 
 
@@ -196,7 +196,7 @@ def cover_scene(
             if len(found):
                 left[found] = False
                 yield centre, found
-    # Blocks leave no point but for rounding.
+    # Blocks cover all points, except for rounding errors.
     order = rng.permutation(len(xyz))
     for index in order[left[order]]:
         if left[index]:

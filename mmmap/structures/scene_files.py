@@ -50,7 +50,7 @@ def read_scene(path: str | Path, colours: bool = True, rgb_max: float | None = N
     Raises:
         ImportError: If the format needs a package that is missing.
         ValueError: If the file is damaged, has no points, points that are not finite or invalid colours, or an array
-            has not N rows. One line that names the file.
+            does not have N rows. One line that names the file.
     """
     arrays = read_columns(path)
     if Path(path).suffix.lower() != '.npz':
@@ -152,9 +152,9 @@ def check_classes(labels: np.ndarray, count: int | None, name: str, ignored: int
 def _count_values(labels: np.ndarray, wrong: np.ndarray) -> str:
     """Describe the wrong labels, such as '3 of 900 labels, -1 (2), 7 (1), are'."""
     values, counts = np.unique(labels[wrong], return_counts=True)
-    told = ', '.join(f'{value} ({times:,})' for value, times in zip(values[:5], counts[:5], strict=True))
+    listed = ', '.join(f'{value} ({times:,})' for value, times in zip(values[:5], counts[:5], strict=True))
     more = f' and {len(values) - 5} more values' if len(values) > 5 else ''
-    return f'{counts.sum():,} of {labels.size:,} labels, {told}{more}, are'
+    return f'{counts.sum():,} of {labels.size:,} labels, {listed}{more}, are'
 
 
 def class_indices(
@@ -177,7 +177,7 @@ def class_indices(
     """
     labels, known = whole_numbers(labels, name), whole_numbers(class_labels, 'class_labels')
     if not known.size:
-        raise ValueError(f'{name}: there are no classes that its labels could be')
+        raise ValueError(f'{name}: there are no classes for its labels')
     low, high = int(known.min()) - 1, int(known.max()) + 1
     if high - low < _LONGEST_TABLE:
         table = np.full(high - low + 1, IGNORED)
@@ -189,8 +189,8 @@ def class_indices(
         places = np.searchsorted(known, labels, sorter=order).clip(max=len(known) - 1)
         indices = np.where(known[order][places] == labels, order[places], IGNORED)
     if unknown == 'error' and (wrong := (indices == IGNORED) & (labels != IGNORED)).any():
-        told = known.tolist() if len(known) <= 100 else f'{len(known)} labels from {known.min()} to {known.max()}'
-        raise ValueError(f'{name}: {_count_values(labels, wrong)} none of {told}, those of the classes')
+        listed = known.tolist() if len(known) <= 100 else f'{len(known)} labels from {known.min()} to {known.max()}'
+        raise ValueError(f'{name}: {_count_values(labels, wrong)} none of {listed}, the labels of the classes')
     return indices
 
 

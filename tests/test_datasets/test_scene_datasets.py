@@ -203,7 +203,7 @@ def test_the_classes_of_scannet():
 def test_what_is_missing_is_named(tiles):
     with pytest.raises(FileNotFoundError, match=r'no scene val_\*\.npz in .*tiles'):
         SceneDataset(str(tiles), 'val_*.npz')
-    with pytest.raises(ValueError, match='3 class_labels for 6 classes: name as many in metainfo'):
+    with pytest.raises(ValueError, match='3 class_labels for 6 classes: give as many in metainfo'):
         SceneDataset(str(tiles), class_labels=(1, 2, 3), metainfo=CLASSES)
     with pytest.raises(TypeError, match='patern'):
         SceneDataset(str(tiles), patern='*.npz')

@@ -199,7 +199,7 @@ def test_modelnet_that_is_damaged(tmp_path):
         with pytest.raises(ValueError, match=r'airplane_0001.txt.* 20.*: one of the two is cut off'):
             ModelNet40(str(root), pipeline=[])[index]
     (root / 'modelnet40_test.txt').write_text('submarine_0001\n')
-    with pytest.raises(ValueError, match='submarine_0001 is of no class'):
+    with pytest.raises(ValueError, match='submarine_0001 is not of a class'):
         ModelNet40(str(root), 'test')
     (root / 'modelnet40_test.txt').unlink()
     with pytest.raises(ValueError, match=r'modelnet40_test.txt is missing'):
@@ -226,7 +226,7 @@ def test_folds_that_are_others(tmp_path):
     with pytest.raises(ValueError, match='has 50 training shapes of 5 classes, not 10 of 10 each'):
         ModelNetFewShot(10, 10, 0, str(root))
     (root / '10way_10shot/0.pkl').write_bytes(pickle.dumps([1, 2]))
-    with pytest.raises(ValueError, match=r"0.pkl has not 'train' and 'test'"):
+    with pytest.raises(ValueError, match=r"0.pkl lacks 'train' and 'test'"):
         ModelNetFewShot(10, 10, 0, str(root))
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmmap.structures.islands import find_islands, from_corner, number_rows, unique_rows
+from mmmap.structures.islands import find_islands, number_rows, shift_to_corner, unique_rows
 from mmmap.structures.scene_crops import voxel_ids
 
 #: What may lie far from a tile at (500000, 5000000, 120).
@@ -45,21 +45,21 @@ def test_points_in_one_place(place, count):
     xyz = np.full((count, 3), place)
     assert not find_islands(xyz).any()
     assert not voxel_ids(xyz, 0.1).any()
-    assert not from_corner(xyz).any()
+    assert not shift_to_corner(xyz).any()
 
 
 @pytest.mark.parametrize('name', STRAYS)
 def test_stray_points_move_no_others(tile, name):
-    alone = from_corner(tile)
+    alone = shift_to_corner(tile)
     assert np.abs(alone - (tile - tile.min(0))).max() < 1e-5
-    together = from_corner(np.concatenate([STRAYS[name], tile]))
+    together = shift_to_corner(np.concatenate([STRAYS[name], tile]))
     assert np.array_equal(together[len(STRAYS[name]) :], alone)
     assert (find_islands(together)[len(STRAYS[name]) :] == 0).all()
 
 
 def test_islands_far_away_keep_their_shape(tile):
     other = tile[:500] + np.array([3e6, -2e6, 0])
-    moved = from_corner(np.concatenate([tile, other]))[800:]
+    moved = shift_to_corner(np.concatenate([tile, other]))[800:]
     assert np.abs((moved - moved[0]) - (other - other[0])).max() < 1e-3
 
 

@@ -57,7 +57,7 @@ class _ColourTransform(BaseTransform):
     Required keys: ``points``, ``feature_columns`` with 'rgb', from 0 to 255. Changed key: ``points``.
     """
 
-    def __init__(self, prob: float) -> None:
+    def __init__(self, prob: float = 0.2) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f'{type(self).__name__}: prob={prob} is not from 0 to 1')
         self.prob = prob
@@ -84,9 +84,6 @@ class PointsColorAutoContrast(_ColourTransform):
         prob (float): Probability of the change. Defaults to 0.2.
     """
 
-    def __init__(self, prob: float = 0.2) -> None:
-        super().__init__(prob)
-
     def _change(self, rgb: np.ndarray) -> np.ndarray:
         low, high = rgb.min(0), rgb.max(0)
         stretched = (rgb - low) * (255 / np.maximum(high - low, 1))
@@ -101,9 +98,6 @@ class PointsColorDrop(_ColourTransform):
     Args:
         prob (float): Probability of the change. Defaults to 0.2.
     """
-
-    def __init__(self, prob: float = 0.2) -> None:
-        super().__init__(prob)
 
     def _change(self, rgb: np.ndarray) -> np.ndarray:
         return np.zeros_like(rgb)

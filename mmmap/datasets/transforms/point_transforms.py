@@ -12,9 +12,6 @@ from mmcv.transforms import BaseTransform
 from mmmap.ops import farthest_point_sample
 from mmmap.registry import TRANSFORMS
 
-#: Keys with a row for each point.
-PER_POINT = ('points', 'pts_semantic_mask')
-
 
 def keep_points(results: dict, kept: np.ndarray) -> dict:
     """Select points of a sample, with their labels, in place.
@@ -26,7 +23,7 @@ def keep_points(results: dict, kept: np.ndarray) -> dict:
     Returns:
         dict: The same sample.
     """
-    for key in PER_POINT:
+    for key in ('points', 'pts_semantic_mask'):
         if key in results:
             results[key] = results[key][kept]
     return results

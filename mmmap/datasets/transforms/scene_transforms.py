@@ -6,7 +6,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmmap.registry import TRANSFORMS
-from mmmap.structures.islands import find_islands, from_corner, island_boxes
+from mmmap.structures.islands import find_islands, island_boxes, shift_to_corner
 from mmmap.structures.point_checks import check_cloud, to_floats
 from mmmap.structures.scene_crops import (
     CROPS,
@@ -29,7 +29,7 @@ class LoadScene(BaseTransform):
     Required key: ``lidar_path``. Used if there: ``class_labels`` and ``unknown_labels`` of the data set. Added keys:
 
     - ``points`` (N, 3 + F): xyz, counted from the lowest corner of the scene's largest island
-      (:func:`~mmmap.structures.islands.from_corner`), then the features. float32, or float64 where float32 would
+      (:func:`~mmmap.structures.islands.shift_to_corner`), then the features. float32, or float64 where float32 would
       change the shape of the scene.
     - ``pts_semantic_mask`` (N,) int64: classes, 255 for points without a class. Only if the scene has labels.
     - ``feature_columns``: for each feature its first column and its last column plus 1.
@@ -64,7 +64,7 @@ class LoadScene(BaseTransform):
         path = results['lidar_path']
         scene = self._read(path)
         xyz = scene['xyz']
-        results['points'] = to_floats(from_corner(xyz))
+        results['points'] = to_floats(shift_to_corner(xyz))
         results['feature_columns'] = {}
         for name in self.features:
             if name not in scene:
