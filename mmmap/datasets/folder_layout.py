@@ -22,7 +22,7 @@ class FolderLayout:
 
     Attributes:
         root (Path): The folder.
-        splits (dict[str, str]): The folders of 'train', 'val' and 'test'. Empty without splits.
+        splits (dict[str | None, str]): The folders of 'train', 'val' and 'test'. Empty without splits.
         unused (list[str]): Other folders with images beside the splits.
 
     Raises:
@@ -32,7 +32,7 @@ class FolderLayout:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self._images = list_images(root).images
-        splits: dict[str, str] = {}
+        splits: dict[str | None, str] = {}
         for name in sorted(self._images, key=lambda name: (name not in _SPLITS.values(), name)):
             if name.lower() in _SPLITS:
                 splits.setdefault(_SPLITS[name.lower()], name)
