@@ -64,13 +64,15 @@ def define_backend_operator(
         ctx.options = (*inputs[tensors : -2 if saves else -1], inputs[-1])
 
     def autograd(ctx: Any, dout: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors[kept:]
+        # Once: a checkpoint recomputes what is read, and lets it be read once.
+        saved = ctx.saved_tensors
+        inputs = saved[kept:]
         if dout is None:
             if zeros is None:
                 return (None,) * len(ctx.needs_input_grad)
             dout = zeros(inputs[0])
         others = grads[: len(grads) - kept]
-        found = overload(dout, *others, *ctx.saved_tensors, *ctx.options)
+        found = overload(dout, *others, *saved, *ctx.options)
         found = (None if x is None else grad for x, grad in zip(inputs, found, strict=True))
         return (*found, *(None,) * (len(ctx.options) + saves))
 
