@@ -28,7 +28,7 @@ if __name__ == '__main__':
     parse_args()
 
 
-from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.engine.data_option import use_test_folder
 from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.evaluation_options import DumpPredictions, draw_predictions, enable_tta, write_submission

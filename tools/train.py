@@ -76,7 +76,7 @@ if __name__ == '__main__':
 from mmmap.engine.data_option import use_folder
 from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.hooks import PreemptionHook
-from mmmap.engine.last_batch import check_last_batch
+from mmmap.engine.last_batch_check import check_last_batch
 from mmmap.engine.launch import (
     build_runner,
     enable_amp,

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import load_checkpoint
 
-from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.registry import MODELS
 from mmmap.utils.checkpoint_fit import shorten_keys
 from mmmap.utils.errors import UserError

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from mmmap.utils.whole_files import written_whole
+from mmmap.utils.atomic_files import atomic_path
 
 # Bytes at the start and at the end of a shard that identify it.
 _HEAD, _TAIL = 4096, 16384
@@ -157,7 +157,7 @@ def fetch_shard(shard: str, cache_dir: str) -> str:
 def _fetch(shard: str, copy: str) -> None:
     system, path = open_filesystem(shard)
     try:
-        with written_whole(copy) as part:
+        with atomic_path(copy) as part:
             system.get_file(path, str(part))
             got, size = os.path.getsize(part), system.size(path)
             if got != size:

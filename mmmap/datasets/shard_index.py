@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmmap.utils.whole_files import written_whole
+from mmmap.utils.atomic_files import atomic_path
 
 from .image_reader import IMAGE_SUFFIXES
 from .shard_files import copy_path, fetch_shard, fingerprint, is_remote, local_fingerprint, open_filesystem
@@ -89,7 +89,7 @@ def index_shard(shard: str, label: str | None, cache_dir: str | None = None) -> 
     if fingerprint(shard) != now:
         raise ValueError(f'{shard} changed while it was indexed: start again when it is complete')
     try:
-        with written_whole(path) as part:
+        with atomic_path(path) as part:
             part.write_text(json.dumps(index))
     except OSError as error:
         log_once(f'{folder}: indexes cannot be saved ({error.strerror}), so each start makes them: set cache_dir')

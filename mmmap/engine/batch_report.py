@@ -10,7 +10,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from .atomic_files import AtomicLocalBackend
+from .atomic_backend import AtomicLocalBackend
 
 # Meta information with the file of a sample, the best first; other keys that end in '_path' come after these.
 _SOURCES = ('img_path', 'lidar_path', 'filename', 'file_name')

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from ..utils.errors import RefusedFileError, UserError
-from ..utils.integrity import first_damage
+from ..utils.file_damage import first_damage
 from ..utils.safe_load import load
 
 # FSDP: rank3.pth. DeepSpeed: mp_rank_00_model_states.pt, layer_02-model_00-model_states.pt, and

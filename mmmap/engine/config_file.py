@@ -31,14 +31,14 @@ def read_config(path: str | Path) -> Config:
             # A base of another package, written '{package}::...', is missing.
             for library in TASK_LIBRARIES:
                 if str(error).startswith(f'{MODULE2PACKAGE[library]} is not installed'):
-                    _require(library, path)
+                    _require_task_library(library, path)
         raise UserError(_why(error, path)) from error
     if isinstance(cfg.get('default_scope'), str) and cfg.default_scope in TASK_LIBRARIES:
-        _require(cfg.default_scope, path)
+        _require_task_library(cfg.default_scope, path)
     return cfg
 
 
-def _require(library: str, path: str | Path) -> None:
+def _require_task_library(library: str, path: str | Path) -> None:
     """Raise if the library of a config is missing; mmengine only warns."""
     try:
         check_task_library(library)

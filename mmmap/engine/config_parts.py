@@ -65,7 +65,7 @@ def find_class(part: dict, path: tuple) -> Callable | None:
         return None
 
 
-def near_type(name: str) -> str:
+def did_you_mean_type(name: str) -> str:
     """``'; did you mean X?'`` for a misspelt type, ``''`` if no class has a similar name."""
     names: set[str] = set()
     for at in {id(at): at for at in _REGISTRIES.values()}.values():

@@ -11,16 +11,16 @@ from mmmap.datasets.folder_listing import first_names, hold_out, list_images
 from mmmap.utils.safe_load import load
 
 from ..utils.errors import UserError
-from .checkpoint import check_checkpoint_file
+from .checkpoint_files import check_checkpoint_file
 from .config_datasets import TRAIN_ROLES, find_datasets, is_classifier, reads_images, replace_datasets, set_num_classes
 from .config_parts import type_name
-from .shard_option import ShardOption, shards_by_split
+from .data_option_shards import ShardData, shards_by_split
 from .small_datasets import limit_batch_size, limit_neighbours
 
 _LAYOUTS = '{root}/{{train,val}}/CLASS/* or {root}/CLASS/*'
 
 
-class FolderOption:
+class FolderData:
     """A folder of images as data sets for a config.
 
     Args:
@@ -66,7 +66,7 @@ class FolderOption:
         has_other = any(self.layout.classes(split) for split in ('val', 'test'))
         return self.split, 'all' if has_other else 'train' if role in TRAIN_ROLES else 'val'
 
-    def labelled(self, role: str) -> tuple[dict, int]:
+    def labelled_dataset(self, role: str) -> tuple[dict, int]:
         """The config of a labelled data set, and its number of images.
 
         Raises:
@@ -97,7 +97,7 @@ class FolderOption:
         # An evaluation cannot take another image in place of a broken one.
         return dict(type='ImageFolder', **arguments, leave_out_broken=role != 'train'), number
 
-    def unlabelled(self) -> tuple[dict, int]:
+    def unlabelled_dataset(self) -> tuple[dict, int]:
         """The config of a data set of all training images, and its number of images."""
         self._require_train()
         number = sum(map(len, self.layout.images(self.split).values()))
@@ -123,7 +123,7 @@ class FolderOption:
         return text
 
 
-def _option(cfg: Config, root: str, classes: list[str] | None, flat_used: bool) -> FolderOption | ShardOption:
+def _find_data(cfg: Config, root: str, classes: list[str] | None, flat_used: bool) -> FolderData | ShardData:
     if not Path(root).is_dir():
         raise UserError(f'--data: folder not found: {os.path.abspath(root)}')
     for data_set, _ in find_datasets(cfg._cfg_dict):
@@ -132,8 +132,8 @@ def _option(cfg: Config, root: str, classes: list[str] | None, flat_used: bool) 
             raise UserError(f'--data: {cfg.filename} reads {kind}, not images with one label each or none')
     # A folder of images may still hold the archives that they came in.
     if shards_by_split(root) and not list_images(root).images:
-        return ShardOption(root, classes)
-    return FolderOption(root, classes, flat_used)
+        return ShardData(root, classes)
+    return FolderData(root, classes, flat_used)
 
 
 def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str] | None = None) -> list[str]:
@@ -144,7 +144,7 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
         root (str): The folder: ``root/{train,val,test}/CLASS/*``, ``root/CLASS/*``, or any images to pretrain on.
         roles (tuple[str, ...]): The ``ROLES`` that the tool needs. Data sets of other roles are kept if the folder has
             no images for them.
-        classes (list[str], optional): See :class:`FolderOption`.
+        classes (list[str], optional): See :class:`FolderData`.
 
     Returns:
         list[str]: Messages for the user, one line each.
@@ -153,16 +153,16 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
         UserError: If the folder does not fit the config.
     """
     classifier, messages = is_classifier(cfg), []
-    option = _option(cfg, root, classes, not classifier and 'train' in roles)
+    data = _find_data(cfg, root, classes, not classifier and 'train' in roles)
     # The Runner does not read these variables; hooks and loops have copies of them.
     for name in ('bank_dataloader', 'query_dataloader'):
         cfg.pop(name, None)
     knn_hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook['type']) == 'KNNHook']
-    if not option.is_labelled:
+    if not data.is_labelled:
         if classifier or ('test' in roles and 'bank_dataloader' in (cfg.get('test_cfg') or {})):
             raise UserError(
                 f'--data {root}: this config needs the images of two or more classes, in {_LAYOUTS.format(root=root)}; '
-                f'folders of classes found: {first_names(option.classes) or "none"}'
+                f'folders of classes found: {first_names(data.classes) or "none"}'
             )
         if knn_hooks:
             cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook not in knn_hooks]
@@ -174,7 +174,7 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
         nonlocal held_out
         try:
             is_labelled = classifier or role != 'train'
-            arguments, numbers[role] = option.labelled(role) if is_labelled else option.unlabelled()
+            arguments, numbers[role] = data.labelled_dataset(role) if is_labelled else data.unlabelled_dataset()
         except UserError:
             if role in roles:
                 raise
@@ -188,8 +188,8 @@ def use_folder(cfg: Config, root: str, roles: tuple[str, ...], classes: list[str
     purpose = 'held out for the evaluation' if classifier else 'classified by kNN with the others'
     if 'test' in roles:
         purpose += ' (to evaluate on all images, put them into a folder test)'
-    messages.insert(0, option.describe(purpose if held_out else ''))
-    changes = set_num_classes(cfg, len(option.classes)) if classifier else []
+    messages.insert(0, data.describe(purpose if held_out else ''))
+    changes = set_num_classes(cfg, len(data.classes)) if classifier else []
     if 'bank' in numbers:
         changes += limit_neighbours(cfg, 'custom_hooks' if 'train' in roles else 'test_cfg', numbers['bank'])
     if 'train' in roles:

@@ -68,14 +68,14 @@ def _from_text(cfg: dict, text: str) -> tuple | None:
         if isinstance(value, dict) and 'dataloader' in '.'.join(map(str, path)) and (kind := find_class(value, path))
     ]
     for file, line, name in reversed(_FRAME.findall(text)):
-        found = {path: kind for path, kind in parts if _has_line(kind, name, file, int(line))}
+        found = {path: kind for path, kind in parts if _code_has_line(kind, name, file, int(line))}
         # If several classes inherit the method, none of them is named.
         if len(set(found.values())) == 1:
             return next(iter(found))
     return None
 
 
-def _has_line(kind: Callable, name: str, file: str, line: int) -> bool:
+def _code_has_line(kind: Callable, name: str, file: str, line: int) -> bool:
     function = getattr(kind, name, None) if inspect.isclass(kind) else kind
     code = getattr(function and inspect.unwrap(function), '__code__', None)
     if code is None or code.co_name != name or code.co_filename != file:

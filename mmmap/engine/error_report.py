@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from ..utils.errors import UserError
 from .config_datasets import reads_images
-from .config_parts import DATALOADERS, near_type
+from .config_parts import DATALOADERS, did_you_mean_type
 from .error_location import doubtful_arguments, error_key
 
 # Set to anything but 0 to see the traceback of every error.
@@ -71,7 +71,7 @@ def _own_images(dataset: dict, cfg: Config) -> str:
     return f'; images of your own are read with --data {root if os.path.isdir(root) else "DIR"}'
 
 
-def _of_worker(text: str) -> tuple[str, str] | None:
+def _error_in_traceback(text: str) -> tuple[str, str] | None:
     """Class and message of the error at the end of a traceback in text form; None if the text has no traceback.
 
     Data loader workers and processes that torch started send their errors in this form.
@@ -126,7 +126,7 @@ def explain(error: BaseException, cfg: Config | None = None) -> str:
     # str() of a KeyError is the repr of its message.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     kind = type(error).__name__
-    worker = _of_worker(text)
+    worker = _error_in_traceback(text)
     if worker is not None:
         kind, text = worker
     # mmengine before 0.10.8 puts 'class `X` in FILE: ' before the text, once for each outer part.
@@ -149,7 +149,7 @@ def explain(error: BaseException, cfg: Config | None = None) -> str:
     unknown = re.match(r'(\S+) is not in the (\S+::.+?) registry', text)
     if unknown is not None:
         key = error_key(error, cfg).replace(': ', '.')
-        return f'{where}{key}type: {unknown[1]!r} is not in the {unknown[2]} registry{near_type(unknown[1])}'
+        return f'{where}{key}type: {unknown[1]!r} is not in the {unknown[2]} registry{did_you_mean_type(unknown[1])}'
     return f'{where}{error_key(error, cfg)}{kind}: {text}{doubtful_arguments(error, cfg)}'
 
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from ..utils.errors import UserError
 from .cfg_options import apply_options
-from .checkpoint import check_checkpoint_file, find_whole_checkpoint, require_same_checkpoint
+from .checkpoint_files import check_checkpoint_file, find_whole_checkpoint, require_same_checkpoint
 from .config_check import check_config
 from .config_file import drop_worker_options, read_config
 from .config_parts import DATALOADERS, type_name

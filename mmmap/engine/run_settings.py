@@ -6,7 +6,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from .reproducible import is_infinite, samplers_of
+from .keyed_random import is_infinite, samplers_of
 from .runner_parts import accumulated_batches, optimizers_of
 from .schedules import plain_setting, schedule_settings
 

@@ -19,7 +19,7 @@ class Parameter(NamedTuple):
 
 
 @cache
-def parameters(kind: Callable) -> dict[str, Parameter]:
+def arguments_of(kind: Callable) -> dict[str, Parameter]:
     """The arguments of a class or function by name. Arguments without a type hint have ``typing.Any``.
 
     Those of base classes are included where ``**kwargs`` go there.
@@ -45,7 +45,7 @@ def parameters(kind: Callable) -> dict[str, Parameter]:
         if not goes_on:
             break
     for keyword, variant in vars(kind).get('variants', {}).items() if inspect.isclass(kind) else ():
-        found[keyword] = parameters(variant)[keyword]
+        found[keyword] = arguments_of(variant)[keyword]
     return found
 
 
@@ -116,7 +116,7 @@ def wrong_arguments(part: dict, kind: Callable, sure: bool = False) -> Iterator[
     Yields:
         tuple[str, str]: Name of the argument, and what is wrong.
     """
-    known = parameters(kind)
+    known = arguments_of(kind)
     for name, value in part.items():
         if name == 'type' or name not in known:
             continue

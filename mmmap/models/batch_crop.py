@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmmap.utils.transfer import send
+from mmmap.utils.device_transfer import send_to_device
 
 # So many crops are drawn; if none fits into the image, its centre is taken (as mmpretrain's RandomResizedCrop).
 _ATTEMPTS = 10
@@ -114,7 +114,7 @@ class BatchRandomResizedCrop:
             Tensor: Pixels from 0 to 255, not rounded, shape (B, c, scale, scale) in float32.
         """
         batch, _, height, width = images.shape
-        y, x, h, w, mirrored = send(self.draw(batch, height, width), images.device).unbind(dim=1)
+        y, x, h, w, mirrored = send_to_device(self.draw(batch, height, width), images.device).unbind(dim=1)
         rows = resize_weights(y, h, height, self.scale)
         columns = resize_weights(x, w, width, self.scale, mirrored.bool())
         # Mixed precision would round the pixels to eight bits of mantissa.

@@ -77,7 +77,7 @@ def _name(samples: list | None, index: int) -> str:
     return str(getattr(sample, 'lidar_path', None) or f'cloud {index}')
 
 
-def _samples(labels: torch.Tensor | None) -> list[DataSample] | None:
+def _labelled_samples(labels: torch.Tensor | None) -> list[DataSample] | None:
     """A data sample of each label of a batch."""
     return None if labels is None else [DataSample().set_gt_label(label) for label in labels.tolist()]
 
@@ -102,7 +102,7 @@ class SelfSupCropDataPreprocessor(SelfSupDataPreprocessor):
         inputs = self.cast_data(data['inputs'])
         if training:
             inputs = self.crop(inputs)
-        samples = None if training else _samples(data.get('gt_label'))
+        samples = None if training else _labelled_samples(data.get('gt_label'))
         return super().forward(dict(inputs=inputs, data_samples=samples), training)
 
 
@@ -128,4 +128,4 @@ class ClsCropDataPreprocessor(ClsDataPreprocessor):
         inputs = data['inputs'].to(self.device, non_blocking=True)
         if training:
             inputs = self.crop(inputs)
-        return super().forward(dict(inputs=inputs, data_samples=_samples(data.get('gt_label'))), training)
+        return super().forward(dict(inputs=inputs, data_samples=_labelled_samples(data.get('gt_label'))), training)

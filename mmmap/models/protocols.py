@@ -41,7 +41,7 @@ class Backbone(Protocol):
     def encode(self, tokens: Tokens, visible: Tensor | None = None, causal: bool = False) -> Tensor:
         """Encode all tokens, or the visible ones (B, L_visible), to (B, L_visible, C) in the order of the scans."""
 
-    def positions(self, tokens: Tokens) -> Tensor:
+    def position_embeddings(self, tokens: Tokens) -> Tensor:
         """The part of the embeddings that tells the positions, shape (1, L, C) or (B, L, C)."""
 
     def check_causal(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmmap.ops.backends import get_backend
-from mmmap.ops.library import define_backward, define_differentiable
+from mmmap.ops.torch_library import define_backward, define_differentiable
 
 
 def define_backend_operator(
@@ -64,16 +64,14 @@ def define_backend_operator(
         ctx.options = (*inputs[tensors : -2 if saves else -1], inputs[-1])
 
     def autograd(ctx: Any, dout: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        # Once: a checkpoint recomputes what is read, and lets it be read once.
-        saved = ctx.saved_tensors
-        inputs = saved[kept:]
+        saved = ctx.saved_tensors  # Checkpointing allows one read only.
         if dout is None:
             if zeros is None:
                 return (None,) * len(ctx.needs_input_grad)
-            dout = zeros(inputs[0])
+            dout = zeros(saved[kept])
         others = grads[: len(grads) - kept]
         found = overload(dout, *others, *saved, *ctx.options)
-        found = (None if x is None else grad for x, grad in zip(inputs, found, strict=True))
+        found = (None if x is None else grad for x, grad in zip(saved[kept:], found, strict=True))
         return (*found, *(None,) * (len(ctx.options) + saves))
 
     results = ', '.join(['Tensor'] * tensors)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mmmap.ops.backend_operator import define_backend_operator
-from mmmap.ops.backends import REFERENCE, resolve
+from mmmap.ops.backends import REFERENCE, resolve_backend
 from mmmap.ops.backends.base import BidirectionalInputs, ScanBackend, ScanGrads, compute_dtype, stacked_like
 from mmmap.ops.backends.reference import causal_conv1d_reference, selective_scan_reference
 from mmmap.ops.causal_conv1d import causal_conv1d_backward_flops, causal_conv1d_flops
@@ -55,7 +55,7 @@ def bidirectional_scan(
         ValueError: A shape or device does not fit, or the backend cannot be used.
     """
     check_scan('bidirectional_scan', u, delta, A, B, C, D, z, delta_bias, directions=(2,))
-    name = resolve(backend, u.device.type, u.dtype)
+    name = resolve_backend(backend, u.device.type, u.dtype)
     inputs = BidirectionalInputs(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     if name == REFERENCE:
         return _scan_reference(inputs)
@@ -87,7 +87,7 @@ def bidirectional_conv1d(
         ValueError: A shape, device or activation does not fit, or the backend cannot be used.
     """
     check_conv('bidirectional_conv1d', x, weight, bias, activation, directions=(2,))
-    name = resolve(backend, x.device.type, x.dtype)
+    name = resolve_backend(backend, x.device.type, x.dtype)
     silu = activation == 'silu'
     if name == REFERENCE:
         biases = (None, None) if bias is None else bias

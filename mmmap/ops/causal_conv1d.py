@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mmmap.ops.backend_operator import define_backend_operator
-from mmmap.ops.backends import REFERENCE, resolve
+from mmmap.ops.backends import REFERENCE, resolve_backend
 from mmmap.ops.backends.reference import causal_conv1d_reference
 from mmmap.ops.checks import check_conv
 
@@ -41,7 +41,7 @@ def causal_conv1d(
         ValueError: A shape, device or activation does not fit, or the backend cannot be used.
     """
     check_conv('causal_conv1d', x, weight, bias, activation)
-    name = resolve(backend, x.device.type, x.dtype)
+    name = resolve_backend(backend, x.device.type, x.dtype)
     silu = activation == 'silu'
     if name == REFERENCE:
         return causal_conv1d_reference(x, weight, bias, silu, reverse)

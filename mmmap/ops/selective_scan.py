@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from mmmap.ops.backend_operator import define_backend_operator
-from mmmap.ops.backends import REFERENCE, resolve
+from mmmap.ops.backends import REFERENCE, resolve_backend
 from mmmap.ops.backends.base import ScanBackend, ScanGrads, ScanInputs, compute_dtype
 from mmmap.ops.backends.reference import selective_scan_reference
 from mmmap.ops.checks import check_scan
@@ -64,7 +64,7 @@ def selective_scan(
         ValueError: A shape or device does not fit, or the backend cannot be used.
     """
     check_scan('selective_scan', u, delta, A, B, C, D, z, delta_bias)
-    name = resolve(backend, u.device.type, u.dtype)
+    name = resolve_backend(backend, u.device.type, u.dtype)
     if B.dim() == 3:
         B, C = B.unsqueeze(1), C.unsqueeze(1)
     inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)

@@ -7,7 +7,7 @@ from torch import Tensor
 from mmmap.models.backbones.map_hybrid import ARCHS
 
 from .image_keys import LISTS, find_task, grid_side
-from .renaming import count_blocks, find_layout
+from .key_renaming import count_blocks, find_layout
 
 #: The parameters that tell the architecture, and how many dimensions each has.
 _NEEDED = {

@@ -5,7 +5,7 @@ import re
 
 from torch import Tensor
 
-from .renaming import Rules, rename
+from .key_renaming import Rules, rename
 
 #: The released lists of Mamba and of Transformer blocks.
 LISTS = ('layers', 'blocks')

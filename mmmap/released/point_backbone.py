@@ -72,8 +72,8 @@ class ReleasedPointMAPHybrid(PointMAPHybrid):
         """Raise a ValueError: the released encoder cannot be causal."""
         raise ValueError(f'backbone: a {type(self).__name__} has no causal encoder, which AR needs')
 
-    def positions(self, tokens: CloudTokens) -> Tensor:
-        """See :meth:`HybridBackbone.positions`; the embeddings hold none."""
+    def position_embeddings(self, tokens: CloudTokens) -> Tensor:
+        """See :meth:`HybridBackbone.position_embeddings`; the embeddings hold none."""
         return torch.zeros_like(tokens.embeddings)
 
     def _encode_outputs(self, tokens: CloudTokens) -> tuple[Tensor, ...]:

@@ -7,8 +7,8 @@ from torch import Tensor
 from mmmap.models.backbones.point_map_hybrid import POINT_ARCHS
 
 from .image_checkpoint import check_needed, infer_arch, named_arch
+from .key_renaming import count_blocks
 from .point_keys import PREFIX, find_point_task, point_layout
-from .renaming import count_blocks
 
 #: The parameters of the encoder that tell the architecture, without ``PREFIX``, and how many dimensions each has.
 _NEEDED_OF_ENCODER = {

@@ -60,7 +60,7 @@ class ReleasedPointDecoder(BaseModule):
 
     def forward(self, latent: Tensor, visible: Tensor | None, tokens: CloudTokens) -> Tensor:
         """Decode all tokens of the sequence, see :meth:`TokenDecoder.forward`."""
-        restore = tokens.restore(visible)
+        restore = tokens.restore_indices(visible)
         positions = self.pos_embed(tokens.take(tokens.coords, restore.argsort(dim=1)))
         batch, shown, dim = latent.shape
         hidden = self.mask_token.to(latent.dtype).expand(batch, restore.shape[1] - shown, -1)

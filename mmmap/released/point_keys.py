@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .renaming import Rules, find_layout, rename
+from .key_renaming import Rules, find_layout, rename
 
 #: In front of the encoder's names in a pretrained model.
 PREFIX = 'MAE_encoder.'
@@ -90,7 +90,7 @@ def convert_point_state_dict(
 
 
 def point_layout(state_dict: dict[str, Tensor]) -> str:
-    """The order of the blocks of a released PointMAP model, see :func:`~mmmap.released.renaming.find_layout`."""
+    """The order of the blocks of a released PointMAP model, see :func:`~mmmap.released.key_renaming.find_layout`."""
     prefix = PREFIX if find_point_task(state_dict) == 'pretraining' else ''
     return find_layout(state_dict, *(prefix + name for name in _LISTS))
 

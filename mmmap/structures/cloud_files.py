@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..utils.made_from import Origin
-from ..utils.whole_files import written_whole
+from ..utils.atomic_files import atomic_path
+from ..utils.origin_mark import Origin
 from .point_checks import check_points, to_floats
 from .point_formats import READERS, TEXT_SUFFIXES, read_columns
 from .scene_files import read_scene
@@ -92,7 +92,7 @@ def _read_copy(path: Path) -> tuple[np.ndarray | None, bytes]:
 
 def _write_copy(table: np.ndarray, path: Path, mark: bytes) -> None:
     """Write a copy, if the folder can be written. Several workers may do so at once."""
-    with contextlib.suppress(OSError), written_whole(path) as part, open(part, 'wb') as file:
+    with contextlib.suppress(OSError), atomic_path(path) as part, open(part, 'wb') as file:
         np.save(file, table)
         file.write(mark)
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..utils.whole_files import written_whole
+from ..utils.atomic_files import atomic_path
 from .point_checks import to_colours
 from .typed_rows import bytes_left, check_size, read_binary_rows, read_text_rows
 
@@ -185,5 +185,5 @@ def write_ply(path: str | Path, xyz: np.ndarray, rgb: np.ndarray | None = None, 
     vertices = np.empty(len(xyz), [(name, values.dtype.newbyteorder('<')) for name, values in columns.items()])
     for name, values in columns.items():
         vertices[name] = values
-    with written_whole(path) as part:
+    with atomic_path(path) as part:
         part.write_bytes('\n'.join([*lines, 'end_header', '']).encode() + vertices.tobytes())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..utils.made_from import Origin
-from ..utils.whole_files import written_whole
+from ..utils.atomic_files import atomic_path
+from ..utils.origin_mark import Origin
 from .point_checks import check_points, to_colours
 from .point_formats import read_columns
 
@@ -25,7 +25,7 @@ def write_scene(path: str | Path, made_from: bytes = b'', **arrays: np.ndarray) 
         made_from (bytes): Mark of the source files, which :func:`is_scene` compares. Defaults to no mark.
         **arrays (np.ndarray): ``xyz`` (N, 3), and ``label`` (N,), ``rgb`` (N, 3) or other features with N rows.
     """
-    with written_whole(path) as part:
+    with atomic_path(path) as part:
         with open(part, 'wb') as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         if made_from:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from .whole_files import written_whole
+from .atomic_files import atomic_path
 
 
 def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], str | None] = str) -> int:
@@ -41,7 +41,7 @@ def unpack_zip(archive: str | Path, dest: str | Path, rename: Callable[[str], st
                 if not _is_there(target, info):
                     missing.append((info, target))
             for info, target in track(missing, f'{archive.name}:', disable=not missing):
-                with written_whole(target) as part:
+                with atomic_path(target) as part:
                     part.write_bytes(content.read(info))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f'{archive} is cut off or damaged ({error}): download it again') from error

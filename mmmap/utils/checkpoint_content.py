@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .finite import first_non_finite
+from .non_finite import first_non_finite
 
 # The log may hold the NaN of a skipped step.
 _UNCHECKED = ('message_hub', 'param_schedulers', 'meta')

@@ -50,8 +50,8 @@ def class_positions(names: Sequence[str], known: Sequence[str], where: str, of: 
         instead = f', which has {listed(missing)} in turn' if missing else ''
         raise UserError(
             f'{where} ({len(names)} classes) has other classes than {of} ({len(known)}): {listed(unknown)} unknown to '
-            f'the latter{instead}{_hint(unknown, known)}. Give the same class the same name in both, and leave out '
-            'what the latter does not know'
+            f'the latter{instead}{_near_name(unknown, known)}. Give the same class the same name in both, and leave '
+            'out what the latter does not know'
         )
     for part, place in ((names, where), (known, of)):
         if twice := [name for name, count in Counter(part).items() if count > 1]:
@@ -75,7 +75,7 @@ def listed(names: Sequence[str]) -> str:
     return ', '.join(map(repr, names[:_SHOWN])) + (f' and {more} more' if more > 0 else '')
 
 
-def _hint(unknown: Sequence[str], known: Sequence[str]) -> str:
+def _near_name(unknown: Sequence[str], known: Sequence[str]) -> str:
     """Name two names that differ only in capitals, spaces and signs."""
     spelt = {_letters(name): name for name in known}
     like = next(((name, spelt[_letters(name)]) for name in unknown if _letters(name) in spelt), None)

@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 
 from .checkpoint_content import check_content
 from .errors import DamagedFileError, RefusedFileError
-from .integrity import first_damage
+from .file_damage import first_damage
 from .safe_globals import allowed, checked_arrays, torch_allows_the_list
 
 #: Names one file, folder or address whose pickles may call anything.

@@ -8,7 +8,7 @@ import torch
 import training
 from base import Campaign, Row
 
-from mmmap.engine.checkpoint import check_checkpoint_file, find_whole_checkpoint
+from mmmap.engine.checkpoint_files import check_checkpoint_file, find_whole_checkpoint
 from mmmap.utils.errors import UserError
 
 

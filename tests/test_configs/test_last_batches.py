@@ -6,7 +6,7 @@ import pytest
 from config_cases import FILES, build_on_meta, read
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmap.engine.last_batch import last_batch_size
+from mmmap.engine.last_batch_check import last_batch_size
 
 # Training samples of the data sets whose models have batch norm over vectors.
 SAMPLES = {

@@ -343,7 +343,7 @@ def test_index_goes_to_the_cache_or_is_done_without(tmp_path, scanned, log, monk
     def refuse(*args):
         raise PermissionError(13, 'Permission denied')
 
-    monkeypatch.setattr(shard_index, 'written_whole', refuse)
+    monkeypatch.setattr(shard_index, 'atomic_path', refuse)
     for _ in range(2):
         assert len(shards(path)) == 4
     told = [line for line in log if 'Permission denied' in line]

@@ -3,7 +3,7 @@
 import pytest
 from two_gloo_processes import run_in_two_processes
 
-from mmmap.engine.checkpoint import damage_of
+from mmmap.engine.checkpoint_files import damage_of
 
 
 @pytest.mark.parametrize('kind', ['local', 'full'])

@@ -4,9 +4,9 @@ import shutil
 import pytest
 import torch
 
-from mmmap.engine.checkpoint import check_checkpoint_file, damage_of, find_whole_checkpoint
+from mmmap.engine.checkpoint_files import check_checkpoint_file, damage_of, find_whole_checkpoint
+from mmmap.utils.atomic_files import replace
 from mmmap.utils.errors import UserError
-from mmmap.utils.whole_files import replace
 
 LAYOUTS = {
     'FSDP': ['rank{}.pth'],

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from mmmap.engine.type_hints import parameters, wrong_arguments
+from mmmap.engine.type_hints import arguments_of, wrong_arguments
 
 
 class Base:
@@ -28,8 +28,8 @@ def _wrong(kind, sure=False, **part):
 
 
 def test_arguments_of_base_classes_count_where_they_go_there():
-    assert set(parameters(Child)) == {'size', 'model', 'interval', 'names', 'scale'}
-    assert set(parameters(Closed)) == {'mode', 'call', 'other'}
+    assert set(arguments_of(Child)) == {'size', 'model', 'interval', 'names', 'scale'}
+    assert set(arguments_of(Closed)) == {'mode', 'call', 'other'}
 
 
 @pytest.mark.parametrize(

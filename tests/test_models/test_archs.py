@@ -5,7 +5,7 @@ import torch
 
 from mmmap.models import MAPHybrid
 from mmmap.models.backbones.map_hybrid import ARCHS
-from mmmap.models.backbones.pretrained import describe_arch
+from mmmap.models.backbones.weight_loading import describe_arch
 from mmmap.registry import MODELS
 
 # Parameters that act in pretraining, in the released models: encoder, decoder.

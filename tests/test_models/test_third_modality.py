@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmap.models import AR, MAP, HybridSimMIM, NextRegionDecoder, RegionCausalDecoder
-from mmmap.models.backbones.hybrid import HybridBackbone
+from mmmap.models.backbones.hybrid_backbone import HybridBackbone
 from mmmap.models.heads.reconstruction_head import ReconstructionHead
 from mmmap.models.layers import CoordinatePositionEncoding, Tokens
 from mmmap.models.reconstruction_results import Reconstruction

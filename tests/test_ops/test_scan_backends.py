@@ -56,7 +56,7 @@ def test_backend_on_the_wrong_device_is_an_error():
     if available_backends()['native'] is not None:
         pytest.skip('native is not built')
     with pytest.raises(ValueError, match="'native' cannot run this: the tensors are on cuda"):
-        backends.resolve('native', 'cuda', torch.float32)
+        backends.resolve_backend('native', 'cuda', torch.float32)
 
 
 def test_a_library_built_from_other_sources_is_told_in_one_line(monkeypatch):
@@ -91,12 +91,12 @@ def test_use_backend_overrides_auto_in_this_thread_only(tiny):
 
 def test_environment_variable(monkeypatch):
     monkeypatch.setenv('MMMAP_SCAN_BACKEND', 'torch')
-    assert backends.resolve('auto', 'cpu', torch.float32) == 'torch'
+    assert backends.resolve_backend('auto', 'cpu', torch.float32) == 'torch'
     with use_backend('reference'):
-        assert backends.resolve('auto', 'cpu', torch.float32) == 'reference'
+        assert backends.resolve_backend('auto', 'cpu', torch.float32) == 'reference'
     monkeypatch.setenv('MMMAP_SCAN_BACKEND', 'nonsense')
     with pytest.raises(ValueError, match='nonsense'):
-        backends.resolve('auto', 'cpu', torch.float32)
+        backends.resolve_backend('auto', 'cpu', torch.float32)
 
 
 def test_fallback_is_used_and_said_once(no_native, tiny):

@@ -24,7 +24,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError('read-only')
 
-    monkeypatch.setattr('mmmap.utils.whole_files.os.replace', refuse)
+    monkeypatch.setattr('mmmap.utils.atomic_files.os.replace', refuse)
     assert np.array_equal(read_table(path, 3), TABLE)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -73,7 +73,7 @@ def replace(path, table, keep_time=False):
 @pytest.mark.parametrize('settled', [False, True])
 def test_a_text_that_was_replaced(tmp_path, monkeypatch, keep_time, marked, settled):
     if settled:
-        monkeypatch.setattr('mmmap.utils.made_from.SETTLED_AFTER', -1e9)
+        monkeypatch.setattr('mmmap.utils.origin_mark.SETTLED_AFTER', -1e9)
     path = tmp_path / 'chair.txt'
     np.savetxt(path, TABLE, '%.3f')
     if marked:

@@ -40,7 +40,7 @@ from mmpretrain.evaluation import ConfusionMatrix
 from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor
 
-from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.engine.class_labels import dataset_classes
 from mmmap.engine.data_option import use_test_folder
 from mmmap.engine.error_report import one_line_errors

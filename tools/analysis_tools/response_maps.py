@@ -6,7 +6,7 @@
 erf: the gradient of the centre token's output with respect to the pixels, averaged over the images (Luo et al. 2016,
 arXiv 1701.04128). attention: the attention weights of one token in Transformer blocks, averaged over the heads. scan:
 the hidden attention of the selective scans of Mamba blocks (Ali et al. 2024, arXiv 2403.01590), averaged over the
-channels; see mmmap.analysis.response. CONFIG is that of any model of images with a MAPHybrid: pretraining, a
+channels; see mmmap.analysis.token_response. CONFIG is that of any model of images with a MAPHybrid: pretraining, a
 classifier, a segmentor or a detector. Only the backbone of a checkpoint is loaded: a pretraining checkpoint fits the
 config of a classifier with the same backbone.
 """
@@ -54,7 +54,7 @@ from torch import nn
 import mmmap  # noqa: F401  (registers everything)
 from mmmap.analysis import area_of_half, effective_receptive_field, token_responses
 from mmmap.apis import build_model, load_images, parts_with_inputs
-from mmmap.engine.checkpoint import check_checkpoint_file
+from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
 from mmmap.models.backbones import MAPHybrid

@@ -34,8 +34,8 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
 from mmmap.engine.error_report import one_line_errors
+from mmmap.utils.atomic_files import atomic_path
 from mmmap.utils.errors import UserError
-from mmmap.utils.whole_files import written_whole
 
 #: Images of each split.
 IMAGES = {'train': 367, 'val': 101, 'test': 233}
@@ -104,7 +104,7 @@ def copy(source: Path, target: Path) -> bool:
     """
     if target.is_file() and filecmp.cmp(source, target, shallow=False):
         return False
-    with written_whole(target) as part:
+    with atomic_path(target) as part:
         shutil.copyfile(source, part)
     return True
 

@@ -39,7 +39,7 @@ from mmmap.engine.error_report import one_line_errors
 from mmmap.structures.point_checks import to_floats
 from mmmap.structures.scene_files import is_scene, write_scene
 from mmmap.utils.errors import UserError
-from mmmap.utils.made_from import Origin
+from mmmap.utils.origin_mark import Origin
 
 CLASSES = S3DISScenes.METAINFO['classes']
 #: Rooms of each area, 272 in all.

@@ -43,7 +43,7 @@ from mmmap.structures.ply import read_ply
 from mmmap.structures.point_checks import check_points, to_colours
 from mmmap.structures.scene_files import IGNORED, class_indices, is_scene, write_scene
 from mmmap.utils.errors import UserError
-from mmmap.utils.made_from import Origin
+from mmmap.utils.origin_mark import Origin
 
 #: Scans of each split, and the folder they are in.
 SCANS = {'train': 1201, 'val': 312, 'test': 100}

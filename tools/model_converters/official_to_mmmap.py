@@ -50,9 +50,9 @@ from mmmap.released.image_checkpoint import infer_model_cfg
 from mmmap.released.image_keys import TASKS, convert_state_dict, find_task
 from mmmap.released.point_checkpoint import infer_point_model_cfg
 from mmmap.released.point_keys import convert_point_state_dict, find_point_task
+from mmmap.utils.atomic_files import atomic_path
 from mmmap.utils.errors import UserError
 from mmmap.utils.safe_load import load
-from mmmap.utils.whole_files import written_whole
 
 
 def load_released(path: str, ema: bool = False) -> dict[str, Tensor]:
@@ -136,7 +136,7 @@ def convert(
     except ValueError as e:
         raise ValueError(f'{src}: {e}') from None
     meta = dict(model_cfg=model_cfg, mmmap_version=__version__, converted_from=os.path.basename(src), ema=ema)
-    with written_whole(dst) as part:
+    with atomic_path(dst) as part:
         torch.save(dict(meta=meta, state_dict=state_dict), part)
     for old, new in names.items():
         print(f'{old} -> {new} {tuple(released[old].shape)}')

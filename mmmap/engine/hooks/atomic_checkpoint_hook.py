@@ -11,10 +11,10 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmmap.registry import HOOKS
-from mmmap.utils.whole_files import discard, move_folder_aside, remove, replace
+from mmmap.utils.atomic_files import discard, move_folder_aside, remove, replace
 
-from ..atomic_files import write_error
-from ..checkpoint import remove_left_overs
+from ..atomic_backend import write_error
+from ..checkpoint_files import remove_left_overs
 
 
 @HOOKS.register_module()

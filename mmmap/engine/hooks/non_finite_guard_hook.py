@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from mmmap.registry import HOOKS
 from mmmap.utils.checkpoint_content import ON_PURPOSE
-from mmmap.utils.finite import first_non_finite
+from mmmap.utils.non_finite import first_non_finite
 
 from ...utils.errors import UserError
 from ..batch_report import dump
-from ..checkpoint import save_iteration
+from ..checkpoint_files import save_iteration
 from ..runner_parts import accumulated_batches, unwrapped_model
 from ..skipped_steps import SkipCount, SkipReport, decisive_reports, describe_skip, gather_reports, named_tensors
 from ..step_guard import CheckedStep, StepGuard, scale_may_fall, unguarded
@@ -105,7 +105,7 @@ class NonFiniteGuardHook(Hook):
         if accumulated_batches(runner.optim_wrapper) > 1:
             # Averages change in each iteration, but only the last iteration tells whether the step is made.
             known = {id(module) for module in runner.model.modules()}
-            averages = [module for hook in averaging for module in _modules(hook) if id(module) not in known]
+            averages = [module for hook in averaging for module in _modules_in(hook) if id(module) not in known]
         self._guard = StepGuard(runner.model, runner.optim_wrapper, averages)
         for hook in averaging:
             vars(hook)['after_train_iter'] = partial(self._unless_skipped, self._guard, hook.after_train_iter)
@@ -231,7 +231,7 @@ def _first_on_any_rank(name: str | None) -> str | None:
     return next((found for found in all_gather_object(name) if found is not None), None)
 
 
-def _modules(hook: Hook) -> list[nn.Module]:
+def _modules_in(hook: Hook) -> list[nn.Module]:
     return [value for value in vars(hook).values() if isinstance(value, nn.Module)]
 
 
@@ -244,4 +244,4 @@ def _keeps_averages(hook: Hook) -> bool:
         for value in vars(hook).values()
         if isinstance(value, dict) and value and all(isinstance(item, Tensor) for item in value.values())
     ]
-    return isinstance(hook, EMAHook) or hasattr(hook, 'momentum_update') or bool(shadows or _modules(hook))
+    return isinstance(hook, EMAHook) or hasattr(hook, 'momentum_update') or bool(shadows or _modules_in(hook))

@@ -13,10 +13,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmmap.registry import HOOKS
-from mmmap.utils.whole_files import remove
+from mmmap.utils.atomic_files import remove
 
 from ...utils.errors import UserError
-from ..checkpoint import STOP_CHECKPOINT, save_iteration
+from ..checkpoint_files import STOP_CHECKPOINT, save_iteration
 from ..preemption import Preempted, StopAgreement, StopRequest, shield_workers
 from ..runner_parts import checkpoint_hook_of, optimizers_of
 from .resume_hook import ResumeHook

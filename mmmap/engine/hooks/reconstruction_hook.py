@@ -49,7 +49,7 @@ class ReconstructionHook(SideProductHook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | Sequence | None = None) -> None:
         """Store the first images of the first batch, for a :class:`JointMAP` of the first batch of its part."""
         if self._batch is None and data_batch is not None:
-            self.attempt(self._keep, runner, data_batch)
+            self.attempt(self._keep_batch, runner, data_batch)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Draw when due."""
@@ -58,7 +58,7 @@ class ReconstructionHook(SideProductHook):
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
             self._draw(runner)
 
-    def _keep(self, runner: Runner, data_batch: dict) -> None:
+    def _keep_batch(self, runner: Runner, data_batch: dict) -> None:
         if not self._is_joint(runner) or modality_of(data_batch['inputs']) == self.part:
             self._batch = {name: values[: self.num_images] for name, values in data_batch.items()}
 

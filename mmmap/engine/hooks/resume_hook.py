@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmmap.registry import HOOKS
 
 from ..accumulation import average_gradients, batches_since_step, read_gradients, restore_counts, write_gradients
-from ..reproducible import EndlessBatches, KeyedBatches, make_reproducible, seed_everything
+from ..keyed_random import EndlessBatches, KeyedBatches, make_reproducible, seed_everything
 from ..resume import ResumePlan
 from ..run_settings import infer_place, read_settings, set_order_seeds
 from ..runner_parts import optimizers_of
@@ -34,7 +34,7 @@ class ResumeHook(Hook):
     """Lets a run continue from any of its checkpoints as if it had never stopped, bit for bit on a CPU.
 
     Random numbers of samples and steps depend on the seed, the rank and the place in the training
-    (:mod:`~mmmap.engine.reproducible`). So they do not depend on the number of workers, and epochs differ in their
+    (:mod:`~mmmap.engine.keyed_random`). So they do not depend on the number of workers, and epochs differ in their
     augmentation. A checkpoint may be written between any two iterations: the run continues with the next batch of the
     epoch. If the checkpoint was written before an evaluation at the same point, the run starts with that evaluation.
     Changed settings are told and used (:class:`~mmmap.engine.resume.ResumePlan`).

@@ -15,7 +15,7 @@ from mmmap.registry import HOOKS
 from mmmap.structures.output_names import dataset_names
 from mmmap.structures.ply import write_ply
 from mmmap.structures.scene_files import count_points, read_scene
-from mmmap.utils.whole_files import written_whole
+from mmmap.utils.atomic_files import atomic_path
 
 from ...utils.errors import UserError
 from ..wrapped_datasets import leaf_datasets
@@ -95,7 +95,7 @@ class SceneSubmissionHook(Hook):
     def _write(self, target: Path, path: str, labels: np.ndarray) -> None:
         # If the scenes do not divide evenly, two processes have the same one.
         if self._format == 'txt':
-            with written_whole(target) as part:
+            with atomic_path(target) as part:
                 part.write_text('\n'.join(map(str, labels.tolist())) + '\n')
         else:
             kinds = (np.uint8, np.int32)

@@ -20,7 +20,7 @@ from ..layers import (
     register_order,
 )
 from ..layers.position_encoding import to_pair
-from .hybrid import HybridBackbone
+from .hybrid_backbone import HybridBackbone
 
 #: The released sizes. The released large cannot run with its 12 heads, which do not divide 1024; 16 do.
 ARCHS = {
@@ -236,12 +236,12 @@ class MAPHybrid(HybridBackbone[GridTokens]):
             return tuple(feature[:, places] for feature in features)
         if self.out_type == 'avg_featmap':
             return tuple(self._patches(feature, tokens).mean(dim=1) for feature in features)
-        return tuple(self._map(feature, tokens) for feature in features)
+        return tuple(self._feature_map(feature, tokens) for feature in features)
 
     def feature_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Features as :meth:`forward` returns them for ``out_type='featmap'``, for any ``out_type``."""
         tokens = self.tokenize(inputs)
-        return tuple(self._map(feature, tokens) for feature in self._encode_outputs(tokens))
+        return tuple(self._feature_map(feature, tokens) for feature in self._encode_outputs(tokens))
 
     def token_places(self, inputs: Tensor) -> Tensor:
         """Places in the sequence of the patches of images (B, in_channels, H, W), shape (rows, columns), int64."""
@@ -258,7 +258,7 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         """The patches (B, L, C) of an encoded sequence, in raster order."""
         return feature[:, self._places(tokens)[0]] if self.num_registers or tokens.order is not None else feature
 
-    def _map(self, feature: Tensor, tokens: GridTokens) -> Tensor:
+    def _feature_map(self, feature: Tensor, tokens: GridTokens) -> Tensor:
         return self._patches(feature, tokens).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
 
     def _encode_outputs(self, tokens: GridTokens) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 from ..layers import CloudTokens, CoordinatePositionEncoding, PointTokenizer, init_linears
-from .hybrid import HybridBackbone
+from .hybrid_backbone import HybridBackbone
 
 #: 'small' is the released size.
 POINT_ARCHS = {

@@ -74,7 +74,7 @@ class PixelReconstructionHead(ReconstructionHead):
         return images.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), self.in_channels, rows * p, columns * p)
 
     @staticmethod
-    def _statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    def _mean_and_std(patches: Tensor) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
         return mean, (variance + NORM_EPS).sqrt()
 
@@ -90,7 +90,7 @@ class PixelReconstructionHead(ReconstructionHead):
         """
         patches = self.patchify(images)
         if self.norm_pix:
-            mean, std = self._statistics(patches)
+            mean, std = self._mean_and_std(patches)
             patches = (patches - mean) / std
         if factor == 1:
             return patches
@@ -106,7 +106,7 @@ class PixelReconstructionHead(ReconstructionHead):
             grid (tuple[int, int]): Rows and columns of patches.
         """
         if self.norm_pix:
-            mean, std = self._statistics(self.patchify(images))
+            mean, std = self._mean_and_std(self.patchify(images))
             pred = pred * std + mean
         return self.unpatchify(pred, grid)
 

@@ -130,7 +130,7 @@ def _compiled_flex_attention() -> Callable[..., Any]:
     return torch.compile(flex_attention)
 
 
-def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+def _kv_blocks(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """The number of key blocks of each query block, and the order of the key blocks: those of the query block first."""
     places = blocks.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
     return blocks.sum(dim=-1, dtype=torch.int32), places.int()
@@ -162,7 +162,7 @@ class AttendByBlocks:
         filled = torch.arange(blocks, device=region_ids.device) < length // FLEX_BLOCK
         full = full & filled & filled[:, None]
         self.block_mask = BlockMask.from_kv_blocks(
-            *_ordered(some & ~full), *_ordered(full), FLEX_BLOCK, visible, seq_lengths=(length, length)
+            *_kv_blocks(some & ~full), *_kv_blocks(full), FLEX_BLOCK, visible, seq_lengths=(length, length)
         )
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Tokens:
     #: The default data preprocessor of models.
     data_preprocessor: ClassVar[str]
 
-    def visible(self, mask: Tensor, num_hidden: int) -> Tensor:
+    def visible_indices(self, mask: Tensor, num_hidden: int) -> Tensor:
         """Indices of the visible tokens in the order of the scans, shape (B, L - ``num_hidden``).
 
         ``mask`` (B, L) is True where tokens are hidden, ``num_hidden`` of each sample.
@@ -62,7 +62,7 @@ class Tokens:
         """Bring values (B, L, D) of all tokens from the order of the scans back to that of the embeddings."""
         return values if self.order is None else values[:, self.order.argsort()]
 
-    def restore(self, visible: Tensor | None) -> Tensor:
+    def restore_indices(self, visible: Tensor | None) -> Tensor:
         """The place of each token in ``[visible | hidden]``, shape (B, L); the hidden are in the order of the scans."""
         batch, length = self.embeddings.shape[:2]
         if visible is None:

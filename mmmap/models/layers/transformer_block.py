@@ -97,7 +97,7 @@ class TransformerBlock(Block):
         return refined + branch if self.refines else refined, stream
 
 
-class MaskedAttention(nn.Module):
+class CrossAttention(nn.Module):
     """Multi-head attention from query tokens to context tokens."""
 
     def __init__(self, embed_dim: int, num_heads: int) -> None:
@@ -132,7 +132,7 @@ class DecoderBlock(nn.Module):
         super().__init__()
         self.norm_query = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.norm_context = nn.LayerNorm(embed_dim, eps=norm_eps)
-        self.attn = MaskedAttention(embed_dim, num_heads)
+        self.attn = CrossAttention(embed_dim, num_heads)
         self.norm_mlp = nn.LayerNorm(embed_dim, eps=norm_eps)
         self.mlp = MLP(embed_dim, int(embed_dim * mlp_ratio))
 

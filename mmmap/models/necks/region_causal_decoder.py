@@ -35,7 +35,7 @@ class RegionCausalDecoder(TokenDecoder):
 
     def forward(self, latent: Tensor, visible: Tensor | None, tokens: Tokens) -> Tensor:
         """Decode all tokens of the sequence, see :meth:`TokenDecoder.forward`."""
-        restore = tokens.restore(visible)
+        restore = tokens.restore_indices(visible)
         x = self.embed(latent)
         batch, shown, dim = x.shape
         hidden = self.mask_token.to(x.dtype).expand(batch, restore.shape[1] - shown, -1)

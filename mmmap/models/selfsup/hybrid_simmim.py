@@ -31,7 +31,7 @@ class HybridSimMIM(MaskedPretraining):
         """Replace tokens, encode all, predict the replaced ones. See :class:`TokenPretraining`."""
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
-        hidden = self.mask_token + self.backbone.positions(tokens)
+        hidden = self.mask_token + self.backbone.position_embeddings(tokens)
         x = torch.where(mask[..., None], hidden.to(tokens.embeddings.dtype), tokens.embeddings)
         latent = self.backbone.encode(replace(tokens, embeddings=x))
         return self.result(tokens, inputs, latent, tokens.put_back(latent), mask, nothing_hidden=num_masked == 0)

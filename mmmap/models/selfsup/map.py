@@ -24,7 +24,7 @@ class MAP(MaskedPretraining):
         """Hide tokens, encode the rest, rebuild all. See :class:`TokenPretraining`."""
         tokens = self.backbone.tokenize(inputs)
         mask, num_masked = self.draw_mask(tokens, mask)
-        visible = tokens.visible(mask, num_masked)
+        visible = tokens.visible_indices(mask, num_masked)
         latent = self.backbone.encode(tokens, visible)
         decoded = self.neck(latent, visible, tokens)
         return self.result(tokens, inputs, latent, decoded, mask, nothing_hidden=num_masked == 0)

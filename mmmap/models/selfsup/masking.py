@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmmap.registry import MODELS
-from mmmap.utils.transfer import send
+from mmmap.utils.device_transfer import send_to_device
 
 from ..layers import Tokens
 
@@ -120,7 +120,7 @@ class RandomMasking(MaskingStrategy):
         shape, device = tokens.embeddings.shape[:2], tokens.embeddings.device
         if device.type == 'meta':
             return torch.rand(shape, device=device)
-        return send(torch.rand(shape, generator=generator), device)
+        return send_to_device(torch.rand(shape, generator=generator), device)
 
 
 @MODELS.register_module()

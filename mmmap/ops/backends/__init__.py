@@ -35,7 +35,7 @@ def available_backends() -> dict[str, str | None]:
 
 
 def get_backend(name: str) -> ScanBackend:
-    """The backend object of a name that :func:`resolve` returned."""
+    """The backend object of a name that :func:`resolve_backend` returned."""
     return _BACKENDS[name]
 
 
@@ -72,7 +72,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 @torch.compiler.assume_constant_result
-def resolve(name: str, device: str, dtype: torch.dtype) -> str:
+def resolve_backend(name: str, device: str, dtype: torch.dtype) -> str:
     """The backend to run.
 
     Args:

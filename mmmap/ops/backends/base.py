@@ -34,7 +34,7 @@ class ScanInputs(NamedTuple):
     reverse: bool
 
 
-def like(value: Tensor, template: Tensor) -> Tensor:
+def copy_like(value: Tensor, template: Tensor) -> Tensor:
     """``value`` in the type and memory layout of ``torch.empty_like(template)``."""
     result = torch.empty_like(template)
     return result.copy_(value)
@@ -127,10 +127,10 @@ class ScanBackend(ABC):
         """
         dtype = compute_dtype(inputs.u.dtype)
         forward, reverse = (self.scan_forward(inputs.direction(i), save) for i in range(2))
-        y = like(forward[0].to(dtype) + reverse[0], inputs.u[:, 0])
+        y = copy_like(forward[0].to(dtype) + reverse[0], inputs.u[:, 0])
         out = y * 0.5
         if inputs.z is not None:
-            out = like(out * F.silu(inputs.z.to(dtype)), y)
+            out = copy_like(out * F.silu(inputs.z.to(dtype)), y)
         states = torch.stack([forward[2], reverse[2]]) if save else forward[2]
         return out, states, y if save and inputs.z is not None else y.new_empty(0)
 
@@ -140,12 +140,12 @@ class ScanBackend(ABC):
         if inputs.z is not None:
             z = inputs.z.to(dy.dtype)
             sigmoid = torch.sigmoid(z)
-            dz = like(dy * y * sigmoid * (1 + z * (1 - sigmoid)), inputs.z)
+            dz = copy_like(dy * y * sigmoid * (1 + z * (1 - sigmoid)), inputs.z)
             dy = dy * z * sigmoid
         forward, reverse = (self.scan_backward(dy, None, states[i], inputs.direction(i)) for i in range(2))
 
         grads = [
-            None if x is None or a is None or b is None else like(torch.stack([a, b], axis).view_as(x), x)
+            None if x is None or a is None or b is None else copy_like(torch.stack([a, b], axis).view_as(x), x)
             for x, a, b, axis in zip(inputs[:8], forward, reverse, (1, 1, 0, 1, 1, 0, 0, 0), strict=True)
         ]
         return *grads[:6], dz, grads[7]
@@ -168,6 +168,6 @@ class ScanBackend(ABC):
         dx, dweight, dbias = zip(*grads, strict=True)
         return (
             torch.add(*dx, out=torch.empty_like(x)),
-            like(torch.stack(dweight), weight),
-            None if bias is None else like(torch.stack(dbias), bias),
+            copy_like(torch.stack(dweight), weight),
+            None if bias is None else copy_like(torch.stack(dbias), bias),
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from mmmap.ops.backends.base import ConvGrads, ScanBackend, ScanGrads, ScanInputs, compute_dtype, like
+from mmmap.ops.backends.base import ConvGrads, ScanBackend, ScanGrads, ScanInputs, compute_dtype, copy_like
 
 
 def _chunk_length(length: int) -> int:
@@ -166,14 +166,14 @@ class TorchBackend(ScanBackend):
                 ddt = torch.where(raw > 20, ddt, ddt * torch.sigmoid(raw))
             dbias += ddt.sum((0, 1))
             scan.put(ddelta, ddt, start, stop)
-        grad_D = None if D is None else like(dD.view(-1), D)
-        grad_bias = None if delta_bias is None else like(dbias.view(-1), delta_bias)
-        return du, ddelta, like(dA.view(A.shape), A), dB, dC, grad_D, dz, grad_bias
+        grad_D = None if D is None else copy_like(dD.view(-1), D)
+        grad_bias = None if delta_bias is None else copy_like(dbias.view(-1), delta_bias)
+        return du, ddelta, copy_like(dA.view(A.shape), A), dB, dC, grad_D, dz, grad_bias
 
     @override
     def conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool, reverse: bool) -> Tensor:
         y = self._convolve(x, weight, bias, reverse)
-        return like(F.silu(y) if silu else y, x)
+        return copy_like(F.silu(y) if silu else y, x)
 
     @override
     def conv_backward(
@@ -190,8 +190,8 @@ class TorchBackend(ScanBackend):
         for tap, (source, target) in enumerate(_tap_slices(x.shape[2], weight.shape[1], reverse)):
             dx[..., source] += dy[..., target] * taps[:, tap, None]
             dweight[:, tap] = (dy[..., target] * inputs[..., source]).sum((0, 2))
-        dbias = None if bias is None else like(dy.sum((0, 2)), bias)
-        return like(dx, x), like(dweight, weight), dbias
+        dbias = None if bias is None else copy_like(dy.sum((0, 2)), bias)
+        return copy_like(dx, x), copy_like(dweight, weight), dbias
 
     @staticmethod
     def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mmmap.ops.backends.base import ConvGrads, ScanGrads, ScanInputs, like
+from mmmap.ops.backends.base import ConvGrads, ScanGrads, ScanInputs, copy_like
 from mmmap.ops.backends.fallback import TorchBackend
 
 # Widths that the kernels of causal-conv1d are compiled for.
@@ -110,7 +110,7 @@ class MambaSsmBackend(TorchBackend):
     @override
     def scan_forward(self, inputs: ScanInputs, save: bool) -> tuple[Tensor, Tensor, Tensor]:
         out, last = _scan(inputs, *_kernel_inputs(inputs), return_last_state=True)
-        out = like(out.flip(-1) if inputs.reverse else out, inputs.u)
+        out = copy_like(out.flip(-1) if inputs.reverse else out, inputs.u)
         # The last state is a strided view into what the kernel keeps.
         saved = out.new_empty(0, dtype=last.dtype)
         return out, last.to(torch.float32).clone(memory_format=torch.contiguous_format), saved
@@ -123,7 +123,7 @@ class MambaSsmBackend(TorchBackend):
         grads = _gradients(functools.partial(_scan, inputs), _kernel_inputs(inputs), dout.flip(-1) if reverse else dout)
         of_sequences = (True, True, False, True, True, False, True, False)
         return tuple(
-            None if x is None or grad is None else like(grad.flip(-1) if reverse and flipped else grad, x)
+            None if x is None or grad is None else copy_like(grad.flip(-1) if reverse and flipped else grad, x)
             for x, grad, flipped in zip(inputs[:8], grads, of_sequences, strict=True)
         )
 
@@ -133,7 +133,7 @@ class MambaSsmBackend(TorchBackend):
         if function is None or weight.shape[1] not in _CONV_TAPS:
             return super().conv_forward(x, weight, bias, silu, reverse)
         out = function(*_conv_inputs(x, weight, bias, reverse), activation='silu' if silu else None)
-        return like(out.flip(-1) if reverse else out, x)
+        return copy_like(out.flip(-1) if reverse else out, x)
 
     @override
     def conv_backward(
@@ -147,5 +147,5 @@ class MambaSsmBackend(TorchBackend):
             _conv_inputs(x, weight, bias, reverse),
             dout.flip(-1) if reverse else dout,
         )
-        dx = like(dx.flip(-1) if reverse else dx, x)
-        return dx, like(dweight, weight), None if bias is None else like(dbias, bias)
+        dx = copy_like(dx.flip(-1) if reverse else dx, x)
+        return dx, copy_like(dweight, weight), None if bias is None else copy_like(dbias, bias)

@@ -23,7 +23,7 @@ from mmmap.ops.backends.base import (
     ScanGrads,
     ScanInputs,
     compute_dtype,
-    like,
+    copy_like,
     stacked_like,
 )
 from mmmap.ops.backends.fallback import TorchBackend
@@ -236,7 +236,7 @@ class _Scan:
 
 
 def _like(value: Tensor | None, template: Tensor | None) -> Any:
-    return None if value is None or template is None else like(value.reshape(template.shape), template)
+    return None if value is None or template is None else copy_like(value.reshape(template.shape), template)
 
 
 class TritonBackend(TorchBackend):

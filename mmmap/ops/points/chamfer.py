@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import define_backward, define_differentiable
-from mmmap.ops.points import fallback
-from mmmap.ops.points.common import check_clouds, common_type, resolve
+from mmmap.ops.points import plain_torch
+from mmmap.ops.points.argument_checks import check_clouds, common_type, resolve_backend
+from mmmap.ops.torch_library import define_backward, define_differentiable
 
 
 def chamfer_distance(a: Tensor, b: Tensor, backend: str = 'auto') -> tuple[Tensor, Tensor]:
@@ -29,15 +29,15 @@ def chamfer_distance(a: Tensor, b: Tensor, backend: str = 'auto') -> tuple[Tenso
         ValueError: A shape, device or backend does not fit.
     """
     check_clouds('chamfer_distance', a=a, b=b)
-    a, b = common_type(a, b)
-    dist_a, _, dist_b, _ = torch.ops.mmmap.chamfer.default(a, b, resolve('chamfer_distance', backend, a.device.type))
+    backend = resolve_backend('chamfer_distance', backend, a.device.type)
+    dist_a, _, dist_b, _ = torch.ops.mmmap.chamfer.default(*common_type(a, b), backend)
     return dist_a, dist_b
 
 
 def _forward(a, b, backend):
     if backend == 'native':
         return torch.ops.mmmap_native.chamfer.default(a, b)
-    return fallback.chamfer(a, b)
+    return plain_torch.chamfer(a, b)
 
 
 def _forward_fake(a, b, backend):
@@ -65,7 +65,7 @@ def _autograd(ctx, grad_a, _index_a, grad_b, _index_b):
 define_backward(
     'chamfer_backward(Tensor grad_a, Tensor grad_b, Tensor a, Tensor b, Tensor index_a, Tensor index_b) '
     '-> (Tensor, Tensor)',
-    fallback.chamfer_backward,
+    plain_torch.chamfer_backward,
     _backward_fake,
 )
 define_differentiable(

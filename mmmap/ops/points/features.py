@@ -7,10 +7,10 @@ from torch import Tensor
 
 from mmmap.ops.backends.base import compute_dtype
 from mmmap.ops.checks import check_floating, check_same_device
-from mmmap.ops.library import define_backward, define_differentiable
-from mmmap.ops.points import fallback
-from mmmap.ops.points.common import check_clouds
+from mmmap.ops.points import plain_torch
+from mmmap.ops.points.argument_checks import check_clouds
 from mmmap.ops.points.neighbours import knn
+from mmmap.ops.torch_library import define_backward, define_differentiable
 
 
 def gather_points(features: Tensor, indices: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def gather_points(features: Tensor, indices: Tensor) -> Tensor:
     if features.is_floating_point():
         rows = torch.ops.mmmap.interpolate.default(features, flat, None)
     else:
-        rows = fallback.interpolate(features, flat, None)
+        rows = plain_torch.interpolate(features, flat, None)
     return rows.view(*indices.shape, features.shape[-1])
 
 
@@ -88,7 +88,7 @@ def three_interpolate(query: Tensor, points: Tensor, features: Tensor, k: int = 
 
 def _forward(features, indices, weights):
     dtype = compute_dtype(features.dtype)
-    return fallback.interpolate(features.to(dtype), indices, weights).to(features.dtype)
+    return plain_torch.interpolate(features.to(dtype), indices, weights).to(features.dtype)
 
 
 def _forward_fake(features, indices, weights):
@@ -97,7 +97,7 @@ def _forward_fake(features, indices, weights):
 
 def _backward(dout, indices, weights, count):
     dtype = compute_dtype(dout.dtype)
-    return fallback.interpolate_backward(dout.to(dtype), indices, weights, count).to(dout.dtype)
+    return plain_torch.interpolate_backward(dout.to(dtype), indices, weights, count).to(dout.dtype)
 
 
 def _backward_fake(dout, indices, weights, count):

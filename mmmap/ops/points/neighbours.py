@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from mmmap.ops.library import define
-from mmmap.ops.points import fallback
-from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
+from mmmap.ops.points import plain_torch
+from mmmap.ops.points.argument_checks import check_clouds, check_count, check_finite, common_type, resolve_backend
+from mmmap.ops.torch_library import define_op
 
 
 def knn(query: Tensor, points: Tensor, k: int, backend: str = 'auto') -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def knn(query: Tensor, points: Tensor, k: int, backend: str = 'auto') -> tuple[T
     check_clouds('knn', points=points, query=query)
     check_count('knn', 'k', k, points.shape[1])
     query, points = common_type(query.detach(), points.detach())
-    return torch.ops.mmmap.knn.default(query, points, k, resolve('knn', backend, points.device.type))
+    return torch.ops.mmmap.knn.default(query, points, k, resolve_backend('knn', backend, points.device.type))
 
 
 def ball_query(query: Tensor, points: Tensor, radius: float, k: int, backend: str = 'auto') -> Tensor:
@@ -58,7 +58,7 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int, backend: st
     if not (radius >= 0 and math.isfinite(radius)):
         raise ValueError(f'ball_query: radius must be finite and not below 0, got {radius}')
     query, points = common_type(query.detach(), points.detach())
-    name = resolve('ball_query', backend, points.device.type)
+    name = resolve_backend('ball_query', backend, points.device.type)
     return torch.ops.mmmap.ball_query.default(query, points, float(radius), k, name)
 
 
@@ -66,7 +66,7 @@ def _knn(query, points, k, backend):
     check_finite('knn', query=query, points=points)
     if backend == 'native':
         return torch.ops.mmmap_native.knn.default(query, points, k)
-    return fallback.knn(query, points, k)
+    return plain_torch.knn(query, points, k)
 
 
 def _knn_fake(query, points, k, backend):
@@ -78,15 +78,15 @@ def _ball_query(query, points, radius, k, backend):
     check_finite('ball_query', query=query, points=points)
     if backend == 'native':
         return torch.ops.mmmap_native.ball_query.default(query, points, radius, k)
-    return fallback.ball_query(query, points, radius, k)
+    return plain_torch.ball_query(query, points, radius, k)
 
 
 def _ball_query_fake(query, points, radius, k, backend):
     return query.new_empty((*query.shape[:2], k), dtype=torch.int64)
 
 
-define('knn(Tensor query, Tensor points, int k, str backend) -> (Tensor, Tensor)', _knn, _knn_fake)
-define(
+define_op('knn(Tensor query, Tensor points, int k, str backend) -> (Tensor, Tensor)', _knn, _knn_fake)
+define_op(
     'ball_query(Tensor query, Tensor points, float radius, int k, str backend) -> Tensor',
     _ball_query,
     _ball_query_fake,

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmmap.ops.checks import check_shape
-from mmmap.ops.library import define
-from mmmap.ops.points import fallback
-from mmmap.ops.points.common import check_clouds, check_count, check_finite, common_type, resolve
+from mmmap.ops.points import plain_torch
+from mmmap.ops.points.argument_checks import check_clouds, check_count, check_finite, common_type, resolve_backend
+from mmmap.ops.torch_library import define_op
 
 _NAME = 'farthest_point_sample'
 
@@ -40,7 +40,7 @@ def farthest_point_sample(
     check_count(_NAME, 'num_samples', num_samples, points.shape[1])
     start = _check_start(start, points)
     (points,) = common_type(points.detach())
-    name = resolve(_NAME, backend, points.device.type)
+    name = resolve_backend(_NAME, backend, points.device.type)
     return torch.ops.mmmap.farthest_point_sample.default(points, num_samples, start, name)
 
 
@@ -65,11 +65,11 @@ def _forward(points, num_samples, start, backend):
         raise ValueError(f'{_NAME}: start must be from 0 to {points.shape[1] - 1}, got {start.tolist()}')
     if backend == 'native':
         return torch.ops.mmmap_native.farthest_point_sample.default(points, num_samples, start)
-    return fallback.farthest_point_sample(points, num_samples, start)
+    return plain_torch.farthest_point_sample(points, num_samples, start)
 
 
 def _forward_fake(points, num_samples, start, backend):
     return start.new_empty((points.shape[0], num_samples))
 
 
-define(f'{_NAME}(Tensor points, int num_samples, Tensor start, str backend) -> Tensor', _forward, _forward_fake)
+define_op(f'{_NAME}(Tensor points, int num_samples, Tensor start, str backend) -> Tensor', _forward, _forward_fake)

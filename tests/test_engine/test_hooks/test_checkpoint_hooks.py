@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS, STRATEGIES
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
-from mmmap.engine.checkpoint import AtomicLocalBackend, damage_of, find_whole_checkpoint
+from mmmap.engine.checkpoint_files import AtomicLocalBackend, damage_of, find_whole_checkpoint
 from mmmap.engine.hooks import AtomicCheckpointHook, CheckpointFitHook
 from mmmap.utils.errors import UserError
 

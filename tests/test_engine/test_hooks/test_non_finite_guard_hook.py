@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmmap.engine import step_guard
-from mmmap.engine.checkpoint import find_whole_checkpoint
+from mmmap.engine.checkpoint_files import find_whole_checkpoint
 from mmmap.engine.hooks import NonFiniteGuardHook
 from mmmap.engine.hooks.non_finite_guard_hook import _keeps_averages
 from mmmap.utils.errors import UserError

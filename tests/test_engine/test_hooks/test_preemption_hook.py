@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmap.engine.checkpoint import AtomicLocalBackend, find_whole_checkpoint
+from mmmap.engine.checkpoint_files import AtomicLocalBackend, find_whole_checkpoint
 from mmmap.engine.preemption import Preempted
 
 

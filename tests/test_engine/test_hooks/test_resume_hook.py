@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from tiny_run import config, run, weights
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from mmmap.engine.reproducible import make_reproducible
+from mmmap.engine.keyed_random import make_reproducible
 
 
 @pytest.fixture(scope='module')

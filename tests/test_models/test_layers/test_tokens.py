@@ -17,17 +17,18 @@ def grid(order: torch.Tensor | None = None) -> GridTokens:
 def test_tokens_that_are_taken_come_back_to_their_places(order):
     tokens = grid(order)
     mask = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 0, 1, 1, 0, 0]]).bool()
-    visible = tokens.visible(mask, 2)
+    visible = tokens.visible_indices(mask, 2)
     read = torch.arange(6) if order is None else order
     assert visible.tolist() == [[i for i in read.tolist() if not row[i]] for row in mask]
     shown = tokens.take(tokens.embeddings, visible)
     sequence = torch.cat([shown, torch.zeros(2, 2, 3)], dim=1)
-    back = sequence.gather(1, tokens.restore(visible)[..., None].expand(-1, -1, 3))
+    back = sequence.gather(1, tokens.restore_indices(visible)[..., None].expand(-1, -1, 3))
     assert torch.equal(back, tokens.embeddings.masked_fill(mask[..., None], 0))
     everything = tokens.take(tokens.embeddings)
     assert torch.equal(everything, tokens.embeddings[:, read])
     assert torch.equal(tokens.put_back(everything), tokens.embeddings)
-    assert torch.equal(everything.gather(1, tokens.restore(None)[..., None].expand(-1, -1, 3)), tokens.embeddings)
+    back = everything.gather(1, tokens.restore_indices(None)[..., None].expand(-1, -1, 3))
+    assert torch.equal(back, tokens.embeddings)
     assert torch.equal(tokens.scanned_regions, tokens.region_ids[read])
 
 

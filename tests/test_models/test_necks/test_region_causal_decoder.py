@@ -71,7 +71,7 @@ def decode(
     neck: torch.nn.Module, latent: torch.Tensor, mask: torch.Tensor, grid: tuple[int, int], size: int | None = None
 ) -> torch.Tensor:
     tokens = tokens_of(mask, grid, size)
-    return neck(latent, tokens.visible(mask, int(mask[0].sum())), tokens)
+    return neck(latent, tokens.visible_indices(mask, int(mask[0].sum())), tokens)
 
 
 MASK = torch.tensor([[1, 0, 0, 1, 1, 0], [0, 1, 0, 0, 1, 1]]).bool()

@@ -117,7 +117,7 @@ def test_the_next_region_decoder_sees_the_visible_tokens_of_earlier_regions(kind
     model = build('MAP', backbone, NEXT).eval()
     tokens = model.backbone.tokenize(inputs)
     mask = torch.rand(2, 16).argsort(dim=1) < 6
-    visible = tokens.visible(mask, 6)
+    visible = tokens.visible_indices(mask, 6)
     latent = torch.randn(2, 10, 32, requires_grad=True)
     # The sum of what a norm gives does not change with it.
     decoded = model.neck(latent, visible, tokens) @ torch.randn(32)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmap.datasets.folder_layout import FolderLayout
-from mmmap.engine.checkpoint import AtomicLocalBackend
+from mmmap.engine.checkpoint_files import AtomicLocalBackend
 from mmmap.engine.config_datasets import TRAIN_ROLES, find_datasets, replace_datasets, set_num_classes
 from mmmap.utils.class_names import listed, names_missing
 from mmmap.utils.errors import UserError

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mmmap.engine.checkpoint import AtomicLocalBackend
+from mmmap.engine.checkpoint_files import AtomicLocalBackend
 
 from .rows import TRACKS, Row
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from mmmap.engine.checkpoint import AtomicLocalBackend
+from mmmap.engine.checkpoint_files import AtomicLocalBackend
 from mmmap.engine.preemption import PREEMPTED_STATUS
 from mmmap.utils.errors import UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmap.engine.checkpoint import AtomicLocalBackend
+from mmmap.engine.checkpoint_files import AtomicLocalBackend
 from mmmap.utils.safe_load import load
 from mmmap.visualization import read_scalars
 

@@ -3,14 +3,14 @@ import time
 
 import pytest
 
-from mmmap.utils.made_from import Origin
+from mmmap.utils.origin_mark import Origin
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Two files whose times tell that they changed, as those of old files do."""
     now = time.time()
-    monkeypatch.setattr('mmmap.utils.made_from.time.time', lambda: now + 100)
+    monkeypatch.setattr('mmmap.utils.origin_mark.time.time', lambda: now + 100)
     for name in ('a', 'b'):
         (tmp_path / name).write_text(f'this is {name}')
     return [tmp_path / 'a', tmp_path / 'b']
@@ -18,7 +18,7 @@ def files(tmp_path, monkeypatch):
 
 def test_files_as_they_were_need_no_reading(files, monkeypatch):
     mark = Origin(files).mark()
-    monkeypatch.setattr('mmmap.utils.made_from._digest_of_file', lambda path: pytest.fail('read'))
+    monkeypatch.setattr('mmmap.utils.origin_mark._digest_of_file', lambda path: pytest.fail('read'))
     assert Origin(files[::-1]).is_of(mark)
 
 
@@ -53,7 +53,7 @@ def test_other_files_are_others(files, change):
 
 
 def test_a_file_that_changed_a_moment_ago_is_read(files, monkeypatch):
-    monkeypatch.setattr('mmmap.utils.made_from.time.time', lambda: files[0].stat().st_ctime)
+    monkeypatch.setattr('mmmap.utils.origin_mark.time.time', lambda: files[0].stat().st_ctime)
     mark = Origin(files).mark()
     assert not Origin(files).is_unchanged(mark) and Origin(files).is_of(mark)
 

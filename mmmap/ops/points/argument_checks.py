@@ -57,7 +57,7 @@ def available_point_backends() -> dict[str, str | None]:
 
 
 @torch.compiler.assume_constant_result
-def resolve(operator: str, backend: str, device: str) -> str:
+def resolve_backend(operator: str, backend: str, device: str) -> str:
     """The backend to run for ``'auto'``, ``'native'`` or ``'torch'``; a ValueError if it cannot be used."""
     reasons = available_point_backends()
     if backend == 'auto':

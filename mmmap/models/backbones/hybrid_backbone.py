@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..layers import HybridEncoder, Tokens
 from ..protocols import PositionEncoding
-from .pretrained import PretrainedBackbone
+from .weight_loading import PretrainedBackbone
 
 TokensT = TypeVar('TokensT', bound=Tokens)
 
@@ -164,7 +164,7 @@ class HybridBackbone(PretrainedBackbone, Generic[TokensT]):
         """Raise a ValueError if the encoder cannot be causal along the regions."""
         raise NotImplementedError
 
-    def positions(self, tokens: TokensT) -> Tensor:
+    def position_embeddings(self, tokens: TokensT) -> Tensor:
         """The part of the embeddings that tells the positions, shape (1, L, C) or (B, L, C)."""
         return self.pos_embed.of(tokens)
 

@@ -57,7 +57,7 @@ def discard(temporary: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary file to write, which becomes ``path`` at the end; the folder is made.
 
     Several processes may write the same file at once. If writing fails, a former file stays as it was.

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmmap.models.backbones import MAPHybrid
-from mmmap.models.backbones.pretrained import compact
+from mmmap.models.backbones.weight_loading import compact_names
 from mmmap.registry import MODELS
 
 
@@ -265,5 +265,5 @@ def test_in_a_run(checkpoint, tmp_path):
 
 def test_compact():
     names = [f'blocks.{i}.norm.weight' for i in (0, 1, 2, 4)] + ['blocks.3.b', 'D', 'a.0', 'x.1.fc.2.w', 'x.2.fc.2.w']
-    assert compact(names) == 'blocks.{0-2,4}.norm.weight, blocks.3.b, D, a.0, x.{1-2}.fc.2.w'
-    assert compact([]) == 'none'
+    assert compact_names(names) == 'blocks.{0-2,4}.norm.weight, blocks.3.b, D, a.0, x.{1-2}.fc.2.w'
+    assert compact_names([]) == 'none'

@@ -9,12 +9,12 @@ from pathlib import Path
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.runner import Runner
 
-from mmmap.utils.whole_files import discard
+from mmmap.utils.atomic_files import discard
 
 from ..utils.errors import DamagedFileError, UserError
-from ..utils.integrity import first_damage
+from ..utils.file_damage import first_damage
 from ..utils.safe_load import load
-from .atomic_files import AtomicLocalBackend
+from .atomic_backend import AtomicLocalBackend
 from .checkpoint_folder import folder_damage
 from .runner_parts import checkpoint_hook_of
 

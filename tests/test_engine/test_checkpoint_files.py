@@ -8,8 +8,8 @@ import torch
 from evil_files import evil_checkpoint
 from mmengine.fileio import get_file_backend
 
-from mmmap.engine import checkpoint
-from mmmap.engine.checkpoint import (
+from mmmap.engine import checkpoint_files
+from mmmap.engine.checkpoint_files import (
     AtomicLocalBackend,
     check_checkpoint_file,
     damage_of,
@@ -238,6 +238,6 @@ def test_left_overs_are_removed_and_nothing_else(tmp_path):
 
 def test_all_processes_take_the_same_checkpoint(monkeypatch):
     require_same_checkpoint('epoch_1.pth')
-    monkeypatch.setattr(checkpoint, 'all_gather_object', lambda path: [path, 'epoch_1.pth', None])
+    monkeypatch.setattr(checkpoint_files, 'all_gather_object', lambda path: [path, 'epoch_1.pth', None])
     with pytest.raises(UserError, match=r'rank 0 epoch_2\.pth, rank 1 epoch_1\.pth, rank 2 None'):
         require_same_checkpoint('epoch_2.pth')

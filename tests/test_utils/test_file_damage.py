@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmmap.engine.checkpoint import damage_of
+from mmmap.engine.checkpoint_files import damage_of
 from mmmap.utils.errors import DamagedFileError
-from mmmap.utils.integrity import first_damage
+from mmmap.utils.file_damage import first_damage
 from mmmap.utils.safe_load import load_checkpoint
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmmap.utils.finite import first_non_finite
+from mmmap.utils.non_finite import first_non_finite
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])

@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmap.engine.last_batch import check_last_batch, last_batch_size
+from mmmap.engine.last_batch_check import check_last_batch, last_batch_size
 from mmmap.utils.errors import UserError
 
 

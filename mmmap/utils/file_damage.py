@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from .made_from import is_settled, state_of
+from .origin_mark import is_settled, state_of
 
 # States of files that were found whole: a run checks a file early and loads it later.
 _WHOLE: set[tuple] = set()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def send(values: Tensor, device: torch.device) -> Tensor:
+def send_to_device(values: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the CPU to a device, without waiting for the device.
 
     Random numbers are drawn on the CPU and sent, so that a model gets the same ones on every kind of device.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from ..utils.atomic_files import discard, replace
 from ..utils.errors import UserError
-from ..utils.whole_files import discard, replace
 
 
 @register_backend('mmmap_atomic')

@@ -25,8 +25,8 @@ def shards_by_split(root: str) -> dict[str, str]:
     return found
 
 
-class ShardOption:
-    """Tar shards as data sets for a config, with the methods of :class:`~mmmap.engine.data_option.FolderOption`.
+class ShardData:
+    """Tar shards as data sets for a config, with the methods of :class:`~mmmap.engine.data_option.FolderData`.
 
     Args:
         root (str): The folder.
@@ -55,7 +55,7 @@ class ShardOption:
         """Whether there are at least two classes."""
         return len(self.classes) > 1
 
-    def labelled(self, role: str) -> tuple[dict, int]:
+    def labelled_dataset(self, role: str) -> tuple[dict, int]:
         """The config of a labelled data set, and its number of images.
 
         Raises:
@@ -73,7 +73,7 @@ class ShardOption:
         data = self._open(split, 'cls', classes=self.classes)
         return dict(type='ImageShards', shards=self.splits[split], classes=self.classes), len(data)
 
-    def unlabelled(self) -> tuple[dict, int]:
+    def unlabelled_dataset(self) -> tuple[dict, int]:
         """The config of a data set of all training images, and its number of images."""
         if 'train' not in self.splits:
             raise UserError(f'--data {self.root}: no shards of train beside {", ".join(self.splits)}')

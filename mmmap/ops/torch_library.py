@@ -11,7 +11,7 @@ from torch import Tensor
 _LIBRARY = torch.library.Library('mmmap', 'DEF')
 
 
-def define(schema: str, implementation: Callable, fake: Callable) -> str:
+def define_op(schema: str, implementation: Callable, fake: Callable) -> str:
     """Define ``mmmap::<name>`` for all devices.
 
     Args:
@@ -37,7 +37,7 @@ def define_differentiable(
     The function of torch takes 0.1 to 0.2 ms more a call on a slow core, mostly to look for default values. At small
     sizes the kernels themselves take no longer.
     """
-    operator = define(schema, implementation, fake)
+    operator = define_op(schema, implementation, fake)
     overload = getattr(torch.ops.mmmap, operator).default
 
     def compute(*args: Any) -> Any:

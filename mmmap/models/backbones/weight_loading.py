@@ -25,7 +25,7 @@ def describe_arch(embed_dim: int, layout: str, archs: dict[str, dict]) -> str:
     return f'{named[0] if named else "custom"} (width {embed_dim}, layout {shown})'
 
 
-def compact(names: Iterable[str]) -> str:
+def compact_names(names: Iterable[str]) -> str:
     """List names of weights; names that differ in the number of the block are one: ``blocks.{0-2,4}.norm.weight``."""
     numbers: dict[tuple[str, ...], list[int]] = {}
     for name in names:
@@ -155,7 +155,7 @@ class PretrainedBackbone(BaseModule):
             by_shape: dict[tuple[str, str], list[str]] = {}
             for name in misfits:
                 by_shape.setdefault((_times(weights[name].shape), _times(own[name])), []).append(name)
-            told = '; '.join(f'{compact(names)} {theirs}, here {ours}' for (theirs, ours), names in by_shape.items())
+            told = '; '.join(f'{compact_names(bad)} {theirs}, here {ours}' for (theirs, ours), bad in by_shape.items())
             raise ValueError(
                 f'{source}: weights of other shapes than those of {type(self).__name__}: {told}'
             ) from error
@@ -163,9 +163,9 @@ class PretrainedBackbone(BaseModule):
         resized = [f'{n} from {_times(weights[n].shape[1:-1])} to {_times(own[n][1:-1])}' for n in differing]
         for line in (
             f'{type(self).__name__}: {len(own) - len(new)} of {len(own)} weights from {source}',
-            f'new, not in the file ({len(new)}): {compact(new)}',
+            f'new, not in the file ({len(new)}): {compact_names(new)}',
             f'resized ({len(resized)}): {", ".join(resized) or "none"}',
-            f'left over, not in the model ({len(left_over)}): {compact(left_over)}',
+            f'left over, not in the model ({len(left_over)}): {compact_names(left_over)}',
         ):
             print_log(line, logger='current')
         if any(name.startswith('encoder.') for name in new):

@@ -30,7 +30,7 @@ def farthest_point_sample(points: Tensor, num_samples: int, start: Tensor) -> Te
     return torch.stack(picks, dim=1)
 
 
-def _pieces(query: Tensor, points: Tensor) -> Iterator[Tensor]:
+def _squared_distances(query: Tensor, points: Tensor) -> Iterator[Tensor]:
     """Squared distances ``(batch, queries of a piece, points)``, piece by piece."""
     step = max(1, _PIECE // (points.shape[0] * points.shape[1]))
     for part in query.split(step, dim=1):
@@ -54,7 +54,7 @@ def _smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def knn(query: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Brute force."""
-    found = [_smallest(distances, k) for distances in _pieces(query, points)]
+    found = [_smallest(distances, k) for distances in _squared_distances(query, points)]
     distances, indices = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
     return distances, indices
 
@@ -63,7 +63,7 @@ def ball_query(query: Tensor, points: Tensor, radius: float, k: int) -> Tensor:
     """Brute force."""
     everyone = torch.arange(points.shape[1], device=points.device)
     found = []
-    for distances in _pieces(query, points):
+    for distances in _squared_distances(query, points):
         within = distances <= torch.tensor(radius, dtype=distances.dtype, device=distances.device).square()
         indices = everyone.where(within, len(everyone)).topk(k, largest=False).values
         first = distances.argmin(-1).where(indices[..., 0] == len(everyone), indices[..., 0])
@@ -103,7 +103,7 @@ def interpolate_backward(dout: Tensor, indices: Tensor, weights: Tensor | None, 
 def chamfer(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Squared distances to the nearest point of the other cloud and its index, of ``a`` and of ``b``."""
     from_a, from_b = [], []
-    for distances in _pieces(a, b):
+    for distances in _squared_distances(a, b):
         from_a.append(distances.min(-1))
         from_b.append(distances.min(-2))
     (dist_a, index_a) = (torch.cat(parts, dim=1) for parts in zip(*from_a, strict=True))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmmap.engine.config_datasets import find_datasets
 from mmmap.engine.data_option import use_folder, use_test_folder
-from mmmap.engine.shard_option import shards_by_split
+from mmmap.engine.data_option_shards import shards_by_split
 from mmmap.registry import DATASETS
 from mmmap.utils.errors import UserError
 
