@@ -1,7 +1,9 @@
 """The benchmarks of scan, points, mixer and step: that they run, agree with themselves, and write what they print."""
 
 import json
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,12 @@ def test_step_in_bfloat16_takes_turns(run, tiny_map):
     assert len(report['seconds']['step in bfloat16']) == 3
     median = report['median_seconds']['step in bfloat16']
     assert f'{"step in bfloat16":24s} {median * 1e3:10.1f} ms' in printed
+
+
+def test_compile():
+    tool = Path(__file__).parents[3] / 'tools/benchmarks/benchmark_compile.py'
+    command = [sys.executable, tool, TINY, '--rounds', '1', '--repeats', '1', '--backend', 'eager']
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout
+    rows = re.findall(r'^(\w+) +first step +([\d.]+) s +later steps +([\d.]+) ms$', printed, re.MULTILINE)
+    assert [way for way, *_ in rows] == ['eager', 'whole', 'blocks']
+    assert all(float(later) > 0 for *_, later in rows)
