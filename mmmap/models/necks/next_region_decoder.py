@@ -21,7 +21,8 @@ class NextRegionDecoder(TokenDecoder):
     the decoder of ARM (arXiv 2406.07537). The first region attends to the start token alone.
 
     Args:
-        *args, **kwargs: See :class:`TokenDecoder`.
+        *args: See :class:`TokenDecoder`.
+        **kwargs: See :class:`TokenDecoder`.
 
     Raises:
         ValueError: If the heads do not divide the width.

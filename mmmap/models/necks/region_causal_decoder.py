@@ -19,7 +19,8 @@ class RegionCausalDecoder(TokenDecoder):
     Nothing is shifted: a region attends to its own visible tokens too, and the last region to all tokens.
 
     Args:
-        *args, **kwargs: See :class:`TokenDecoder`.
+        *args: See :class:`TokenDecoder`.
+        **kwargs: See :class:`TokenDecoder`.
         attention (str): 'region_causal', 'full', 'causal' or 'local', see
             :func:`~mmmap.models.layers.region_attention.attention_mask`. Defaults to 'region_causal'.
 
