@@ -6,6 +6,7 @@ mmengine. Until then ``import mmmap`` and ``import mmmap.ops`` load nothing else
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -13,7 +14,12 @@ from types import ModuleType
 
 from .version import __version__, version_info
 
-_REGISTERING = ('datasets', 'engine', 'evaluation', 'models', 'released', 'structures', 'visualization')
+# All packages inside but those that register nothing.
+_REGISTERING = [
+    module.name
+    for module in pkgutil.iter_modules(__path__)
+    if module.ispkg and module.name not in ('analysis', 'apis', 'ops', 'utils')
+]
 # Parts that do not need mmengine, beside all of `ops`.
 _ALONE = {f'mmmap.{name}' for name in ('command_line', 'ops', 'utils', 'utils.errors', 'utils.versions', 'version')}
 # Components register when one of these is imported.
