@@ -2,6 +2,10 @@
 _base_ = './default_runtime.py'
 
 default_scope = 'mmdet'
-default_hooks = dict(visualization=dict(type='DetVisualizationHook', draw=False))
+default_hooks = dict(
+    visualization=dict(type='DetVisualizationHook', draw=False),
+    # Ends a run on wrong geometry, classes or data before its first iteration, with one line.
+    dense_check=dict(type='DenseCheckHook'),
+)
 visualizer = dict(type='DetLocalVisualizer', name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)

@@ -8,6 +8,8 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False),
     # Off as in mmseg, whose hook draws every image of a test: `tools/test.py --show-dir DIR` turns it on.
     visualization=dict(type='SegVisualizationHook', draw=False),
+    # Ends a run on wrong geometry, classes or data before its first iteration, with one line.
+    dense_check=dict(type='DenseCheckHook'),
 )
 log_processor = dict(by_epoch=False)
 visualizer = dict(_delete_=True, type='SegLocalVisualizer', vis_backends=_base_.vis_backends, name='visualizer')

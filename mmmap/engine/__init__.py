@@ -1,6 +1,7 @@
 from .hooks import (
     AtomicCheckpointHook,
     CheckpointFitHook,
+    DenseCheckHook,
     KNNHook,
     NonFiniteGuardHook,
     PreemptionHook,
@@ -14,6 +15,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'CPUAmpOptimWrapper',
     'CheckpointFitHook',
+    'DenseCheckHook',
     'KNNHook',
     'KNNLoop',
     'LayerDecayOptimWrapperConstructor',

@@ -21,7 +21,7 @@ from .config_rules import OWN_HOOKS
 from .cpu_config import adapt_to_cpu
 from .cpu_features import cpu_has_fast_bfloat16
 from .data_loaders import allow_other_classes, set_loader_defaults
-from .hooks import CheckpointFitHook, ClassNamesHook
+from .hooks import CheckpointFitHook, ClassNamesHook, DenseCheckHook
 from .hooks.side_product_hook import protect_side_products
 from .process_group import init_cpu_process_group
 from .strategies import check_strategy
@@ -131,6 +131,8 @@ def build_runner(cfg: Config, messages: list[str]) -> Runner:
     require_same_checkpoint(cfg.load_from if cfg.get('resume') else None)
     protect_side_products(runner)
     runner.register_hook(ClassNamesHook())
+    if not any(isinstance(hook, DenseCheckHook) for hook in runner.hooks):
+        runner.register_hook(DenseCheckHook())
     # The loops are built from these; the dumped config stays as written. mmdet's ConcatDataset allows other classes.
     for name in DATALOADERS if cfg.get('default_scope') != 'mmdet' else ():
         allow_other_classes((getattr(runner, f'_{name}') or {}).get('dataset'))

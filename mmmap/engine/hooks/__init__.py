@@ -2,6 +2,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .checkpoint_fit_hook import CheckpointFitHook
 from .class_names_hook import ClassNamesHook
 from .compile_hook import CompileHook
+from .dense_check_hook import DenseCheckHook
 from .knn_hook import KNNHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .point_reconstruction_hook import PointReconstructionHook
@@ -17,6 +18,7 @@ __all__ = [
     'CheckpointFitHook',
     'ClassNamesHook',
     'CompileHook',
+    'DenseCheckHook',
     'KNNHook',
     'NonFiniteGuardHook',
     'PointReconstructionHook',
