@@ -13,6 +13,7 @@ from torch import nn
 
 from ..wrapped_datasets import leaf_datasets
 
+
 def _is_a(model: nn.Module, name: str, package: str) -> bool:
     """Whether a class of the model has a name and comes from a package, which need not be installed."""
     return any(kind.__name__ == name and kind.__module__.split('.')[0] == package for kind in type(model).__mro__)
