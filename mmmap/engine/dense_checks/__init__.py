@@ -9,5 +9,17 @@ from collections.abc import Callable
 
 from mmengine.runner import Runner
 
+from .categories import check_categories
+from .classes import check_classes
+from .masks import check_masks
+from .objects import check_objects
+from .sets import check_sets
+
 #: All checks, in their order: the first fault is reported.
-CHECKS: tuple[Callable[[Runner], None], ...] = ()
+CHECKS: tuple[Callable[[Runner], None], ...] = (
+    check_sets,
+    check_categories,
+    check_classes,
+    check_masks,
+    check_objects,
+)

@@ -14,19 +14,19 @@ from torch import nn
 from ..wrapped_datasets import leaf_datasets
 
 
-def _is_a(model: nn.Module, name: str, package: str) -> bool:
-    """Whether a class of the model has a name and comes from a package, which need not be installed."""
+def is_a(model: nn.Module, name: str, package: str) -> bool:
+    """Whether a model is of a class of that name or of a subclass. The package of the class need not be installed."""
     return any(kind.__name__ == name and kind.__module__.split('.')[0] == package for kind in type(model).__mro__)
 
 
 def is_detector(model: nn.Module) -> bool:
     """Whether a model is a detector of mmdet."""
-    return _is_a(model, 'BaseDetector', 'mmdet')
+    return is_a(model, 'BaseDetector', 'mmdet')
 
 
 def is_segmentor(model: nn.Module) -> bool:
     """Whether a model is a segmentor of mmseg."""
-    return _is_a(model, 'BaseSegmentor', 'mmseg')
+    return is_a(model, 'BaseSegmentor', 'mmseg')
 
 
 def dense_model(runner: Runner) -> nn.Module | None:

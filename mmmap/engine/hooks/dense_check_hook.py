@@ -8,6 +8,7 @@ from mmmap.registry import HOOKS
 from ...utils.errors import UserError
 from .. import dense_checks
 from ..dense_checks.dense_runs import dense_model, loops
+from ..dense_checks.loading import explain_faults
 
 
 @HOOKS.register_module()
@@ -32,6 +33,8 @@ class DenseCheckHook(Hook):
     def __init__(self, only_warn: bool = False) -> None:
         self.only_warn = only_warn
         self._checked: set[int] = set()
+        # The Runner builds the data sets before it calls a hook.
+        explain_faults()
 
     def before_run(self, runner: Runner) -> None:
         """Check a run of the Runner, of which all loops are built.
