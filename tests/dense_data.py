@@ -151,13 +151,13 @@ def build(cfg: Config) -> Runner:
     """A plain Runner of mmengine of a copy of a config."""
     cfg = Config(deepcopy(cfg._cfg_dict.to_dict()))
     cfg.experiment_name = f'dense_{next(_RUNS)}'
-    with _quick():
+    with quick():
         return Runner.from_cfg(cfg)
 
 
 @contextmanager
-def _quick():
-    """Without what takes seconds: the config as text, the list of libraries, collecting garbage."""
+def quick():
+    """Runs without what takes seconds: the config as text, the list of libraries, collecting garbage."""
     with (
         patch.object(Config, 'pretty_text', ''),
         patch.object(Runner, '_log_env'),
@@ -187,7 +187,7 @@ def findings(cfg: Config, run: str = 'train') -> tuple[str, str]:
     runner, warnings = build(cfg), []
     runner.register_hook(StopHook())
     message = ''
-    with _quick(), patch.object(runner.logger, 'warning', warnings.append):
+    with quick(), patch.object(runner.logger, 'warning', warnings.append):
         try:
             getattr(runner, run)()
         except UserError as error:

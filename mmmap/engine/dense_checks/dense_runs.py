@@ -63,7 +63,8 @@ def is_training_key(key: str) -> bool:
 def kept_random_state() -> Iterator[None]:
     """Restore the states of all generators afterwards, so that a trial of a pipeline or model leaves no trace."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # Without the devices, torch would warn of their number.
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         try:
             yield
         finally:

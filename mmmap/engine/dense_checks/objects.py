@@ -145,7 +145,11 @@ def _check_negatives(runner: Runner, dataset: BaseDataset, key: str, samples: li
 
 def _dropping(dataset: BaseDataset, key: str, empty: list[dict]) -> tuple[str, Any] | None:
     """The first transform that returns no sample for pictures without objects, each of them twice."""
-    steps: Any = copy.deepcopy(getattr(dataset.pipeline, 'transforms', ()))
+    try:
+        steps: Any = copy.deepcopy(getattr(dataset.pipeline, 'transforms', ()))
+    # A transform holds something that has no copy.
+    except Exception:
+        return None
     dropped: list[tuple[str, Any] | None] = []
     with kept_random_state():
         for sample in [empty[index] for index in evenly(len(empty), _TRIED)] * 2:
