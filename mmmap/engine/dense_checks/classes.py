@@ -16,7 +16,7 @@ _COPIED = 30
 # Parts of a detector that have classes of their own: proposals, pretrained features, a teacher, noisy queries.
 _OTHER_PARTS = re.compile(r'(^|\.)(\w*rpn_head|backbone|neck|data_preprocessor|teacher\w*|dn_query_generator)(\.|$)')
 # Heads whose classes are not those of the data set: of edges, of COCO's stuff, of proposals.
-_OTHER_HEADS = ('STDCHead', 'FusedSemanticHead', 'RPNHead')
+_OTHER_HEADS = re.compile('STDCHead|FusedSemanticHead|RPN')
 
 
 def check_classes(runner: Runner) -> None:
@@ -70,7 +70,7 @@ def heads(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if not isinstance(getattr(module, 'num_classes', None), int) or _OTHER_PARTS.search(name):
             continue
-        if any(kind.__name__ in _OTHER_HEADS for kind in type(module).__mro__):
+        if any(_OTHER_HEADS.search(kind.__name__) for kind in type(module).__mro__):
             continue
         # The heads of a segmentor are these alone; what is inside them has its numbers.
         if is_segmentor(model) and not re.fullmatch(r'(decode_head|auxiliary_head)(\.\d+)?', name):
