@@ -3,6 +3,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,4 +33,41 @@ def test_import_has_no_side_effects(tmp_path):
         assert 'MAPHybrid' in MODELS and 'AtomicCheckpointHook' in HOOKS and 'LoadImageChecked' in TRANSFORMS
     """
     result = subprocess.run([sys.executable, '-c', textwrap.dedent(script)], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+def import_in_order(script, tmp_path):
+    (tmp_path / 'child.py').write_text("_base_ = 'mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'\n")
+    return subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    'first',
+    [
+        'from mmseg.apis import MMSegInferencer',
+        pytest.param('import mmmap', marks=pytest.mark.slow),
+        pytest.param('import mmengine.config', marks=pytest.mark.slow),
+    ],
+)
+def test_mmmap_before_the_config_is_enough(tmp_path, first):
+    """Whatever was imported before: a config of mmsegmentation as a base is found once mmmap is imported."""
+    for name in ('mmcv._ext', 'mmseg', 'mmdet'):
+        pytest.importorskip(name)
+    script = f"""{first}
+import mmmap
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS
+from mmdet.apis import DetInferencer
+from mmseg.apis import MMSegInferencer
+assert Config.fromfile('child.py').model.type == 'EncoderDecoder'
+assert MODELS.get('MAPHybrid') and HOOKS.get('mmmap.DenseCheckHook')
+"""
+    result = import_in_order(script, tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_hook_by_its_scope_imports_mmmap(tmp_path):
+    """One line in the config of another package is enough, without `custom_imports`."""
+    script = "from mmengine.registry import HOOKS; HOOKS.build(dict(type='mmmap.DenseCheckHook'))"
+    result = import_in_order(script, tmp_path)
     assert result.returncode == 0, result.stderr
