@@ -103,16 +103,19 @@ def missing_source(dataset: Any, key: str) -> str | None:
     """Which file or folder of a data set does not exist; None if all do, or lie on no disk."""
     if getattr(dataset, 'backend_args', None):
         return None
+    root = getattr(dataset, 'data_root', '') or ''
+    if root and '://' not in root and not os.path.isdir(root):
+        return f'{key}.data_root: data not found: {root}{_nearest(root)}; put the data there or change the field'
     ann_file = getattr(dataset, 'ann_file', '') or ''
     if ann_file and '://' not in ann_file and not os.path.exists(ann_file):
-        return f'{key}.ann_file: there is no file {ann_file}{_nearest(ann_file)}'
+        return f'{key}.ann_file: data not found: {ann_file}{_nearest(ann_file)}'
     for name, folder in (getattr(dataset, 'data_prefix', None) or {}).items():
         if isinstance(folder, str) and folder and '://' not in folder and not os.path.isdir(folder):
             # Some data sets join file names to a beginning that is no folder.
             if name == 'seg_map_path' and dataset.test_mode:
                 continue
             if not list(Path(folder).parent.glob(f'{Path(folder).name}*')):
-                return f'{key}.data_prefix.{name}: there is no folder {folder}{_nearest(folder)}'
+                return f'{key}.data_prefix.{name}: data not found: {folder}{_nearest(folder)}'
     return None
 
 

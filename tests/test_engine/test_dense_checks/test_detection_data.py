@@ -95,7 +95,7 @@ def test_missing_files(root, phase):
     cfg = detection_config(root)
     cfg[f'{phase}_dataloader'].dataset.ann_file = 'none.json'
     message = refusal(cfg, phase)
-    assert message.startswith(f'{phase}_dataloader.dataset.ann_file: there is no file {root}/none.json')
+    assert message.startswith(f'{phase}_dataloader.dataset.ann_file: data not found: {root}/none.json')
     assert "'all.json', 'images'" in message
 
 

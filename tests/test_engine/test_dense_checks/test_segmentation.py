@@ -188,13 +188,13 @@ def test_missing_data(root, phase):
     message = refusal(cfg, phase)
     assert f'{phase}_dataloader.dataset is empty' in message and "ends in '.tif' (4 of .jpg)" in message
     cfg[f'{phase}_dataloader'].dataset.data_prefix.img_path = 'none'
-    assert f'{phase}_dataloader.dataset.data_prefix.img_path: there is no folder {root}/none' in refusal(cfg, phase)
+    assert f'{phase}_dataloader.dataset.data_prefix.img_path: data not found: {root}/none' in refusal(cfg, phase)
 
 
 def test_list_of_pictures(root):
     cfg = segmentation_config(root)
     cfg.train_dataloader.dataset.ann_file = 'train.txt'
-    assert f'train_dataloader.dataset.ann_file: there is no file {root}/train.txt' in refusal(cfg)
+    assert f'train_dataloader.dataset.ann_file: data not found: {root}/train.txt' in refusal(cfg)
     Path(root, 'train.txt').write_text('')
     assert f'train_dataloader.dataset is empty: {root}/train.txt lists no picture' in refusal(cfg)
 
