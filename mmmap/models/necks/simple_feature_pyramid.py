@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmmap.registry import MODELS
 
 SCALES = (4, 2, 1, 0.5)
+ALL_SCALES = (*SCALES, 0.25, 0.125)
 
 
 def _rescale(channels: int, scale: float) -> tuple[nn.Module, int]:
@@ -28,7 +29,7 @@ def _rescale(channels: int, scale: float) -> tuple[nn.Module, int]:
     if scale == 1:
         return nn.Identity(), channels
     # Rounded up, so that no patch at the far edges is lost and the smallest map has a cell.
-    return nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=True), channels
+    return nn.MaxPool2d(kernel_size=round(1 / scale), ceil_mode=True), channels
 
 
 @MODELS.register_module()
@@ -36,14 +37,16 @@ class SimpleFeaturePyramid(BaseModule):
     """Maps of several sizes from the one size that a plain backbone has (ViTDet, arXiv 2203.16527).
 
     For each scale the map is enlarged by transposed convolutions (by 4: two, with LayerNorm and GELU between), kept, or
-    halved by max-pooling. A 1x1 and a 3x3 convolution follow, each with a LayerNorm over the channels. The neck serves
-    mmseg's and mmdet's heads. No layer depends on the batch, so any number of GPUs and any batch size work.
+    made smaller by max-pooling. A 1x1 and a 3x3 convolution follow, each with a LayerNorm over the channels. The neck
+    serves mmseg's and mmdet's heads. No layer depends on the batch, so any number of GPUs and any batch size work.
 
     Args:
         in_channels (int): Channels C of the backbone's maps.
         out_channels (int): Channels of the maps that come out. Defaults to 256.
-        scales (Sequence[float]): Sizes over that of the backbone's maps, each one of 4, 2, 1 and 0.5: with 16-pixel
-            patches strides of 4, 8, 16 and 32. Defaults to all of these.
+        scales (Sequence[float]): Sizes over that of the backbone's maps, each one of 4, 2, 1, 0.5, 0.25 and 0.125. The
+            stride of a level is the patch size over its scale: with 16-pixel patches (4, 2, 1, 0.5) has the strides 4
+            to 32, (4, 2, 1, 0.5, 0.25) 4 to 64, and (2, 1, 0.5, 0.25, 0.125) 8 to 128, as RetinaNet and FCOS want
+            them. Defaults to (4, 2, 1, 0.5).
         with_max_pool (bool): Add a level that takes every second cell of the last one, as detectors' region proposals
             use. Defaults to False.
         init_cfg (dict, optional): Initialisation config of mmengine. Defaults to None, torch's own.
@@ -69,8 +72,8 @@ class SimpleFeaturePyramid(BaseModule):
             )
         if in_channels < 1 or out_channels < 1:
             raise ValueError(f'in_channels={in_channels}, out_channels={out_channels}: both must be positive')
-        if not scales or not set(scales) <= set(SCALES):
-            raise ValueError(f'scales={scales!r}: must be some of {SCALES}')
+        if not scales or not set(scales) <= set(ALL_SCALES):
+            raise ValueError(f'scales={scales!r}: must be some of {ALL_SCALES}')
         needed = max(1, int(max(scales)))
         if in_channels % needed:
             raise ValueError(f'in_channels={in_channels}: must be a multiple of {needed} for scales={tuple(scales)}')

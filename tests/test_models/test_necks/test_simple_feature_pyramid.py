@@ -1,5 +1,7 @@
 """SimpleFeaturePyramid: its maps, what it refuses, and segmentors and detectors that use it."""
 
+import math
+
 import pytest
 import torch
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -25,6 +27,32 @@ def test_shapes(size, number):
     sizes = [tuple(-int(-n * s // 1) for n in size) for s in SCALES]
     sizes.append(tuple(-(-n // 2) for n in sizes[-1]))
     assert [out.shape for out in outs] == [(2, 12, *expected) for expected in sizes]
+
+
+@pytest.mark.parametrize('size', [(8, 16), (9, 17), (1, 23)], ids=str)
+@pytest.mark.parametrize('scales', [(4, 2, 1, 0.5, 0.25), (2, 1, 0.5, 0.25, 0.125)], ids=str)
+def test_small_levels_cover_the_map(scales, size):
+    neck = SimpleFeaturePyramid(in_channels=16, out_channels=8, scales=scales)
+    (x,) = maps(shape=(2, 16, *size))
+    outs = neck((x,))
+    assert [tuple(out.shape[2:]) for out in outs] == [tuple(math.ceil(n * s) for n in size) for s in scales]
+    # A small level is that of scale 1 after halving, as often as it takes, and it sees the last row and column.
+    for level, out, scale in zip(neck.levels, outs, scales, strict=True):
+        if scale <= 0.5:
+            half = x
+            for _ in range(round(math.log2(1 / scale))):
+                half = nn.functional.max_pool2d(half, 2, ceil_mode=True)
+            assert torch.equal(out, level[1:](half))
+    changed = x.clone()
+    changed[..., -1, -1] += 10
+    assert all(not torch.equal(new, old) for new, old in zip(neck((changed,)), outs, strict=True))
+
+
+def test_levels_have_the_same_weights_with_and_without_more():
+    old = SimpleFeaturePyramid(in_channels=16, out_channels=8).state_dict()
+    new = SimpleFeaturePyramid(in_channels=16, out_channels=8, scales=(4, 2, 1, 0.5, 0.25)).state_dict()
+    assert list(new)[: len(old)] == list(old)
+    assert all(name.startswith('levels.4.') for name in list(new)[len(old) :])
 
 
 @pytest.mark.parametrize('scales', [(4, 2, 1, 0.5), (1,), (0.5, 4), (2, 2, 1)], ids=str)
@@ -94,7 +122,8 @@ def test_bfloat16_autocast():
         (dict(in_channels=18), 'in_channels=18: must be a multiple of 4'),
         (dict(in_channels=15, scales=(2, 1)), 'in_channels=15: must be a multiple of 2'),
         (dict(in_channels=16, scales=()), r'scales=\(\)'),
-        (dict(in_channels=16, scales=(8, 1)), r'scales=\(8, 1\)'),
+        (dict(in_channels=16, scales=(8, 1)), r'scales=\(8, 1\): must be some of \(4, 2, 1, 0.5, 0.25, 0.125\)'),
+        (dict(in_channels=16, scales=(1, 0.0625)), r'scales=\(1, 0.0625\)'),
     ],
 )
 def test_wrong_arguments_are_named(arguments, culprit):
