@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/mask-rcnn_hybrid-base.py',
     '../_base_/datasets/carparts_coco_256px.py',
-    '../_base_/schedules/det_adamw.py',
+    '../_base_/schedules/det_adamw_bs4_coslr_30e.py',
     '../_base_/det_runtime.py',
 ]
 
@@ -31,20 +31,6 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=250)),
 )
-
-# Float32, and one learning rate for all layers, as without a checkpoint.
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
-    constructor='LayerDecayOptimWrapperConstructor',
-    clip_grad=dict(max_norm=5.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=28, by_epoch=True, begin=2, end=30, convert_to_iter_based=True),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=5)
 
 # Four pictures of each evaluation; all 80 of a test.
 default_hooks = dict(logger=dict(interval=20), visualization=dict(draw=True, interval=20))
