@@ -1,6 +1,6 @@
 # Mask R-CNN of mask-rcnn_hybrid-base.py without the masks: a simple feature pyramid from the last map, two convolutions
-# in the RPN, four and a linear layer in the box head, LayerNorm in it (ViTDet, arXiv 2203.16527). What is not named here
-# is mmdet's Faster R-CNN.
+# in the RPN, four and a linear layer in the box head, LayerNorm in it (ViTDet, arXiv 2203.16527). The rest is mmdet's
+# Faster R-CNN.
 _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 
 model = dict(

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from .categories import check_categories
 from .classes import check_classes
+from .maps import check_maps
 from .masks import check_masks
 from .objects import check_objects
 from .sets import check_sets
@@ -20,6 +21,7 @@ CHECKS: tuple[Callable[[Runner], None], ...] = (
     check_sets,
     check_categories,
     check_classes,
+    check_maps,
     check_masks,
     check_objects,
 )
