@@ -15,6 +15,7 @@ from .maps import check_maps
 from .masks import check_masks
 from .objects import check_objects
 from .sets import check_sets
+from .sizes import check_sizes
 
 #: All checks, in their order: the first fault is reported.
 CHECKS: tuple[Callable[[Runner], None], ...] = (
@@ -22,6 +23,7 @@ CHECKS: tuple[Callable[[Runner], None], ...] = (
     check_categories,
     check_classes,
     check_maps,
+    check_sizes,
     check_masks,
     check_objects,
 )

@@ -41,8 +41,9 @@ class MAPHybrid(HybridBackbone[GridTokens]):
     through the sequence as in Mamba-R (arXiv 2405.14858).
 
     For dense tasks, ``out_type='featmap'`` gives maps of the patches at any image size that the patch size divides. The
-    data preprocessor pads other images (``pad_size_divisor`` in mmdet, ``size_divisor`` in mmseg). Padding is not
-    masked: the features of an image depend on its padding, but not on the other images of its batch.
+    data preprocessor pads other images: ``pad_size_divisor`` in mmdet and mmpretrain; in mmseg ``size`` for training
+    and ``test_cfg=dict(size_divisor=16)`` for validation and test. Padding is not masked: the features of an image
+    depend on its padding, but not on the other images of its batch.
 
     Args:
         arch (str | dict): 'tiny', 'small', 'base', 'large' or 'huge', or a dict of ``embed_dim``, ``layout`` and
@@ -162,9 +163,10 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         """
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f'an image of {height}x{width} pixels is not divisible by patch_size={self.patch_size}: '
-                f'resize it, or pad it with pad_size_divisor={self.patch_size} in the data preprocessor '
-                "(mmseg's is called size_divisor)"
+                f'an image of {height}x{width} pixels is not divisible by patch_size={self.patch_size}: resize it, or '
+                f'pad it in the data_preprocessor: by pad_size_divisor={self.patch_size} in mmdet and mmpretrain; in '
+                f'mmseg by test_cfg=dict(size_divisor={self.patch_size}) for validation and test, and for training by '
+                f'a size that {self.patch_size} divides'
             )
         return height // self.patch_size, width // self.patch_size
 
