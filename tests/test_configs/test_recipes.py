@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from config_cases import DETECTION, SEGMENTATION, read, shorten
+from config_cases import DETECTION, SEGMENTATION, shorten
 from dense_data import NAMES, write_coco, write_masks
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
@@ -80,6 +80,14 @@ def test_detectors(cfg, tmp_path):
     for head in [cfg.model.bbox_head] if roi is None else [roi.bbox_head, roi.get('mask_head')]:
         if head:
             head.num_classes = len(NAMES)
+    if roi is not None:
+        # Few regions, and boxes of any score.
+        cfg.model.train_cfg.rpn_proposal.max_per_img = cfg.model.test_cfg.rpn.max_per_img = 40
+        cfg.model.train_cfg.rcnn.sampler.num = 32
+        cfg.model.test_cfg.rcnn.score_thr = 0.0
+    if 'num_queries' in cfg.model:
+        # No more than the maps of small pictures have cells.
+        cfg.model.num_queries = 100
     for name in ('train', 'val', 'test'):
         cfg[f'{name}_dataloader'].dataset.update(ann_file='all.json', data_prefix=dict(img='images/'))
     cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = f'{tmp_path}/all.json'
