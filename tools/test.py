@@ -13,7 +13,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument('--tta', action='store_true', help="augment each image by the config's tta_pipeline")
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="several views of each sample: the config's tta_pipeline, or sizes of the test's own",
+    )
     parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions of segmentors and detectors into DIR')
     add_data_option(parser)
     parser.add_argument(
@@ -50,7 +54,7 @@ def main() -> None:
         check_checkpoint_file(args.checkpoint)
         messages = [] if args.data is None else use_test_folder(cfg, args.data, args.checkpoint)
         if args.tta:
-            enable_tta(cfg)
+            messages += enable_tta(cfg)
         if args.show_dir is not None:
             draw_predictions(cfg, args.show_dir)
         if args.submission is not None:

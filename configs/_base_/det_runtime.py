@@ -9,3 +9,7 @@ default_hooks = dict(
 )
 visualizer = dict(type='DetLocalVisualizer', name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+
+# With `tools/test.py --tta`: the boxes and masks of all views of an image, overlaps suppressed as in a test of one. The
+# views have shares of the size of the test, and are mirrored as well if the training mirrors images.
+tta_model = dict(type='InstanceTTAModel')

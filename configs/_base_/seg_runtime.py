@@ -14,5 +14,5 @@ default_hooks = dict(
 log_processor = dict(by_epoch=False)
 visualizer = dict(_delete_=True, type='SegLocalVisualizer', vis_backends=_base_.vis_backends, name='visualizer')
 
-# With `tools/test.py --tta`: the mean of the softmax over the images that `tta_pipeline` makes.
+# With `tools/test.py --tta`: the mean of the softmax over the views of an image, see `tta_ratios` of the data set.
 tta_model = dict(type='SegTTAModel')

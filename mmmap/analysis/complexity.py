@@ -74,11 +74,12 @@ class _Counter:
 
 
 def count_complexity(
-    model: nn.Module, inputs: Tensor | list[Tensor], data_samples: list | None = None
+    model: nn.Module, inputs: Tensor | list[Tensor], data_samples: list | None = None, mode: str = 'tensor'
 ) -> dict[str, Complexity]:
     """Count parameters and the operations of a forward pass, by part.
 
-    For a pretraining model it is the forward pass of the loss, in which the encoder sees only the visible tokens.
+    For a pretraining model it is the forward pass of the loss, in which the encoder sees only the visible tokens, and
+    for others that of ``mode``.
     Counted are matrix products, convolutions, attention and selective scans (see
     :func:`mmmap.ops.selective_scan.selective_scan_flops`), but no norms, activations and losses. Attention is counted
     as it runs on a CPU: groups of regions that are hidden are skipped.
@@ -91,12 +92,13 @@ def count_complexity(
         model (nn.Module): A model with a backbone. Its parameters are set to need no gradient.
         inputs (Tensor | list[Tensor]): Preprocessed inputs, on the device of the model.
         data_samples (list, optional): Their data samples, for models that need them. Defaults to None.
+        mode (str): ``'tensor'``, or ``'predict'`` for models whose heads compute only then what a test does.
 
     Returns:
         dict[str, Complexity]: For the embedding, the parts of the blocks, the decoder or neck, the head, and the rest.
     """
     model.eval().requires_grad_(False)  # The counter's hooks fail on parameters that a module returns.
-    mode = 'loss' if isinstance(model, BaseSelfSupervisor) else 'tensor'
+    mode = 'loss' if isinstance(model, BaseSelfSupervisor) else mode
     # The only kernel for attention that is counted on every device.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(inputs, data_samples, mode=mode)

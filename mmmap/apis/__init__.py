@@ -1,3 +1,4 @@
+from .dense_examples import is_detector, is_segmentor
 from .example_batches import (
     ExampleBatch,
     example_batches,
@@ -15,6 +16,8 @@ __all__ = [
     'build_stored_model',
     'example_batches',
     'example_images',
+    'is_detector',
+    'is_segmentor',
     'load_clouds',
     'load_images',
     'load_training_samples',

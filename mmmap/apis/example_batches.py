@@ -4,11 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import TRANSFORMS
 from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -18,6 +16,8 @@ from mmmap.models.segmentors import PointSegmentor, SceneSegmentor
 from mmmap.models.selfsup import JointMAP
 from mmmap.structures import PointDataSample
 from mmmap.utils.errors import UserError
+
+from .dense_examples import is_detector, keep_most_detections, sample_maker, set_initial_weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class ExampleBatch:
         samples (list, optional): Data samples with random labels, None if the model needs none.
         size (tuple[int, ...]): Height and width of the images, or number of points in a cloud.
         unit (str): 'images' or 'clouds'.
+        mode (str): The mode of the model's ``forward`` that computes what a test does.
+        objects (int, optional): Detections in an image, if the model is a detector that is not trained.
     """
 
     model: BaseModel
@@ -38,6 +40,8 @@ class ExampleBatch:
     samples: list | None
     size: tuple[int, ...]
     unit: str
+    mode: str = 'tensor'
+    objects: int | None = None
 
     @property
     def batch_size(self) -> int:
@@ -47,7 +51,8 @@ class ExampleBatch:
     def __str__(self) -> str:
         views = f'{len(self.inputs)} views of ' if isinstance(self.inputs, list) else ''
         size = ' x '.join(map(str, self.size))
-        return f'{views}{self.batch_size} x {size} {"pixels" if self.unit == "images" else "points"}'
+        objects = '' if self.objects is None else f' with {self.objects} detections each'
+        return f'{views}{self.batch_size} x {size} {"pixels" if self.unit == "images" else "points"}{objects}'
 
 
 def parts_with_inputs(model: BaseModel) -> dict[str, BaseModel]:
@@ -72,6 +77,9 @@ def example_batches(
     train: bool = False,
 ) -> dict[str, ExampleBatch]:
     """Make a random batch for each part of a model.
+
+    A detector gets the weights that a training starts from. If it is not trained, its thresholds are lowered, see
+    :func:`mmmap.apis.dense_examples.keep_most_detections`.
 
     Args:
         cfg (Config): The config of the run. Its pipelines tell the points of a cloud and the views of an image.
@@ -123,13 +131,20 @@ def _image_batch(
         raise UserError(f'{type(model).__name__} has no backbone, so that its inputs are not known to this tool')
     views = example_images(cfg, model, batch_size, shape)
     height, width = views[0].shape[-2:]
-    make_sample = _DENSE.get(type(getattr(model, 'data_preprocessor', None)).__name__)
+    if is_detector(model):
+        set_initial_weights(model)
+    make_sample = sample_maker(model)
     samples: list | None = None
     if make_sample is not None:
-        samples = [make_sample(model, (height, width)).to(views[0].device) for _ in range(batch_size)]
+        samples = [make_sample(cfg, model, (height, width)).to(views[0].device) for _ in range(batch_size)]
     elif train:
         samples = _class_samples(model, batch_size, views[0].device)
-    return ExampleBatch(model, views if len(views) > 1 else views[0], samples, (height, width), 'images')
+    inputs = views if len(views) > 1 else views[0]
+    if train or samples is None or not is_detector(model):
+        return ExampleBatch(model, inputs, samples, (height, width), 'images')
+    # The output of its heads lacks what they compute for each object.
+    objects = keep_most_detections(model, inputs, samples)
+    return ExampleBatch(model, inputs, samples, (height, width), 'images', 'predict', objects)
 
 
 def example_images(cfg: Config, model: BaseModel, batch_size: int, shape: Sequence[int] | None = None) -> list[Tensor]:
@@ -182,30 +197,3 @@ def _class_samples(model: BaseModel, batch_size: int, device: torch.device) -> l
     # Every classification loss takes scores, as mixup and cutmix make them too.
     scores = nn.functional.one_hot(labels, classes).float()
     return [DataSample().set_gt_label(i).set_gt_score(s) for i, s in zip(labels, scores, strict=True)]
-
-
-def _segmentation_sample(model: BaseModel, size: tuple[int, int]) -> Any:
-    """A sample of mmseg with a random class for each pixel."""
-    labels = np.random.default_rng(0).integers(model.decode_head.num_classes, size=size)
-    results = dict(img=np.zeros((*size, 3), np.uint8), gt_seg_map=labels, img_shape=size, ori_shape=size)
-    pack = TRANSFORMS.build(dict(type='mmseg.PackSegInputs', meta_keys=('img_shape', 'ori_shape')))
-    return pack(results | dict(seg_fields=['gt_seg_map']))['data_samples']
-
-
-def _detection_sample(model: BaseModel, size: tuple[int, int]) -> Any:
-    """A sample of mmdet with one object, its box and its mask."""
-    height, width = size
-    left, top, right, bottom = width / 4, height / 4, 3 * width / 4, 3 * height / 4
-    outline = [left, top, right, top, right, bottom, left, bottom]
-    thing = dict(bbox=[left, top, right, bottom], bbox_label=0, ignore_flag=0, mask=[outline])
-    meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
-    results = dict(img=np.zeros((*size, 3), np.uint8), height=height, width=width, instances=[thing], **meta)
-    load = TRANSFORMS.build(dict(type='mmdet.LoadAnnotations', with_mask=True, box_type=None))
-    pack = TRANSFORMS.build(dict(type='mmdet.PackDetInputs', meta_keys=tuple(meta)))
-    sample = pack(load(results))['data_samples']
-    sample.set_metainfo(dict(batch_input_shape=size, pad_shape=size))
-    return sample
-
-
-# Found by the name of the data preprocessor, because mmseg and mmdet may not be installed.
-_DENSE = {'SegDataPreProcessor': _segmentation_sample, 'DetDataPreprocessor': _detection_sample}

@@ -1,5 +1,6 @@
 """Models from configs and checkpoints, without a Runner."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +46,8 @@ def build_model(cfg: Config) -> BaseModel:
     """
     if 'model' not in cfg:
         raise UserError(f'{cfg.filename} has no model: give the config of a run, not a part of one')
-    model_cfg = {'_scope_': cfg.get('default_scope', 'mmpretrain'), **cfg.model}
+    # Some models change their config.
+    model_cfg = {'_scope_': cfg.get('default_scope', 'mmpretrain'), **copy.deepcopy(cfg.model)}
     # A preprocessor in the model has priority, as in a Runner.
     if 'data_preprocessor' in cfg:
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)

@@ -1,17 +1,32 @@
 """Options of the test tool: a file of predictions, test-time augmentation, pictures, a submission."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
 from ..utils.errors import UserError
-from .config_parts import type_name
+from .config_parts import find_class, type_name
+from .test_time_augmentation import RATIOS, derived_pipeline, foreign_sizes, mirrors, wrote_pipeline
 from .wrapped_datasets import leaf_datasets
 
 
 class DumpPredictions(DumpResults):
-    """mmengine's ``DumpResults`` that adds the class names, as ``classes``, to predictions of a classifier."""
+    """mmengine's ``DumpResults``, but for two things.
+
+    Predictions of a classifier get the class names, as ``classes``. The true masks of a detector are left out: they are
+    objects of mmdet, which could not be read as plain data.
+    """
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the predictions of a batch."""
+        super().process(data_batch, data_samples)
+        for result in self.results[-len(data_samples) :]:
+            for name in ('gt_instances', 'ignored_instances'):
+                truth = result.get(name) if isinstance(result, dict) else None
+                if isinstance(truth, dict) and 'masks' in truth:
+                    result[name] = {key: value for key, value in truth.items() if key != 'masks'}
 
     def compute_metrics(self, results: list) -> dict:
         """Write the predictions to the file. There is no metric."""
@@ -22,19 +37,52 @@ class DumpPredictions(DumpResults):
         return super().compute_metrics(results)
 
 
-def enable_tta(cfg: Config) -> None:
+def enable_tta(cfg: Config) -> list[str]:
     """Switch a config to test-time augmentation, in place.
 
+    ``tta_pipeline`` makes several images of one, ``tta_model`` merges their predictions. Segmentors of mmseg and
+    detectors of mmdet need neither: their views are the pipeline of the test, at each size in ``tta_ratios`` and, if
+    the training flips images, mirrored as well. They also take the place of a ``tta_pipeline`` that is inherited and
+    made for images of another size.
+
+    Returns:
+        list[str]: Lines for the log.
+
     Raises:
-        UserError: If it lacks ``tta_pipeline``, which makes several images of one, or ``tta_model``, which merges their
-            predictions.
+        UserError: If a part is missing or cannot be made.
     """
+    default = {'BaseSegmentor': 'SegTTAModel', 'BaseDetector': 'InstanceTTAModel'}.get(_dense_kind(cfg) or '')
     for name in ('tta_pipeline', 'tta_model'):
-        if cfg.get(name) is None:
+        if cfg.get(name) is None and default is None:
             raise UserError(f'--tta: {cfg.filename} has no {name}')
-    for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
-        dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    messages: dict[str, None] = {}
+    mirrored = mirrors(cfg.get('train_dataloader'))
+    for where, dataset in leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        own, foreign = cfg.get('tta_pipeline') is not None, None
+        if own and default is not None:
+            foreign = foreign_sizes(cfg, dataset.get('pipeline'))
+        if own and (foreign is None or wrote_pipeline(cfg)):
+            dataset.pipeline = cfg.tta_pipeline
+            if foreign is not None:
+                messages[f'--tta: {foreign}: are these the sizes of the images at hand?'] = None
+            if default is not None and not mirrored and mirrors(cfg.tta_pipeline):
+                messages['--tta: tta_pipeline mirrors images, the training does not'] = None
+            continue
+        if foreign is not None:
+            messages[f'--tta: {foreign}: it was inherited and is not used'] = None
+        ratios = tuple(cfg.get('tta_ratios') or RATIOS)
+        dataset.pipeline = derived_pipeline(dataset.pipeline, ratios, mirrored, f'{where}.pipeline')
+        both = 'each mirrored as well' if mirrored else 'none mirrored, as the training mirrors none'
+        messages[f'--tta: each image at {", ".join(f"{r:g}" for r in ratios)} of its size in a test, {both}.'] = None
+    cfg.model = ConfigDict(**(cfg.get('tta_model') or dict(type=default)), module=cfg.model)
+    return list(messages)
+
+
+def _dense_kind(cfg: Config) -> str | None:
+    """The base class of a model of mmseg or mmdet; None for other models."""
+    kind = find_class(cfg.model, ('model',))
+    names = [base.__name__ for base in getattr(kind, '__mro__', ())]
+    return next((name for name in ('BaseSegmentor', 'BaseDetector') if name in names), None)
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:

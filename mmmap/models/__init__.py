@@ -5,6 +5,7 @@ from .data_preprocessor import (  # noqa: F401
     PointDataPreprocessor,
     SelfSupCropDataPreprocessor,
 )
+from .detectors import *  # noqa: F403
 from .heads import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .segmentors import *  # noqa: F403

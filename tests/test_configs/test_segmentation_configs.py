@@ -17,6 +17,7 @@ from mmengine.visualization import Visualizer
 from mmseg.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, VISUALIZERS
 
 from mmmap.engine.dense_checks.maps import check_maps
+from mmmap.engine.evaluation_options import enable_tta
 
 EVERY = pytest.mark.parametrize('cfg', SEGMENTATION, ids=lambda path: path.stem, indirect=True)
 
@@ -119,7 +120,7 @@ def test_data_hooks_and_classes(cfg):
     for hook in cfg.default_hooks.values():
         assert HOOKS.build(hook)
     assert cfg.default_hooks.visualization.type == 'SegVisualizationHook'
-    pipelines = [cfg.tta_pipeline]
+    pipelines = []
     for name in ('train', 'val', 'test'):
         loader = cfg[f'{name}_dataloader']
         assert loader.get('collate_fn') is None
@@ -128,9 +129,12 @@ def test_data_hooks_and_classes(cfg):
         pipelines.append(loader.dataset.pipeline)
         metainfo = loader.dataset.get('metainfo') or dataset.METAINFO
         assert len(metainfo['classes']) == len(metainfo['palette']) == cfg.model.decode_head.num_classes
-    for pipeline in pipelines:
+    assert len(enable_tta(cfg)) == 1
+    for pipeline in [*pipelines, cfg.test_dataloader.dataset.pipeline]:
         for transform in pipeline:
             TRANSFORMS.build(transform)
+    views = cfg.test_dataloader.dataset.pipeline[1].transforms[0]
+    assert len(views) == (6 if 'camvid' in cfg.filename else 12)
     assert METRICS.build(cfg.val_evaluator) and METRICS.build(cfg.test_evaluator)
     assert MODELS.get(cfg.tta_model.type)
     Visualizer._instance_dict.clear()

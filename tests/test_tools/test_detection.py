@@ -6,11 +6,15 @@ import re
 import sys
 from pathlib import Path
 
+import mmengine
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 from PIL import Image, ImageDraw
+
+from mmmap.apis import build_model
+from mmmap.engine.launch import read_config
 
 ROOT = Path(__file__).parents[2]
 HAS_MMDET = all(importlib.util.find_spec(name) for name in ('mmcv._ext', 'mmdet'))
@@ -245,3 +249,18 @@ def test_missing_data_is_named_with_its_field(shapes, run_tool, capsys):
     options = ['model.backbone.init_cfg=None']
     line = last_line(run_tool, capsys, 'train.py', path, '--work-dir', 'run', '--cfg-options', *options)
     assert 'data not found' in line and 'train_dataloader.dataset.data_root' in line
+
+
+@needs_mmdet
+def test_augmented_test(config, run_tool, capsys):
+    # The pictures have sides of 48 and 64 pixels: 48 of the size of the test are no whole patches.
+    flipped = "pipeline[:3] + [dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')]"
+    path = config(text=f'tta_ratios = (0.7, 1.0)\ntrain_dataloader["dataset"] = dict(dataset, pipeline={flipped})\n')
+    cfg = read_config(path)
+    torch.save(dict(state_dict=build_model(cfg).state_dict()), 'model.pth')
+    run_tool('test.py', path, 'model.pth', '--work-dir', 'tta', '--tta', '--out', 'found.pkl', '--show-dir', 'pictures')
+    assert 'each image at 0.7, 1 of its size in a test, each mirrored as well' in capsys.readouterr().out
+    found = mmengine.load('found.pkl')
+    assert len(found) == 4 and all(0 < len(sample['pred_instances']['scores']) <= 20 for sample in found)
+    assert scalars('tta', 'coco/segm_mAP')
+    assert len(list(Path('pictures').iterdir())) == 4

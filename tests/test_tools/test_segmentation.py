@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 from PIL import Image
 
+from mmmap.engine.evaluation_options import enable_tta
 from mmmap.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -44,8 +45,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[1].transforms[0] = [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((42, 30), (70, 50))]
+tta_ratios = (0.8, 1.25)
 param_scheduler = [dict(type='PolyLR', power=1.0, by_epoch=False, begin=0, end=4)]
 train_cfg = dict(max_iters=2, val_interval=2)
 default_hooks = dict(
@@ -181,12 +181,12 @@ def test_augmented_prediction_is_the_mean_of_the_single_ones(tiny):
     from mmseg.registry import DATASETS
 
     cfg = Config.fromfile(tiny)
-    settings = cfg.test_dataloader.dataset
-    model = MODELS.build(dict(cfg.tta_model, module=cfg.model)).eval()
-    settings.pipeline = cfg.tta_pipeline
-    item = DATASETS.build(settings)[0]
+    enable_tta(cfg)
+    model = MODELS.build(cfg.model).eval()
+    item = DATASETS.build(cfg.test_dataloader.dataset)[0]
     batch = {key: [[value] for value in item[key]] for key in ('inputs', 'data_samples')}
-    assert len(batch['inputs']) == 4
+    # The images have 36 x 52 pixels: no size of CamVid's.
+    assert [image.shape[-2:] for image in item['inputs']] == [(29, 42)] * 2 + [(45, 65)] * 2
     with torch.no_grad():
         merged = model.test_step(batch)[0].pred_sem_seg.data
         single = [

@@ -4,8 +4,9 @@
 
 CONFIG is any config of this project: pretraining on images, point clouds or both, classifiers, segmentors, detectors.
 Most models are counted without computing them, in seconds for any size. A multiply-add is two operations. In
-pretraining, the encoder gets only the visible tokens. Of a scene, one crop is counted. The heads of a detector get the
-proposals of untrained weights. See mmmap.analysis for what is counted.
+pretraining, the encoder gets only the visible tokens. Of a scene, one crop is counted. Of a detector, a prediction is
+counted: backbone, neck and heads at the given size, with as many objects as its test_cfg keeps at most. See
+mmmap.analysis for what is counted.
 """
 
 import argparse
@@ -35,21 +36,34 @@ from torch import nn
 
 import mmmap  # noqa: F401  (registers everything)
 from mmmap.analysis import Complexity, count_complexity
-from mmmap.apis import ExampleBatch, build_model, example_batches
+from mmmap.apis import ExampleBatch, build_model, example_batches, is_detector
 from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import read_config
 
 
-def count(cfg: Config, args: argparse.Namespace, device: str) -> tuple[nn.Module, dict[str, tuple[ExampleBatch, dict]]]:
+def count(cfg: Config, args: argparse.Namespace) -> tuple[nn.Module, dict[str, tuple[ExampleBatch, dict]]]:
     """The model of a config, and for each of its parts the batch and the counts."""
+    try:
+        with torch.device('meta'):
+            model = build_model(cfg)
+            if not is_detector(model):
+                return model, count_parts(cfg, model, args)
+    except RuntimeError as error:
+        if 'meta' not in str(error):
+            raise
+    print('This model depends on the values of its input: it is computed on the CPU.')
     torch.manual_seed(0)
-    with torch.device(device):
-        model = build_model(cfg)
-        examples = example_batches(cfg, model, args.batch, args.shape, args.points)
-        counted = {}
-        for name, example in examples.items():
-            counted[name] = example, count_complexity(example.model, example.inputs, example.samples)
-        return model, counted
+    model = build_model(cfg)
+    return model, count_parts(cfg, model, args)
+
+
+def count_parts(cfg: Config, model: nn.Module, args: argparse.Namespace) -> dict[str, tuple[ExampleBatch, dict]]:
+    """For each part of a model the batch and the counts."""
+    counted = {}
+    for name, example in example_batches(cfg, model, args.batch, args.shape, args.points).items():
+        counts = count_complexity(example.model, example.inputs, example.samples, example.mode)
+        counted[name] = example, counts
+    return counted
 
 
 def show(title: str, parts: dict[str, Complexity]) -> dict:
@@ -69,13 +83,8 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         cfg = read_config(args.config)
-        try:
-            model, counted = count(cfg, args, 'meta')
-        except RuntimeError as error:
-            if 'meta' not in str(error):
-                raise
-            print('This model depends on the values of its input: it is computed on the CPU.')
-            model, counted = count(cfg, args, 'cpu')
+        torch.manual_seed(0)
+        model, counted = count(cfg, args)
         config = Path(args.config).stem
         report = dict(config=config, batch=args.batch)
         for name, (example, parts) in counted.items():

@@ -5,7 +5,8 @@
 
 CONFIG is any config of this project: pretraining on images, point clouds or both, classifiers, segmentors, detectors.
 Inference computes the output of the model; of a pretraining model, the backbone's features of the whole image or cloud;
-of a scene segmentor, the labels of crops. --train takes forward, backward and AdamW steps on random inputs and labels;
+of a scene segmentor, the labels of crops; of a detector, predictions of as many objects as its test_cfg keeps at most,
+masks included. --train takes forward, backward and AdamW steps on random inputs and labels;
 in pretraining, with masking and decoder. Data loading is not measured, see benchmark_pipeline.py.
 """
 
@@ -73,7 +74,7 @@ def make_inference(example: ExampleBatch) -> Callable[[], object]:
 
     @torch.inference_mode()
     def infer() -> object:
-        return model(example.inputs, example.samples, mode='tensor')
+        return model(example.inputs, example.samples, mode=example.mode)
 
     return infer
 

@@ -21,26 +21,9 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-# Six sizes, each mirrored as well, as for the "multi-scale" figures of BEiT and Swin. The sizes are shares of 512
-# pixels; mmseg's own configs take shares of the size of the file.
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(2048 * quarters // 4, 512 * quarters // 4), keep_ratio=True)
-                for quarters in (2, 3, 4, 5, 6, 7)
-            ],
-            [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-            ],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
+# With `tools/test.py --tta`, as for the "multi-scale" figures of BEiT and Swin: six shares of the 512 pixels, each
+# mirrored as well. mmseg's own configs take shares of the size of the file.
+tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 train_dataloader = dict(
     batch_size=2,

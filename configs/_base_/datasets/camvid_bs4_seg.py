@@ -46,24 +46,8 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(480 * quarters // 4, 360 * quarters // 4), keep_ratio=True)
-                for quarters in (3, 4, 5)
-            ],
-            [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-            ],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
+# With `tools/test.py --tta`: shares of the size at which an image is tested, each mirrored as well.
+tta_ratios = (0.75, 1.0, 1.25)
 
 train_dataloader = dict(
     batch_size=4,

@@ -37,6 +37,8 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
+# Every batch is padded to 256 x 256 pixels: what is larger would be padded to twice that.
+tta_ratios = (0.75, 1.0)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,

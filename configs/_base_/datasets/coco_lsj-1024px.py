@@ -30,3 +30,5 @@ test_pipeline = [
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
+# Every batch is padded to 1024 x 1024 pixels: what is larger would be padded to twice that.
+tta_ratios = (0.5, 0.75, 1.0)

@@ -1,0 +1,3 @@
+from .instance_tta import InstanceTTAModel
+
+__all__ = ['InstanceTTAModel']
