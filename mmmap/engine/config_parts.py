@@ -65,6 +65,14 @@ def find_class(part: dict, path: tuple) -> Callable | None:
         return None
 
 
+def dense_kind(cfg: dict) -> str | None:
+    """``'segmentor'`` or ``'detector'`` if the model of a config is one of mmseg or mmdet; None for other models."""
+    kind = find_class(cfg['model'], ('model',))
+    bases = {base.__name__: base.__module__.split('.')[0] for base in getattr(kind, '__mro__', ())}
+    known = (('segmentor', 'BaseSegmentor', 'mmseg'), ('detector', 'BaseDetector', 'mmdet'))
+    return next((name for name, base, package in known if bases.get(base) == package), None)
+
+
 def did_you_mean_type(name: str) -> str:
     """``'; did you mean X?'`` for a misspelt type, ``''`` if no class has a similar name."""
     names: set[str] = set()

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
 from ..utils.errors import UserError
-from .config_parts import find_class, type_name
+from .config_parts import dense_kind, type_name
 from .test_time_augmentation import RATIOS, derived_pipeline, foreign_sizes, mirrors, wrote_pipeline
 from .wrapped_datasets import leaf_datasets
 
@@ -51,7 +51,7 @@ def enable_tta(cfg: Config) -> list[str]:
     Raises:
         UserError: If a part is missing or cannot be made.
     """
-    default = {'BaseSegmentor': 'SegTTAModel', 'BaseDetector': 'InstanceTTAModel'}.get(_dense_kind(cfg) or '')
+    default = {'segmentor': 'SegTTAModel', 'detector': 'InstanceTTAModel'}.get(dense_kind(cfg) or '')
     for name in ('tta_pipeline', 'tta_model'):
         if cfg.get(name) is None and default is None:
             raise UserError(f'--tta: {cfg.filename} has no {name}')
@@ -76,13 +76,6 @@ def enable_tta(cfg: Config) -> list[str]:
         messages[f'--tta: each image at {", ".join(f"{r:g}" for r in ratios)} of its size in a test, {both}.'] = None
     cfg.model = ConfigDict(**(cfg.get('tta_model') or dict(type=default)), module=cfg.model)
     return list(messages)
-
-
-def _dense_kind(cfg: Config) -> str | None:
-    """The base class of a model of mmseg or mmdet; None for other models."""
-    kind = find_class(cfg.model, ('model',))
-    names = [base.__name__ for base in getattr(kind, '__mro__', ())]
-    return next((name for name in ('BaseSegmentor', 'BaseDetector') if name in names), None)
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:

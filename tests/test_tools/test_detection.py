@@ -264,3 +264,36 @@ def test_augmented_test(config, run_tool, capsys):
     assert len(found) == 4 and all(0 < len(sample['pred_instances']['scores']) <= 20 for sample in found)
     assert scalars('tta', 'coco/segm_mAP')
     assert len(list(Path('pictures').iterdir())) == 4
+
+
+@needs_mmdet
+def test_confusion_matrix_of_a_checkpoint_and_of_its_predictions(config, run_tool, capsys):
+    path = config()
+    torch.save(dict(state_dict=build_model(read_config(path)).state_dict()), 'model.pth')
+    run_tool('test.py', path, 'model.pth', '--work-dir', 'run', '--out', 'found.pkl')
+    options = ['--json', 'cm.json', '--out', 'cm.png', '--score-thr', 0, '--work-dir', 'run']
+    found = mmengine.load('found.pkl')
+    counts = []
+    for source in ('model.pth', 'found.pkl'):
+        capsys.readouterr()
+        run_tool('analysis_tools/confusion_matrix.py', path, source, *options)
+        matrix = json.loads(Path('cm.json').read_text())
+        assert matrix['classes'] == [*CLASSES, 'background'] and Path('cm.png').is_file()
+        counts.append(np.array(matrix['counts']))
+        # Four objects of each class; every detection is somewhere.
+        assert counts[-1][:2].sum(1).tolist() == [4, 4]
+        assert counts[-1][:, :2].sum() == sum(len(sample['pred_instances']['scores']) for sample in found)
+        assert ' of 8 objects found as their class' in capsys.readouterr().out
+    assert np.array_equal(*counts)
+    # What is true, found with certainty.
+    content = json.loads(Path('shapes/all.json').read_text())
+    for sample in found:
+        boxes = [part for part in content['annotations'] if part['image_id'] == sample['img_id']]
+        sample['pred_instances'] = dict(
+            bboxes=torch.tensor([[x, y, x + w, y + h] for x, y, w, h in (part['bbox'] for part in boxes)]),
+            labels=torch.tensor([part['category_id'] for part in boxes]),
+            scores=torch.ones(len(boxes)),
+        )
+    mmengine.dump(found, 'right.pkl')
+    run_tool('analysis_tools/confusion_matrix.py', path, 'right.pkl', *options)
+    assert json.loads(Path('cm.json').read_text())['counts'] == [[4, 0, 0], [0, 4, 0], [0, 0, 0]]

@@ -127,7 +127,7 @@ def test_response_maps(kind, config, run_tool, capsys, tmp_path):
 
 
 def test_confusion_matrix_and_scenes_of_other_models(kind, config, run_tool, capsys):
-    if kind not in CLASSIFIERS:
+    if kind not in (*CLASSIFIERS, *DENSE):
         line = refusal(run_tool, capsys, 'analysis_tools/confusion_matrix.py', config, 'trained.pth')
         assert 'is no classifier of whole images or clouds' in line
     if kind != 'scenes':

@@ -296,3 +296,21 @@ def test_missing_mmseg_is_one_line_that_says_what_to_install(workplace, run_tool
 def test_mistakes_end_in_one_line(tiny, run_tool, capsys, options, culprit):
     line = last_line(run_tool, capsys, 'train.py', tiny, '--work-dir', 'run', '--cfg-options', *options)
     assert line.startswith('error: ') and culprit in line
+
+
+@needs_mmseg
+def test_confusion_matrix_of_pixels(tiny, run_tool, capsys):
+    init_default_scope('mmseg')
+    torch.save({'state_dict': MODELS.build(Config.fromfile(tiny).model).state_dict()}, 'model.pth')
+    run_tool('test.py', tiny, 'model.pth', '--work-dir', 'run', '--out', 'found.pkl')
+    counts = []
+    for source in ('model.pth', 'found.pkl'):
+        capsys.readouterr()
+        run_tool('analysis_tools/confusion_matrix.py', tiny, source, '--json', 'cm.json', '--work-dir', 'cm')
+        matrix = json.loads(Path('cm.json').read_text())
+        assert len(matrix['classes']) == 11
+        counts.append(np.array(matrix['counts']))
+        assert re.search(r'accuracy: [0-9.]+ % of \d+ pixels', capsys.readouterr().out)
+    assert np.array_equal(*counts)
+    right = 100 * counts[0].trace() / counts[0].sum()
+    assert scalars('run', 'aAcc')[-1] == pytest.approx(right, abs=0.01)

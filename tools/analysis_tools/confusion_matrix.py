@@ -1,8 +1,11 @@
-"""Draw the confusion matrix of a classifier.
+"""Draw the confusion matrix of a classifier, a segmentor or a detector.
 
     python tools/analysis_tools/confusion_matrix.py CONFIG CHECKPOINT|PREDICTIONS.pkl [--out FILE.png] [--json FILE]
 
-PREDICTIONS.pkl is a file of tools/test.py --out. A checkpoint is tested first, as by tools/test.py.
+PREDICTIONS.pkl is a file of tools/test.py --out. A checkpoint is tested first, as by tools/test.py. Counted are images,
+pixels of a segmentor, and objects of a detector: each detection above --score-thr takes one object that it overlaps by
+an IoU of --iou-thr, of its own class if there is one. 'background' are detections of no object, and objects that were
+missed.
 """
 
 import argparse
@@ -17,10 +20,12 @@ from mmmap.command_line import add_common_options, add_data_option
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file of the classifier')
+    parser.add_argument('config', help='config file of the model')
     parser.add_argument('source', help='its checkpoint, or a .pkl of predictions')
     parser.add_argument('--out', default='confusion_matrix.png', help='picture to write (default: %(default)s)')
     parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, one list per true class')
+    parser.add_argument('--iou-thr', type=float, default=0.5, help='of detectors (default: %(default)s)')
+    parser.add_argument('--score-thr', type=float, default=0.3, help='of detectors (default: %(default)s)')
     add_data_option(parser)
     add_common_options(parser)
     return parser.parse_args()
@@ -42,7 +47,9 @@ from torch import Tensor
 
 from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.engine.class_labels import dataset_classes
+from mmmap.engine.config_parts import dense_kind
 from mmmap.engine.data_option import use_test_folder
+from mmmap.engine.dense_confusion import dense_confusion_metric
 from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import build_runner, load_config, require_fit
 from mmmap.engine.process_group import leave_process_group
@@ -56,31 +63,53 @@ from mmmap.utils.safe_load import unpickle
 READABLE = 20
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: str, data: str | None) -> tuple[Tensor, Sequence[str] | None]:
+def evaluate_checkpoint(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, Sequence[str] | None]:
     """Confusion matrix of a checkpoint on a test set, and the names of the classes if the data set has some."""
-    if data is not None:
+    if args.data is not None:
         # The log of a test comes after this.
-        print('\n'.join(use_test_folder(cfg, data, checkpoint)))
-    check_checkpoint_file(checkpoint)
-    cfg.load_from, cfg.resume = checkpoint, False
-    cfg.test_evaluator = dict(type='mmpretrain.ConfusionMatrix')
+        print('\n'.join(use_test_folder(cfg, args.data, args.source)))
+    check_checkpoint_file(args.source)
+    cfg.load_from, cfg.resume = args.source, False
+    dense, evaluator = dense_kind(cfg), cfg.get('test_evaluator')
+    cfg.test_evaluator = [] if dense else dict(type='mmpretrain.ConfusionMatrix')
     runner = build_runner(cfg, [])
     model = getattr(runner.model, 'module', runner.model)
-    if not isinstance(model, BaseClassifier) and 'KNNLoop' not in str(cfg.test_cfg.get('type')):
+    if not dense and not isinstance(model, BaseClassifier) and 'KNNLoop' not in str(cfg.test_cfg.get('type')):
         raise UserError(
-            f'{cfg.filename}: {type(model).__name__} is no classifier of whole images or clouds, whose confusion '
-            'matrix this tool draws: test.py prints the scores of its classes'
+            f'{cfg.filename}: {type(model).__name__} is no classifier of whole images or clouds, segmentor or '
+            'detector, whose confusion matrix this tool draws: test.py prints the scores of its classes'
         )
-    require_fit(runner, checkpoint)
+    require_fit(runner, args.source)
+    dataset = runner.test_dataloader.dataset
+    if dense:
+        cfg.test_evaluator = evaluator
+        metric = dense_confusion_metric(cfg, dataset, args.iou_thr, args.score_thr)
+        _ = runner.test_loop
+        runner.test_evaluator.metrics.append(metric)
     matrix = runner.test()['confusion_matrix/result']
     # These are now the classes of the model; the test set may lack some.
-    return matrix, dataset_classes(runner.test_dataloader.dataset, 'test_dataloader.dataset')
+    return matrix, dataset_classes(dataset, 'test_dataloader.dataset')
 
 
-def read_predictions(cfg: Config, path: str, data: str | None) -> tuple[Tensor, Sequence[str] | None]:
+def read_dense_predictions(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, Sequence[str] | None]:
+    """Confusion matrix of stored predictions of a segmentor or detector, and the names of the classes."""
+    predictions = unpickle(args.source)
+    key = {'segmentor': 'pred_sem_seg', 'detector': 'pred_instances'}[str(dense_kind(cfg))]
+    if not predictions or not all(isinstance(p, dict) and key in p for p in predictions):
+        raise UserError(f'{args.source}: not predictions of a {dense_kind(cfg)} as tools/test.py --out writes them')
+    dataset = DATASETS.build({'_scope_': cfg.default_scope, **cfg.test_dataloader.dataset})
+    metric = dense_confusion_metric(cfg, dataset, args.iou_thr, args.score_thr)
+    matrix = Evaluator(metric).offline_evaluate(predictions, None)['confusion_matrix/result']
+    return matrix, dataset_classes(dataset, 'test_dataloader.dataset')
+
+
+def read_predictions(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, Sequence[str] | None]:
     """Confusion matrix of stored predictions, and the names of the classes if they or the data set have some."""
+    path, data = args.source, args.data
     if not Path(path).is_file():
         raise UserError(f'predictions not found: {path}')
+    if dense_kind(cfg):
+        return read_dense_predictions(cfg, args)
     predictions = unpickle(path)
     if not predictions or not all(isinstance(p, dict) and {'gt_label', 'pred_score'} <= set(p) for p in predictions):
         raise UserError(f'{path}: not predictions of a classifier as tools/test.py --out writes them')
@@ -115,6 +144,17 @@ def most_confused(matrix: Tensor, names: list[str], count: int = 5) -> list[str]
     return [f'{n} of {int(matrix[i].sum())} {names[i]} taken for {names[j]}' for n, i, j in pairs]
 
 
+def summary(matrix: Tensor, kind: str | None) -> str:
+    """One line on the whole matrix."""
+    if kind == 'detector':
+        objects, right = int(matrix[:-1].sum()), int(matrix.diag()[:-1].sum())
+        missed, of_nothing = int(matrix[:-1, -1].sum()), int(matrix[-1].sum())
+        share = f'{100 * right / objects:.2f} % of ' if objects else ''
+        return f'{share}{objects} objects found as their class, {missed} missed; {of_nothing} detections of no object'
+    share = 100 * float(matrix.diag().sum() / matrix.sum())
+    return f'accuracy: {share:.2f} % of {int(matrix.sum())} {"pixels" if kind else "images"}'
+
+
 def main() -> None:
     """Run the tool."""
     args = parse_args()
@@ -124,11 +164,13 @@ def main() -> None:
         if cfg.get('test_dataloader') is None or cfg.get('test_cfg') is None:
             raise UserError(f'{args.config} has no test_dataloader or no test_cfg: nothing to test')
         read = read_predictions if args.source.endswith(('.pkl', '.pickle')) else evaluate_checkpoint
-        matrix, classes = read(cfg, args.source, args.data)
+        matrix, classes = read(cfg, args)
         matrix = matrix.cpu()
-        # A head may have more outputs than the data set has classes.
-        names = [*(classes or ()), *map(str, range(len(classes or ()), len(matrix)))]
-        print(f'accuracy: {100 * float(matrix.diag().sum() / matrix.sum()):.2f} % of {int(matrix.sum())} images')
+        kind = dense_kind(cfg)
+        # Of a detector, the last row and column are no class. A head may have more outputs than the set has classes.
+        names = [*(classes or ()), *(['background'] if kind == 'detector' else [])]
+        names += map(str, range(len(names), len(matrix)))
+        print(summary(matrix, kind))
         print('\n'.join(most_confused(matrix, names)))
         figure = ConfusionMatrix.plot(matrix, include_values=len(matrix) <= READABLE, classes=names, show=False)
         for path in filter(None, (args.out, args.json)):
