@@ -1,5 +1,6 @@
 """Samples with random labels for segmentors of mmseg and detectors of mmdet, and what such models compute in a test."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -33,11 +34,30 @@ def _inherits(model: nn.Module, package: str, name: str) -> bool:
     return any(c.__name__ == name and c.__module__.split('.')[0] == package for c in type(model).__mro__)
 
 
+def output_mode(model: nn.Module) -> str:
+    """The mode of ``forward`` in which a model computes what a test does.
+
+    The plain output of a detector lacks what its heads compute for each object, and some segmentors have none.
+    """
+    if is_detector(model):
+        return 'predict'
+    head: Any = getattr(model, 'decode_head', None)
+    if not is_segmentor(model) or head is None:
+        return 'tensor'
+    needed = [p for p in inspect.signature(head.forward).parameters.values() if p.default is p.empty]
+    return 'predict' if isinstance(head, nn.ModuleList) or len(needed) > 1 else 'tensor'
+
+
 def sample_maker(model: BaseModel) -> Callable[[Config, BaseModel, tuple[int, int]], Any] | None:
     """The function that makes a data sample for a config, its model and a size (H, W) in pixels.
 
     None for models that are neither segmentors nor detectors.
+
+    Raises:
+        UserError: If the model needs more than images.
     """
+    if not getattr(model, 'with_rpn', True):
+        raise UserError(f'{type(model).__name__} takes proposals from files, which this tool has none of')
     return _detection_sample if is_detector(model) else _segmentation_sample if is_segmentor(model) else None
 
 
@@ -69,7 +89,7 @@ def _detection_sample(cfg: Config, model: BaseModel, size: tuple[int, int]) -> A
     load = TRANSFORMS.build(dict(type='mmdet.LoadAnnotations', with_mask=with_mask, box_type=None))
     pack = TRANSFORMS.build(dict(type='mmdet.PackDetInputs', meta_keys=tuple(meta)))
     sample = pack(load(results))['data_samples']
-    sample.set_metainfo(dict(batch_input_shape=size, pad_shape=size))
+    sample.set_metainfo(dict(batch_input_shape=size, pad_shape=size, border=np.array([0, height, 0, width])))
     if loads.get('with_seg', False):
         # Some heads learn it at their own stride.
         share = loads.get('seg_scale', 1)

@@ -17,7 +17,7 @@ from mmmap.models.selfsup import JointMAP
 from mmmap.structures import PointDataSample
 from mmmap.utils.errors import UserError
 
-from .dense_examples import is_detector, keep_most_detections, sample_maker, set_initial_weights
+from .dense_examples import is_detector, keep_most_detections, output_mode, sample_maker, set_initial_weights
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,10 @@ def _image_batch(
     elif train:
         samples = _class_samples(model, batch_size, views[0].device)
     inputs = views if len(views) > 1 else views[0]
-    if train or samples is None or not is_detector(model):
-        return ExampleBatch(model, inputs, samples, (height, width), 'images')
-    # The output of its heads lacks what they compute for each object.
-    objects = keep_most_detections(model, inputs, samples)
-    return ExampleBatch(model, inputs, samples, (height, width), 'images', 'predict', objects)
+    objects = None
+    if not train and samples is not None and is_detector(model):
+        objects = keep_most_detections(model, inputs, samples)
+    return ExampleBatch(model, inputs, samples, (height, width), 'images', output_mode(model), objects)
 
 
 def example_images(cfg: Config, model: BaseModel, batch_size: int, shape: Sequence[int] | None = None) -> list[Tensor]:
@@ -161,7 +160,10 @@ def example_images(cfg: Config, model: BaseModel, batch_size: int, shape: Sequen
     pipeline = cfg.get('train_dataloader', {}).get('dataset', {}).get('pipeline', [])
     numbers = [step.num_views for step in pipeline if step['type'].split('.')[-1] == 'MultiView']
     views = sum(sum(n) if isinstance(n, (list, tuple)) else n for n in numbers) or 1
-    channels, device = getattr(model.backbone, 'in_channels', 3), next(model.parameters()).device
+    # In a backbone of another package that may be the width of some layer.
+    mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None) if sample_maker(model) else None
+    channels = getattr(model.backbone, 'in_channels', 3) if mean is None else mean.numel()
+    device = next(model.parameters()).device
     return [torch.randn(batch_size, channels, *shape, device=device) for _ in range(views)]
 
 

@@ -28,7 +28,8 @@ def coco_faults(path: str | Path, folder: str | Path | None = None) -> Iterator[
         yield Fault(path, '', text)
     if content is None:
         return
-    names, images = {}, {}
+    names: dict[int, Any] = {}
+    images: dict[int, Any] = {}
     for index, entry in enumerate(content['categories']):
         item = _item('category', index, entry)
         for text in _entry_faults(entry, names) or _category_faults(entry, names):

@@ -24,6 +24,7 @@ from .data_loaders import allow_other_classes, set_loader_defaults
 from .hooks import CheckpointFitHook, ClassNamesHook, DenseCheckHook
 from .hooks.side_product_hook import protect_side_products
 from .process_group import init_cpu_process_group
+from .sample_errors import name_faulty_samples
 from .strategies import check_strategy
 
 
@@ -127,6 +128,7 @@ def build_runner(cfg: Config, messages: list[str]) -> Runner:
     check_strategy(cfg)
     messages = messages + adapt_to_cpu(cfg)
     init_cpu_process_group(cfg)
+    name_faulty_samples(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     require_same_checkpoint(cfg.load_from if cfg.get('resume') else None)
     protect_side_products(runner)

@@ -297,3 +297,33 @@ def test_confusion_matrix_of_a_checkpoint_and_of_its_predictions(config, run_too
     mmengine.dump(found, 'right.pkl')
     run_tool('analysis_tools/confusion_matrix.py', path, 'right.pkl', *options)
     assert json.loads(Path('cm.json').read_text())['counts'] == [[4, 0, 0], [0, 4, 0], [0, 0, 0]]
+
+
+FAULTS = [
+    (lambda content, folder: content['annotations'][2].update(segmentation=[]), '1 of the 2 objects of image 1'),
+    (
+        lambda content, folder: (
+            Image.open(folder / 'images/1.jpg').transpose(Image.Transpose.ROTATE_90).save(folder / 'images/1.jpg')
+        ),
+        'images/1.jpg has 64 x 48 pixels (width x height), image 1 in shapes/all.json has 48 x 64',
+    ),
+    (
+        lambda content, folder: (folder / 'images/1.jpg').write_bytes((folder / 'images/1.jpg').read_bytes()[:300]),
+        'images/1.jpg cannot be read',
+    ),
+]
+
+
+@needs_mmdet
+@pytest.mark.parametrize(('damage', 'message'), FAULTS)
+@pytest.mark.parametrize('workers', [0, 1])
+def test_training_names_the_faulty_file(config, shapes, run_tool, capsys, damage, message, workers):
+    path = config()
+    content = json.loads((shapes / 'all.json').read_text())
+    damage(content, shapes)
+    (shapes / 'all.json').write_text(json.dumps(content))
+    options = [f'train_dataloader.num_workers={workers}', 'custom_hooks=[]']
+    line = last_line(
+        run_tool, capsys, 'train.py', path, '--work-dir', 'run', '--no-validate', '--cfg-options', *options
+    )
+    assert message in line

@@ -314,3 +314,29 @@ def test_confusion_matrix_of_pixels(tiny, run_tool, capsys):
     assert np.array_equal(*counts)
     right = 100 * counts[0].trace() / counts[0].sum()
     assert scalars('run', 'aAcc')[-1] == pytest.approx(right, abs=0.01)
+
+
+def _label(path):
+    labels = np.array(Image.open(path))
+    labels[5:-5, 10:-10] = 77
+    Image.fromarray(labels).save(path)
+
+
+@needs_mmseg
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (_label, 'has the label 77 in'),
+        (lambda path: Image.open(path).convert('RGB').save(path), 'is a picture of 3 channels (RGB)'),
+        (lambda path: Image.open(path).resize((9, 9), 0).save(path), '9 x 9'),
+        (lambda path: path.write_bytes(path.read_bytes()[:-30]), 'cannot be read'),
+    ],
+)
+def test_training_names_the_faulty_mask(tiny, run_tool, capsys, damage, message):
+    masks = sorted(path for path in Path().rglob('annotations/train/*.png'))
+    damage(masks[0])
+    options = ['train_dataloader.num_workers=1', 'custom_hooks=[]', 'train_cfg.max_iters=6', 'train_cfg.val_interval=9']
+    with pytest.raises(SystemExit):
+        run_tool('train.py', tiny, '--work-dir', 'run', '--cfg-options', *options)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert masks[0].name in line and message in line

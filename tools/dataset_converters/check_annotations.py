@@ -3,8 +3,8 @@
     python tools/dataset_converters/check_annotations.py FILE.json [IMAGES]
     python tools/dataset_converters/check_annotations.py IMAGES MASKS [--num-classes 11] [--ignore-index 255]
 
-FILE.json has objects in COCO's format; with the folder IMAGES its pictures are read too. MASKS is a folder of masks with
-the names of the pictures, as mmsegmentation's BaseSegDataset takes them. The exit status is 1 if there are faults.
+FILE.json has objects in COCO's format; with the folder IMAGES its pictures are read too. MASKS is a folder of masks
+with the names of the pictures, as mmsegmentation's BaseSegDataset takes them. The exit status is 1 if there are faults.
 """
 
 import argparse
@@ -48,8 +48,9 @@ from mmmap.utils.errors import UserError
 def show(faults: Iterator[Fault]) -> int:
     """Print faults as they are found. Returns their number."""
     count = 0
-    for count, fault in enumerate(faults, 1):
+    for fault in faults:
         print(fault, flush=True)
+        count += 1
     return count
 
 
