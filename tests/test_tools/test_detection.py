@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -327,3 +328,15 @@ def test_training_names_the_faulty_file(config, shapes, run_tool, capsys, damage
         run_tool, capsys, 'train.py', path, '--work-dir', 'run', '--no-validate', '--cfg-options', *options
     )
     assert message in line
+
+
+@needs_mmdet
+def test_a_copied_run_goes_on_from_its_own_file(config, run_tool, capsys):
+    path = config()
+    run_tool('train.py', path, '--work-dir', 'run', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    shutil.copytree('run', 'copy')
+    run_tool('train.py', path, '--work-dir', 'run', '--no-validate', '--resume')
+    capsys.readouterr()
+    run_tool('train.py', path, '--work-dir', 'copy', '--no-validate', '--resume')
+    assert re.search(r'Resuming from copy/epoch_1\.pth', capsys.readouterr().out)
+    assert Path('copy/epoch_2.pth').is_file()

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -340,3 +341,23 @@ def test_training_names_the_faulty_mask(tiny, run_tool, capsys, damage, message)
         run_tool('train.py', tiny, '--work-dir', 'run', '--cfg-options', *options)
     line = capsys.readouterr().err.splitlines()[-1]
     assert masks[0].name in line and message in line
+
+
+@needs_mmseg
+@pytest.mark.parametrize('original', ['stays', 'is gone'])
+def test_a_copied_run_goes_on_from_its_own_file(tiny, run_tool, capsys, original):
+    run_tool('train.py', tiny, '--work-dir', 'run')
+    # A path that is valid wherever it is read.
+    assert Path('run/last_checkpoint').read_text() == str(Path('run/iter_2.pth').absolute())
+    shutil.copytree('run', 'copy')
+    # What the original did since is nothing of the copy's.
+    if original == 'stays':
+        run_tool('train.py', tiny, '--work-dir', 'run', '--resume', '--cfg-options', 'train_cfg.max_iters=4')
+    else:
+        shutil.rmtree('run')
+    capsys.readouterr()
+    run_tool('train.py', tiny, '--work-dir', 'copy', '--resume', '--cfg-options', 'train_cfg.max_iters=4')
+    out = capsys.readouterr().out
+    assert re.search(r'Resuming from copy/iter_2\.pth', out) and 'resumed epoch: 0, iter: 2' in out
+    assert Path('copy/iter_4.pth').is_file()
+    assert Path('copy/last_checkpoint').read_text() == str(Path('copy/iter_4.pth').absolute())
