@@ -33,6 +33,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     backend_args: dict | None
+    best_ckpt_path: str | None
     file_backend: Any
 
     def __init__(self, **kwargs: Any) -> None:
@@ -47,11 +48,27 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_local and self.backend_args is None:
             self.backend_args = {'backend': 'mmmap_atomic'}
         super().before_train(runner)
+        self._take_own_best()
         if is_local and is_main_process():
             remove_left_overs(self.out_dir)
             remove_left_overs(runner.work_dir)
         if hasattr(runner, 'strategy'):
             _rename_when_complete(runner.strategy)
+
+    def _take_own_best(self) -> None:
+        """Let the best checkpoints of a resumed run be those in its own folder.
+
+        A checkpoint has their whole paths. After the folder was copied these are the original's, which mmengine would
+        remove when the copy has a better one.
+        """
+
+        def own(path: str | None) -> str | None:
+            return path and self.file_backend.join_path(self.out_dir, os.path.basename(path))
+
+        if getattr(self, 'best_ckpt_path', None):
+            self.best_ckpt_path = own(self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = own(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         # mmengine removes the former best checkpoint before it writes the new one.

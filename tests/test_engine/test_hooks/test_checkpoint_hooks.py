@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,21 @@ def test_killed_while_writing_the_best_one_leaves_the_one_before(tmp_path, monke
     assert [name for name in _checkpoints(run) if 'best' in name] == ['best_acc_epoch_4.pth']
 
 
+@pytest.mark.parametrize('metric', ['acc', ['acc', 'other']])
+def test_a_copied_run_leaves_the_best_one_of_the_original(tmp_path, metric):
+    run, copy = tmp_path / 'run', tmp_path / 'copy'
+    runner = _runner(run, save_best=metric, rule='greater')
+    runner.register_hook(_Validate([0.1, 0.3, 0.2]), priority='LOWEST')
+    runner.train()
+    shutil.copytree(run, copy)
+    runner = _runner(copy, max_epochs=4, save_best=metric, rule='greater')
+    runner.register_hook(_Validate([0.1, 0.3, 0.2, 0.4]), priority='LOWEST')
+    runner.resume(str(copy / 'epoch_3.pth'))
+    runner.train()
+    assert [name for name in _checkpoints(run) if 'best_acc' in name] == ['best_acc_epoch_2.pth']
+    assert [name for name in _checkpoints(copy) if 'best_acc' in name] == ['best_acc_epoch_4.pth']
+
+
 class _Validate(Hook):
     """Reports an accuracy to the checkpoint hook after each epoch, as a validation loop does."""
 
@@ -212,7 +228,7 @@ class _Validate(Hook):
     def after_train_epoch(self, runner):
         hook = next(hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
         runner.train_loop._epoch += 1
-        hook.after_val_epoch(runner, dict(acc=self.values[runner.epoch - 1]))
+        hook.after_val_epoch(runner, dict(acc=self.values[runner.epoch - 1], other=0.0))
         runner.train_loop._epoch -= 1
 
 
