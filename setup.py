@@ -87,6 +87,7 @@ def main() -> None:
         python_requires='>=3.10',
         install_requires=read_requirements('runtime'),
         extras_require=extras,
+        entry_points={'console_scripts': ['mmmap = mmmap.commands:main']},
         zip_safe=False,
         **native_extension(),
     )

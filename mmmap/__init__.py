@@ -18,10 +18,13 @@ from .version import __version__, version_info
 _REGISTERING = [
     module.name
     for module in pkgutil.iter_modules(__path__)
-    if module.ispkg and module.name not in ('analysis', 'apis', 'ops', 'utils')
+    if module.ispkg and module.name not in ('analysis', 'apis', 'commands', 'ops', 'utils')
 ]
-# Parts that do not need mmengine, beside all of `ops`.
-_ALONE = {f'mmmap.{name}' for name in ('command_line', 'ops', 'utils', 'utils.errors', 'utils.versions', 'version')}
+# Parts that do not need mmengine, beside all of `ops` and `commands`.
+_ALONE = {
+    f'mmmap.{name}'
+    for name in ('__main__', 'command_line', 'ops', 'utils', 'utils.errors', 'utils.versions', 'version')
+}
 # Components register when one of these is imported.
 _BASES = ('mmengine', 'mmcv', 'mmpretrain')
 
@@ -53,7 +56,7 @@ class _RegisterOnImport(MetaPathFinder):
     """Registers all components when the first module that needs them is imported."""
 
     def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        own = name.startswith('mmmap.') and name not in _ALONE and not name.startswith('mmmap.ops.')
+        own = name.startswith('mmmap.') and name not in _ALONE and not name.startswith(('mmmap.ops.', 'mmmap.commands'))
         if not own and name not in _BASES:
             return None
         sys.meta_path.remove(self)

@@ -13,6 +13,9 @@ ALLOWED = {
     'registry': set(),
     # Loaded only where a setting of a config is given.
     'command_line': {'engine'},
+    # Each of these loads what it runs when it is run.
+    'commands': {'apis', 'engine'},
+    '__main__': {'commands'},
     'utils': set(),
     'ops': set(),
     'structures': set(),

@@ -1,0 +1,114 @@
+"""Writes a child config that gives an installed config, or one's own, a hybrid backbone."""
+
+import os
+import warnings
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mmmap.engine.error_report import explain
+from mmmap.utils.errors import UserError
+
+from .backbone_choice import Backbone
+from .base_config import BaseConfig
+from .config_text import config_text, difference, without_scope
+from .parts import adapt_classifier, adapt_dense
+from .probe import build_without_weights, observe
+from .rules import why_refused
+from .settings import set_optimizer, set_pixels
+from .trial import try_config
+
+#: Side in pixels of the pictures on which models are tried: at least two cells of the coarsest map.
+SIZES = dict(mmdet=256, mmseg=128, mmpretrain=224)
+
+
+def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> str:
+    """Write a child config in which the model of a base has another backbone.
+
+    The base is built and run once, to see which maps its heads get. The child is built from its file, trained for two
+    iterations and run on a picture before the file gets its name.
+
+    Args:
+        base (BaseConfig): The base.
+        backbone (Backbone): The backbone.
+        out (Path): The file. It is replaced if it exists.
+        note (str): The comment at the head of the file.
+
+    Returns:
+        str: The text of the file.
+
+    Raises:
+        UserError: If the base cannot have the backbone. Nothing is written then.
+    """
+    scope = base.cfg.get('default_scope', 'mmpretrain')
+    reason = why_refused(base.cfg.model)
+    if reason is not None:
+        raise UserError(f'{base.name} cannot have the backbone: {reason}')
+    cfg = Config(deepcopy(base.cfg._cfg_dict))
+    size = SIZES[scope]
+    with _explained(f'{base.name} does not run as it is, before anything is changed'):
+        model = build_without_weights(base.cfg)
+        observed = observe(model, scope, size)
+    try:
+        adapt = adapt_classifier if scope == 'mmpretrain' else adapt_dense
+        levels = adapt(cfg, scope, backbone, observed)
+    except UserError as error:
+        raise UserError(f'{base.name} cannot have the backbone: {error}') from error
+    _change_the_rest(cfg, scope, backbone, model)
+    del model
+    old, new = (without_scope(part._cfg_dict.to_dict(), scope) for part in (base.cfg, cfg))
+    text = config_text(base.reference(out.parent), difference(old, new), note)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, as the base may be relative to it.
+    draft = out.with_name(f'.{out.stem}_{os.getpid()}.py')
+    try:
+        draft.write_text(text, encoding='utf-8')
+        child = Config.fromfile(draft)
+        if without_scope(child._cfg_dict.to_dict(), scope) != new:
+            raise RuntimeError(f'{draft} does not read as the config that was meant')
+        with _explained(f'{base.name} cannot have the backbone'):
+            try_config(child, scope, size, levels)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+    return text
+
+
+def _change_the_rest(cfg: Config, scope: str, backbone: Backbone, model: Any) -> None:
+    """Change what is around the backbone, neck and heads, in place."""
+    imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
+    cfg.custom_imports = dict(imports=[*imports, *['mmmap'][: 'mmmap' not in imports]], allow_failed_imports=False)
+    for key in ('pretrained', 'init_cfg'):
+        # They would set the weights of the backbone as well.
+        if cfg.model.get(key) is not None:
+            cfg.model[key] = None
+    if cfg.get('load_from') is not None:
+        cfg.load_from = None
+    inside = cfg.model.get('data_preprocessor')
+    if inside is None and cfg.get('data_preprocessor') is None:
+        raise UserError('the config has no data_preprocessor')
+    set_pixels(cfg.data_preprocessor if inside is None else inside, backbone, scope)
+    set_optimizer(cfg, scope, backbone, model)
+
+
+class _explained:
+    """Turn any error into a ``UserError`` of one line, behind some words."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __enter__(self) -> None:
+        self.warnings = warnings.catch_warnings()
+        self.warnings.__enter__()
+        warnings.simplefilter('ignore')
+        # The trial must not change what its caller draws.
+        self.state = torch.get_rng_state()
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        self.warnings.__exit__(None, None, None)
+        torch.set_rng_state(self.state)
+        if isinstance(error, Exception):
+            raise UserError(f'{self.words}: {explain(error)}') from error

@@ -1,0 +1,169 @@
+"""Observes what passes between the backbone, the neck and the heads of a model."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from torch import Tensor, nn
+
+from mmmap.apis.model_loading import build_model
+
+from .samples import make_batch, total_loss
+
+
+@dataclass(frozen=True)
+class Level:
+    """A map that a part of a model puts out.
+
+    Attributes:
+        channels (int): Its channels, or those of a vector.
+        stride (float): Pixels of the picture for each of its cells; 0 for a vector, which has no cells.
+        used (bool): Whether the loss depends on it.
+    """
+
+    channels: int
+    stride: float
+    used: bool = True
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the parts of a model put out. Each is a list of levels, or a text if it is something else.
+
+    Attributes:
+        backbone (list[Level] | str): Of the backbone.
+        neck (list[Level] | str): Of the neck; the backbone's if there is none.
+    """
+
+    backbone: list[Level] | str
+    neck: list[Level] | str
+
+
+def build_without_weights(cfg: Config) -> BaseModel:
+    """Build the model of a config without reading the checkpoints that it names."""
+    cfg = Config(deepcopy(cfg._cfg_dict))
+    _forget_checkpoints(cfg.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return revert_sync_batchnorm(build_model(cfg))
+
+
+def _forget_checkpoints(part: Any) -> None:
+    if isinstance(part, dict):
+        if isinstance(part.get('pretrained'), str):
+            part['pretrained'] = None
+        init = part.get('init_cfg')
+        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+            part['init_cfg'] = None
+        part = list(part.values())
+    for item in part if isinstance(part, (list, tuple)) else ():
+        _forget_checkpoints(item)
+
+
+def _tensors(output: Any) -> list[Tensor] | str:
+    """The maps or vectors that a part puts out, or in words what it puts out instead."""
+    items = list(output) if isinstance(output, (list, tuple)) else [output]
+    for item in items:
+        if isinstance(item, (list, tuple)):
+            return 'pairs of a map and class tokens' if len(item) == 2 else 'groups of tensors'
+        if not isinstance(item, Tensor):
+            return f'a {type(item).__name__}'
+        if item.ndim not in (2, 4):
+            return f'a tensor of {item.ndim} dimensions'
+    return items
+
+
+@contextmanager
+def _watch(part: nn.Module | None, found: list, cut: bool) -> Iterator[None]:
+    """Keep what a part puts out at its first call, with gradients; with ``cut`` none goes back into the part."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        tensors = _tensors(output)
+        if found or isinstance(tensors, str):
+            found.append(tensors)
+            return None
+        if not cut:
+            for tensor in tensors:
+                if tensor.requires_grad:
+                    tensor.retain_grad()
+            found.append(tensors)
+            return None
+        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+        found.append(leaves)
+        # Copies, as some layers write into their input.
+        copies = [leaf.clone() for leaf in leaves]
+        return type(output)(copies) if isinstance(output, (list, tuple)) else copies[0]
+
+    handle = part.register_forward_hook(hook) if part is not None else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def observe(model: BaseModel, scope: str, size: int, cut: bool = True) -> Observed:
+    """Run one step of training without an update, and record what the parts put out.
+
+    Args:
+        model (BaseModel): A model with a backbone.
+        scope (str): The package of its data samples.
+        size (int): Side of the pictures in pixels.
+        cut (bool): Leave the backbone out of the backward pass. Defaults to True.
+    """
+    neck = getattr(model, 'neck', None)
+    of_backbone: list = []
+    of_neck: list = []
+    with _watch(model.backbone, of_backbone, cut), _watch(neck, of_neck, cut=False):
+        padded, loss = training_loss(model, scope, (size, size))
+        if loss.requires_grad:
+            loss.backward()
+    backbone, *rest = [_levels(calls[0], padded) if calls else 'nothing' for calls in (of_backbone, of_neck)]
+    return Observed(backbone, rest[0] if neck is not None else backbone)
+
+
+def _levels(output: list[Tensor] | str, padded: tuple[int, int]) -> list[Level] | str:
+    if isinstance(output, str):
+        return output
+    return [
+        Level(
+            tensor.shape[1],
+            0 if tensor.ndim == 2 else 2.0 ** round(torch.tensor(padded[0] / tensor.shape[2]).log2().item()),
+            tensor.grad is not None,
+        )
+        for tensor in output
+    ]
+
+
+def training_loss(model: BaseModel, scope: str, size: tuple[int, int]) -> tuple[tuple[int, int], Tensor]:
+    """The loss of a generated batch, and the height and width to which its pictures were padded."""
+    model.train()
+    torch.manual_seed(0)
+    _shrink(model.data_preprocessor, size)
+    data = model.data_preprocessor(make_batch(scope, size), True)
+    losses = model(**data, mode='loss')
+    return tuple(data['inputs'].shape[-2:]), total_loss(losses)
+
+
+def predict(model: BaseModel, scope: str, size: tuple[int, int]) -> list:
+    """The predictions for a generated batch."""
+    model.eval()
+    _shrink(model.data_preprocessor, size)
+    with torch.no_grad():
+        data = model.data_preprocessor(make_batch(scope, size, number=1), False)
+        return model(**data, mode='predict')
+
+
+def _shrink(preprocessor: nn.Module, size: tuple[int, int]) -> None:
+    """Let a data preprocessor keep the size of small pictures, where it would enlarge them to that of the data set."""
+    if getattr(preprocessor, 'size', None) is not None:
+        preprocessor.size = size
+    if hasattr(preprocessor, 'batch_augments'):
+        preprocessor.batch_augments = None

@@ -1,0 +1,61 @@
+"""Tries a config that was written: builds its model, trains two iterations and predicts, on generated pictures."""
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from mmmap.utils.errors import UserError
+
+from .probe import Level, build_without_weights, observe, predict, training_loss
+
+ITERATIONS = 2
+# What mixed precision adds to an optimizer wrapper. It may need a GPU, and is the base's matter.
+_OF_AMP = ('dtype', 'loss_scale', 'use_fp16', 'cache_enabled', 'accumulative_counts')
+
+
+def try_config(cfg: Config, scope: str, size: int, levels: list[Level] | None) -> None:
+    """Train and test the model of a config on generated pictures.
+
+    Args:
+        cfg (Config): As read from its file.
+        scope (str): The package of its task.
+        size (int): Side of the pictures in pixels.
+        levels (list[Level], optional): The maps that its heads are to get, None if they get vectors.
+
+    Raises:
+        UserError: If the maps are others, a weight of the backbone or the pyramid learns nothing, or the loss is not
+            finite.
+        Exception: What the model raises if its parts do not fit.
+    """
+    model = build_without_weights(cfg)
+    model.backbone.init_cfg = cfg.model.backbone.get('init_cfg')
+    model.backbone.init_weights()
+    _check_maps(model, scope, size, levels)
+    settings = {key: value for key, value in cfg.optim_wrapper.to_dict().items() if key not in _OF_AMP}
+    optimizer = build_optim_wrapper(model, settings | dict(type='OptimWrapper'))
+    for _ in range(ITERATIONS):
+        _, loss = training_loss(model, scope, (size, size))
+        if not torch.isfinite(loss):
+            raise UserError(f'the loss of a generated batch is {loss.item()}')
+        optimizer.update_params(loss)
+    # A size that the patches do not divide. Classifiers get one size, unless they are told to pad.
+    odd = scope != 'mmpretrain' or getattr(model.data_preprocessor, 'pad_size_divisor', 1) > 1
+    predict(model, scope, (size - 3, size + 5) if odd else (size, size))
+
+
+def _check_maps(model: nn.Module, scope: str, size: int, levels: list[Level] | None) -> None:
+    found = observe(model, scope, size, cut=False).neck
+    if levels is not None:
+        strides = found if isinstance(found, str) else [level.stride for level in found]
+        if strides != [level.stride for level in levels]:
+            raise UserError(
+                f'the heads get maps of strides {strides} in place of {[level.stride for level in levels]}'
+            )
+    idle = [
+        name
+        for name, param in model.named_parameters()
+        if name.startswith(('backbone.', 'neck.')) and param.requires_grad and param.grad is None
+    ]
+    if idle:
+        raise UserError(f'{len(idle)} weights would not be trained, such as {idle[0]}')
