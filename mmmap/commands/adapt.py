@@ -12,7 +12,9 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``mmmap adapt``."""
-    parser.add_argument('config', help='an installed config, such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py, or a file')
+    parser.add_argument(
+        'config', help='an installed config, such as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py, or a file'
+    )
     parser.add_argument('--arch', help="a size of MAPHybrid: 'tiny', 'small', 'base', 'large' or 'huge'")
     parser.add_argument('--backbone', metavar='CONFIG', help='take the backbone of this config in place of --arch')
     parser.add_argument(

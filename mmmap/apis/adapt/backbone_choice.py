@@ -1,6 +1,5 @@
 """The backbone that a config is given: a named size, that of another config, or that of a checkpoint."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.engine.config_file import read_config
 from mmmap.engine.config_parts import type_name
 from mmmap.models.backbones import MAPHybrid
+from mmmap.models.backbones.weight_loading import stored_arch
 from mmmap.utils.errors import UserError
 from mmmap.utils.safe_load import load_checkpoint
 
@@ -17,7 +17,6 @@ from mmmap.utils.safe_load import load_checkpoint
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 #: What a backbone of another config takes over. The rest is chosen for the new task.
 _SHARED = ('arch', 'img_size', 'patch_size', 'in_channels', 'serialization', 'regions', 'pos_embed')
-_WEIGHT = 'backbone.encoder.norm.weight'
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,13 @@ def choose_backbone(arch: str | None, config: str | None, pretrained: str | None
     if config is not None:
         return _of_config(config, pretrained)
     if arch is None and pretrained is None:
-        raise UserError(f'no backbone: give --arch {{{",".join(MAPHybrid.archs)}}}, --backbone CONFIG or --pretrained FILE')
+        raise UserError(
+            f'no backbone: give --arch {{{",".join(MAPHybrid.archs)}}}, --backbone CONFIG or --pretrained FILE'
+        )
     if arch is not None and arch not in MAPHybrid.archs:
-        raise UserError(f'--arch {arch} is unknown: choose from {", ".join(MAPHybrid.archs)}, or give --backbone CONFIG')
+        raise UserError(
+            f'--arch {arch} is unknown: choose from {", ".join(MAPHybrid.archs)}, or give --backbone CONFIG'
+        )
     return Backbone(dict(arch=arch or _stored_arch(str(pretrained))), pretrained=pretrained)
 
 
@@ -111,16 +114,14 @@ def _stored_arch(path: str) -> str:
         raise UserError(f'--pretrained {path}: give its size with --arch, an address is not read for it')
     checkpoint = load_checkpoint(path)
     weights = checkpoint.get('state_dict', checkpoint)
-    if _WEIGHT not in weights:
-        raise UserError(f'--pretrained {path}: it has no weights of a MAPHybrid under the prefix \'backbone.\'')
-    width = len(weights[_WEIGHT])
-    metadata: Mapping = getattr(weights, '_metadata', {})
-    layout = (metadata.get('backbone') or {}).get('layout')
+    found = stored_arch(weights, 'backbone.', getattr(weights, '_metadata', {}).get('backbone') or {})
+    if found is None:
+        raise UserError(f"--pretrained {path}: it has no weights of a MAPHybrid under the prefix 'backbone.'")
     patch = weights.get('backbone.patch_embed.weight')
     for name, arch in MAPHybrid.archs.items():
-        if (width, layout) == (arch['embed_dim'], arch['layout']) and (patch is None or patch.shape[-1] == 16):
+        if found == (arch['embed_dim'], arch['layout']) and (patch is None or patch.shape[-1] == 16):
             return name
     raise UserError(
-        f'--pretrained {path}: its backbone, of width {width} and layout {layout!r}, is none of the named sizes: give '
+        f'--pretrained {path}: its backbone, of width {found[0]} and layout {found[1]!r}, is none of the named sizes: give '
         'the config it was trained with, --backbone CONFIG'
     )

@@ -47,7 +47,7 @@ def read_base(name: str) -> BaseConfig:
     path = _installed(name) if '::' in name else Path(name)
     if not path.is_file():
         raise UserError(f'config file not found: {name}{_near_files(path)}')
-    if Config._is_lazy_import(str(path)):
+    if _is_new_style(path):
         raise UserError(
             f'{name} is written in the new style (`with read_base():`), which a child config with `_base_` cannot '
             'inherit from: take the config of that name in the old style, such as mmdet::retinanet/...'
@@ -65,13 +65,22 @@ def read_base(name: str) -> BaseConfig:
     return BaseConfig(name, path, cfg)
 
 
+def _is_new_style(path: Path) -> bool:
+    try:
+        return Config._is_lazy_import(str(path))
+    # Reading it explains more.
+    except Exception:
+        return False
+
+
 def _installed(name: str) -> Path:
     """The file of an installed config."""
     package, _, inner = name.partition('::')
     if package not in PACKAGES:
         near = difflib.get_close_matches(package, PACKAGES, n=1)
         raise UserError(
-            f'{name}: {package!r} is none of {", ".join(PACKAGES)}' + (f'; did you mean {near[0]}::{inner}?' if near else '')
+            f'{name}: {package!r} is none of {", ".join(PACKAGES)}'
+            + (f'; did you mean {near[0]}::{inner}?' if near else '')
         )
     if package != 'mmpretrain':
         try:

@@ -2,12 +2,14 @@
 
 import os
 import warnings
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 
 from mmmap.engine.error_report import explain
 from mmmap.utils.errors import UserError
@@ -16,13 +18,13 @@ from .backbone_choice import Backbone
 from .base_config import BaseConfig
 from .config_text import config_text, difference, without_scope
 from .parts import adapt_classifier, adapt_dense
-from .probe import build_without_weights, observe
+from .probe import Observed, build_without_weights, observe
 from .rules import why_refused
 from .settings import set_optimizer, set_pixels
 from .trial import try_config
 
-#: Side in pixels of the pictures on which models are tried: at least two cells of the coarsest map.
-SIZES = dict(mmdet=256, mmseg=128, mmpretrain=224)
+#: Sides in pixels of the pictures on which models are tried: at least one cell of the coarsest map. Some need more.
+SIZES = dict(mmdet=(128, 256, 512), mmseg=(128, 256), mmpretrain=(64, 224, 384))
 
 
 def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> str:
@@ -48,10 +50,9 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
     if reason is not None:
         raise UserError(f'{base.name} cannot have the backbone: {reason}')
     cfg = Config(deepcopy(base.cfg._cfg_dict))
-    size = SIZES[scope]
     with _explained(f'{base.name} does not run as it is, before anything is changed'):
         model = build_without_weights(base.cfg)
-        observed = observe(model, scope, size)
+        size, observed = _observe_smallest(model, scope)
     try:
         adapt = adapt_classifier if scope == 'mmpretrain' else adapt_dense
         levels = adapt(cfg, scope, backbone, observed)
@@ -75,6 +76,15 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
     finally:
         draft.unlink(missing_ok=True)
     return text
+
+
+def _observe_smallest(model: BaseModel, scope: str) -> tuple[int, Observed]:
+    """Observe a model on the smallest pictures that it takes; returns their side as well."""
+    for size in SIZES[scope][:-1]:
+        # Pictures that are too small are told by many kinds of errors.
+        with suppress(Exception):
+            return size, observe(model, scope, size)
+    return SIZES[scope][-1], observe(model, scope, SIZES[scope][-1])
 
 
 def _change_the_rest(cfg: Config, scope: str, backbone: Backbone, model: Any) -> None:

@@ -75,7 +75,9 @@ def _value(value: Any, column: int, indent: str) -> str:
         parts = [f'{inner}{key}={_value(item, len(inner) + len(key) + 1, inner)},' for key, item in value.items()]
         opening, closing = 'dict(', ')'
     elif isinstance(value, Mapping):
-        parts = [f'{inner}{key!r}: {_value(item, len(inner) + len(repr(key)) + 2, inner)},' for key, item in value.items()]
+        parts = [
+            f'{inner}{key!r}: {_value(item, len(inner) + len(repr(key)) + 2, inner)},' for key, item in value.items()
+        ]
         opening, closing = '{', '}'
     else:
         parts = [f'{inner}{_value(item, len(inner), inner)},' for item in value]

@@ -2,10 +2,9 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from mmmap.apis.model_loading import build_model
 
-from .samples import make_batch, total_loss
+from .samples import loads_masks, make_batch, total_loss
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,12 @@ class Observed:
 
     Attributes:
         backbone (list[Level] | str): Of the backbone.
-        neck (list[Level] | str): Of the neck; the backbone's if there is none.
+        first_neck (list[Level] | str): Of the neck, or of the first one of several.
+        neck (list[Level] | str): Of the last neck. Both are the backbone's if there is no neck.
     """
 
     backbone: list[Level] | str
+    first_neck: list[Level] | str
     neck: list[Level] | str
 
 
@@ -52,7 +53,9 @@ def build_without_weights(cfg: Config) -> BaseModel:
     _forget_checkpoints(cfg.model)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        return revert_sync_batchnorm(build_model(cfg))
+        model = revert_sync_batchnorm(build_model(cfg))
+    model.sees_masks = loads_masks(cfg)
+    return model
 
 
 def _forget_checkpoints(part: Any) -> None:
@@ -81,7 +84,7 @@ def _tensors(output: Any) -> list[Tensor] | str:
 
 
 @contextmanager
-def _watch(part: nn.Module | None, found: list, cut: bool) -> Iterator[None]:
+def _watch(part: nn.Module, found: list, cut: bool) -> Iterator[None]:
     """Keep what a part puts out at its first call, with gradients; with ``cut`` none goes back into the part."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -101,12 +104,11 @@ def _watch(part: nn.Module | None, found: list, cut: bool) -> Iterator[None]:
         copies = [leaf.clone() for leaf in leaves]
         return type(output)(copies) if isinstance(output, (list, tuple)) else copies[0]
 
-    handle = part.register_forward_hook(hook) if part is not None else None
+    handle = part.register_forward_hook(hook)
     try:
         yield
     finally:
-        if handle is not None:
-            handle.remove()
+        handle.remove()
 
 
 def observe(model: BaseModel, scope: str, size: int, cut: bool = True) -> Observed:
@@ -119,14 +121,19 @@ def observe(model: BaseModel, scope: str, size: int, cut: bool = True) -> Observ
         cut (bool): Leave the backbone out of the backward pass. Defaults to True.
     """
     neck = getattr(model, 'neck', None)
-    of_backbone: list = []
-    of_neck: list = []
-    with _watch(model.backbone, of_backbone, cut), _watch(neck, of_neck, cut=False):
+    parts = [model.backbone]
+    if neck is not None:
+        # A list of necks becomes a sequence of them.
+        parts += [neck[0], neck] if isinstance(neck, nn.Sequential) else [neck]
+    found: list[list] = [[] for _ in parts]
+    with ExitStack() as stack:
+        for part, calls in zip(parts, found, strict=True):
+            stack.enter_context(_watch(part, calls, cut and part is model.backbone))
         padded, loss = training_loss(model, scope, (size, size))
         if loss.requires_grad:
             loss.backward()
-    backbone, *rest = [_levels(calls[0], padded) if calls else 'nothing' for calls in (of_backbone, of_neck)]
-    return Observed(backbone, rest[0] if neck is not None else backbone)
+    outputs = [_levels(calls[0], padded) if calls else 'nothing' for calls in found]
+    return Observed(outputs[0], outputs[min(1, len(outputs) - 1)], outputs[-1])
 
 
 def _levels(output: list[Tensor] | str, padded: tuple[int, int]) -> list[Level] | str:
@@ -147,7 +154,7 @@ def training_loss(model: BaseModel, scope: str, size: tuple[int, int]) -> tuple[
     model.train()
     torch.manual_seed(0)
     _shrink(model.data_preprocessor, size)
-    data = model.data_preprocessor(make_batch(scope, size), True)
+    data = model.data_preprocessor(make_batch(scope, size, masks=model.sees_masks), True)
     losses = model(**data, mode='loss')
     return tuple(data['inputs'].shape[-2:]), total_loss(losses)
 
@@ -161,7 +168,7 @@ def predict(model: BaseModel, scope: str, size: tuple[int, int]) -> list:
         return model(**data, mode='predict')
 
 
-def _shrink(preprocessor: nn.Module, size: tuple[int, int]) -> None:
+def _shrink(preprocessor: Any, size: tuple[int, int]) -> None:
     """Let a data preprocessor keep the size of small pictures, where it would enlarge them to that of the data set."""
     if getattr(preprocessor, 'size', None) is not None:
         preprocessor.size = size

@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmmap.engine.config_parts import type_name, walk
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+
+from mmmap.engine.config_parts import find_class, type_name, walk
 from mmmap.models.necks.simple_feature_pyramid import ALL_SCALES
+from mmmap.utils.errors import UserError
 
 #: Necks that only make a pyramid of maps of one width. ``SimpleFeaturePyramid`` replaces them; all others stay, and get
 #: its maps.
@@ -38,6 +41,11 @@ def _has_type(*names: str) -> Callable[[dict], bool]:
     )
 
 
+def _is_a(model: dict, kind: type) -> bool:
+    found = find_class(model, ('model',))
+    return isinstance(found, type) and issubclass(found, kind)
+
+
 REFUSED = (
     Refused(
         lambda model: 'backbone' not in model and any(isinstance(v, dict) and 'backbone' in v for v in model.values()),
@@ -45,11 +53,17 @@ REFUSED = (
     ),
     Refused(lambda model: 'backbone' not in model, 'it has no backbone that could be replaced'),
     Refused(
+        lambda model: _is_a(model, BaseSelfSupervisor),
+        'it is pretrained together with its backbone: configs/map and configs/baselines pretrain this one',
+    ),
+    Refused(
         _has_key('shared_head'),
-        "its RoI head is the last stage of the ResNet (roi_head.shared_head), which no other backbone has: take the "
+        'its RoI head is the last stage of the ResNet (roi_head.shared_head), which no other backbone has: take the '
         'config with FPN',
     ),
-    Refused(_has_key('language_model'), 'its neck and heads are trained for the pictures and the texts of one backbone'),
+    Refused(
+        _has_key('language_model'), 'its neck and heads are trained for the pictures and the texts of one backbone'
+    ),
     Refused(
         _has_key('teacher_config'),
         'it distils a teacher, whose maps are compared with those of the backbone: adapt the config without teacher',
@@ -67,7 +81,13 @@ def is_pyramid(neck: Any) -> bool:
     return isinstance(neck, dict) and type_name(neck['type']) in PYRAMIDS
 
 
-def pyramid(width: int, patch_size: int, strides: Sequence[float], channels: int, pools: bool) -> dict[str, Any] | str:
+def makes_last_by_pooling(neck: dict) -> bool:
+    """Whether an FPN makes one map more than it gets, by taking every second cell of the last."""
+    inputs = len(neck.get('in_channels', ())) - neck.get('start_level', 0)
+    return not neck.get('add_extra_convs', False) and neck.get('num_outs', inputs) == inputs + 1
+
+
+def pyramid(width: int, patch_size: int, strides: Sequence[float], channels: int, pools: bool) -> dict[str, Any]:
     """The config of a ``SimpleFeaturePyramid`` that makes maps of these strides in pixels.
 
     Args:
@@ -77,8 +97,8 @@ def pyramid(width: int, patch_size: int, strides: Sequence[float], channels: int
         channels (int): Channels of the maps.
         pools (bool): The last map takes every second cell of the one before.
 
-    Returns:
-        dict | str: The config, or which strides there are if these cannot be had.
+    Raises:
+        UserError: If maps of these strides cannot be made.
     """
     scales = [patch_size / stride for stride in strides]
     pools = len(scales) > 1 and scales[-1] == scales[-2] / 2 and (pools or scales[-1] not in ALL_SCALES)
@@ -86,7 +106,9 @@ def pyramid(width: int, patch_size: int, strides: Sequence[float], channels: int
     if not set(own) <= set(ALL_SCALES):
         shown = ', '.join(f'{patch_size / scale:g}' for scale in sorted(ALL_SCALES, reverse=True))
         wanted = ', '.join(f'{stride:g}' for stride in strides)
-        return f'its heads take maps of strides {wanted}; from patches of {patch_size} pixels there are {shown}'
+        raise UserError(
+            f'its heads take maps of strides {wanted}; from patches of {patch_size} pixels there are {shown}'
+        )
     short = tuple(int(scale) if scale >= 1 else scale for scale in own)
     return dict(type='SimpleFeaturePyramid', in_channels=width, out_channels=channels, scales=short) | (
         dict(with_max_pool=True) if pools else {}

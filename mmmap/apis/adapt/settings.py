@@ -99,7 +99,9 @@ def set_optimizer(cfg: Config, scope: str, backbone: Backbone, model: nn.Module)
         # Leaves the embedding of any number of blocks the same part of the learning rate.
         options['layer_decay_rate'] = round(_DECAY[scope] ** (13 / (blocks + 1)), 2)
     names = [name for name, _ in model.named_parameters() if 'backbone' not in name.split('.')]
-    kept = {key: value for key, value in custom.items() if value.keys() <= _MULTIPLIERS and _is_needed(key, value, names)}
+    kept = {
+        key: value for key, value in custom.items() if value.keys() <= _MULTIPLIERS and _is_needed(key, value, names)
+    }
     if kept:
         options['custom_keys'] = kept
     if options or wrapper.get('paramwise_cfg') is not None:

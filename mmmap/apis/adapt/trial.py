@@ -9,7 +9,6 @@ from mmmap.utils.errors import UserError
 
 from .probe import Level, build_without_weights, observe, predict, training_loss
 
-ITERATIONS = 2
 # What mixed precision adds to an optimizer wrapper. It may need a GPU, and is the base's matter.
 _OF_AMP = ('dtype', 'loss_scale', 'use_fp16', 'cache_enabled', 'accumulative_counts')
 
@@ -31,14 +30,16 @@ def try_config(cfg: Config, scope: str, size: int, levels: list[Level] | None) -
     model = build_without_weights(cfg)
     model.backbone.init_cfg = cfg.model.backbone.get('init_cfg')
     model.backbone.init_weights()
-    _check_maps(model, scope, size, levels)
     settings = {key: value for key, value in cfg.optim_wrapper.to_dict().items() if key not in _OF_AMP}
     optimizer = build_optim_wrapper(model, settings | dict(type='OptimWrapper'))
-    for _ in range(ITERATIONS):
-        _, loss = training_loss(model, scope, (size, size))
-        if not torch.isfinite(loss):
-            raise UserError(f'the loss of a generated batch is {loss.item()}')
-        optimizer.update_params(loss)
+    _check_maps(model, scope, size, levels)
+    # The second iteration after a step with the gradients of the first.
+    optimizer.step()
+    optimizer.zero_grad()
+    _, loss = training_loss(model, scope, (size, size))
+    optimizer.update_params(loss)
+    if not torch.isfinite(loss):
+        raise UserError(f'the loss of a generated batch is {loss.item()}')
     # A size that the patches do not divide. Classifiers get one size, unless they are told to pad.
     odd = scope != 'mmpretrain' or getattr(model.data_preprocessor, 'pad_size_divisor', 1) > 1
     predict(model, scope, (size - 3, size + 5) if odd else (size, size))
@@ -49,9 +50,7 @@ def _check_maps(model: nn.Module, scope: str, size: int, levels: list[Level] | N
     if levels is not None:
         strides = found if isinstance(found, str) else [level.stride for level in found]
         if strides != [level.stride for level in levels]:
-            raise UserError(
-                f'the heads get maps of strides {strides} in place of {[level.stride for level in levels]}'
-            )
+            raise UserError(f'the heads get maps of strides {strides} in place of {[level.stride for level in levels]}')
     idle = [
         name
         for name, param in model.named_parameters()

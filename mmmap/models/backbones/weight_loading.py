@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
@@ -69,24 +69,43 @@ def _guess_layout(blocks: dict[int, set[str]]) -> str:
     return ''.join(next((k for name, k in letters.items() if name in blocks[i]), '?') for i in sorted(blocks))
 
 
+def stored_arch(weights: Mapping[str, Tensor], prefix: str, metadata: Mapping[str, Any]) -> tuple[int, str] | None:
+    """The width and the layout of the backbone in the weights of a checkpoint.
+
+    Args:
+        weights (Mapping[str, Tensor]): Weights by name.
+        prefix (str): What the names of the backbone's begin with, such as 'backbone.'.
+        metadata (Mapping[str, Any]): What torch stores beside the weights of the backbone, if anything.
+
+    Returns:
+        tuple[int, str]: None if there is no whole backbone. In a layout that the file does not store, blocks of an
+        unknown kind are '?'.
+    """
+    start = f'{prefix}encoder.blocks.'
+    blocks = _names_by_block(without_wrappers(key.removeprefix(start)) for key in weights if key.startswith(start))
+    norm = weights.get(f'{prefix}encoder.norm.weight')
+    if not blocks or norm is None:
+        return None
+    return len(norm), metadata.get('layout') or _guess_layout(blocks)
+
+
 def _check_loaded(
     module: 'PretrainedBackbone', state_dict: dict[str, Tensor], prefix: str, metadata: dict, *_args: object
 ) -> None:
     """Raise a ValueError for weights of another architecture, which a load that is not strict would only skip."""
     start = f'{prefix}encoder.blocks.'
     theirs = _names_by_block(without_wrappers(key.removeprefix(start)) for key in state_dict if key.startswith(start))
-    norm = state_dict.get(f'{prefix}encoder.norm.weight')
-    if not theirs or norm is None:
-        return  # Not a whole backbone.
+    found = stored_arch(state_dict, prefix, metadata)
+    if found is None:
+        return
     # Not from the state dict, which FSDP would gather.
     ours = _names_by_block(without_wrappers(name) for name, _ in module.encoder.blocks.named_parameters())
-    layout = metadata.get('layout') or _guess_layout(theirs)
     alike = theirs.keys() == ours.keys() and not any(ours[i] - theirs[i] and theirs[i] - ours[i] for i in ours)
     own = module.encoder.embed_dim, module.encoder.layout
-    if not alike or len(norm) != own[0] or (layout != own[1] and 'layout' in metadata):
+    if not alike or found[0] != own[0] or (found[1] != own[1] and 'layout' in metadata):
         raise ValueError(
             f'{prefix or "backbone"}: the checkpoint is of another arch, '
-            f'{describe_arch(len(norm), layout, module.archs)}, than the model, '
+            f'{describe_arch(*found, module.archs)}, than the model, '
             f'{describe_arch(*own, module.archs)}: choose its arch in the config, or a checkpoint of this one'
         )
 
