@@ -39,6 +39,19 @@ def test_help_needs_python_alone(tool):
     assert result.stdout.startswith('usage:')
 
 
+def test_help_of_the_command_needs_python_alone():
+    script = """
+        from mmmap.commands import COMMANDS, main
+        for name in COMMANDS:
+            try:
+                main([name, '--help'])
+            except SystemExit as stop:
+                assert stop.code == 0
+    """
+    result = run(script, ('torch', 'numpy', 'PIL', *OPENMMLAB))
+    assert result.returncode == 0, result.stderr
+
+
 def test_operators_need_torch_alone():
     script = """
         import pkgutil, torch

@@ -122,6 +122,6 @@ def _stored_arch(path: str) -> str:
         if found == (arch['embed_dim'], arch['layout']) and (patch is None or patch.shape[-1] == 16):
             return name
     raise UserError(
-        f'--pretrained {path}: its backbone, of width {found[0]} and layout {found[1]!r}, is none of the named sizes: give '
-        'the config it was trained with, --backbone CONFIG'
+        f'--pretrained {path}: its backbone, of width {found[0]} and layout {found[1]!r}, is of no named size: '
+        'give the config it was trained with, --backbone CONFIG'
     )

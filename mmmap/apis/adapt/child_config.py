@@ -1,5 +1,6 @@
 """Writes a child config that gives an installed config, or one's own, a hybrid backbone."""
 
+import logging
 import os
 import warnings
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 
 from mmmap.engine.error_report import explain
@@ -18,7 +20,7 @@ from .backbone_choice import Backbone
 from .base_config import BaseConfig
 from .config_text import config_text, difference, without_scope
 from .parts import adapt_classifier, adapt_dense
-from .probe import Observed, build_without_weights, observe
+from .probe import Observed, build_initialised, observe
 from .rules import why_refused
 from .settings import set_optimizer, set_pixels
 from .trial import try_config
@@ -51,7 +53,7 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
         raise UserError(f'{base.name} cannot have the backbone: {reason}')
     cfg = Config(deepcopy(base.cfg._cfg_dict))
     with _explained(f'{base.name} does not run as it is, before anything is changed'):
-        model = build_without_weights(base.cfg)
+        model = build_initialised(base.cfg)
         size, observed = _observe_smallest(model, scope)
     try:
         adapt = adapt_classifier if scope == 'mmpretrain' else adapt_dense
@@ -105,7 +107,7 @@ def _change_the_rest(cfg: Config, scope: str, backbone: Backbone, model: Any) ->
 
 
 class _explained:
-    """Turn any error into a ``UserError`` of one line, behind some words."""
+    """A silent trial. Any error in it becomes a ``UserError`` of one line, behind some words."""
 
     def __init__(self, words: str) -> None:
         self.words = words
@@ -114,11 +116,14 @@ class _explained:
         self.warnings = warnings.catch_warnings()
         self.warnings.__enter__()
         warnings.simplefilter('ignore')
-        # The trial must not change what its caller draws.
-        self.state = torch.get_rng_state()
+        self.logger = MMLogger.get_current_instance()
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+        self.random_state = torch.get_rng_state()
 
     def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
         self.warnings.__exit__(None, None, None)
-        torch.set_rng_state(self.state)
+        self.logger.setLevel(self.level)
+        torch.set_rng_state(self.random_state)
         if isinstance(error, Exception):
             raise UserError(f'{self.words}: {explain(error)}') from error

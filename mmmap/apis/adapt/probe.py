@@ -1,6 +1,5 @@
 """Observes what passes between the backbone, the neck and the heads of a model."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -47,13 +46,21 @@ class Observed:
     neck: list[Level] | str
 
 
-def build_without_weights(cfg: Config) -> BaseModel:
-    """Build the model of a config without reading the checkpoints that it names."""
+def build_initialised(cfg: Config, pretrained: dict | None = None) -> BaseModel:
+    """Build the model of a config, and initialise it without reading the checkpoints that it names.
+
+    Args:
+        cfg (Config): The config.
+        pretrained (dict, optional): The ``init_cfg`` of the backbone. Its checkpoint is read.
+    """
     cfg = Config(deepcopy(cfg._cfg_dict))
     _forget_checkpoints(cfg.model)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        model = revert_sync_batchnorm(build_model(cfg))
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(build_model(cfg))
+    if pretrained:
+        model.backbone.init_cfg = pretrained
+    # Some parameters hold what was in the memory until then.
+    model.init_weights()
     model.sees_masks = loads_masks(cfg)
     return model
 
@@ -62,8 +69,8 @@ def _forget_checkpoints(part: Any) -> None:
     if isinstance(part, dict):
         if isinstance(part.get('pretrained'), str):
             part['pretrained'] = None
-        init = part.get('init_cfg')
-        if isinstance(init, dict) and init.get('type') == 'Pretrained':
+        inits = part.get('init_cfg')
+        if any(init.get('type') == 'Pretrained' for init in ([inits] if isinstance(inits, dict) else inits or [])):
             part['init_cfg'] = None
         part = list(part.values())
     for item in part if isinstance(part, (list, tuple)) else ():

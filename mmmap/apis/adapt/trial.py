@@ -7,7 +7,7 @@ from torch import nn
 
 from mmmap.utils.errors import UserError
 
-from .probe import Level, build_without_weights, observe, predict, training_loss
+from .probe import Level, build_initialised, observe, predict, training_loss
 
 # What mixed precision adds to an optimizer wrapper. It may need a GPU, and is the base's matter.
 _OF_AMP = ('dtype', 'loss_scale', 'use_fp16', 'cache_enabled', 'accumulative_counts')
@@ -27,9 +27,7 @@ def try_config(cfg: Config, scope: str, size: int, levels: list[Level] | None) -
             finite.
         Exception: What the model raises if its parts do not fit.
     """
-    model = build_without_weights(cfg)
-    model.backbone.init_cfg = cfg.model.backbone.get('init_cfg')
-    model.backbone.init_weights()
+    model = build_initialised(cfg, cfg.model.backbone.get('init_cfg'))
     settings = {key: value for key, value in cfg.optim_wrapper.to_dict().items() if key not in _OF_AMP}
     optimizer = build_optim_wrapper(model, settings | dict(type='OptimWrapper'))
     _check_maps(model, scope, size, levels)

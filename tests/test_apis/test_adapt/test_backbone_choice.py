@@ -27,7 +27,7 @@ def test_a_checkpoint_tells_the_size(tmp_path, with_metadata):
 
 def test_a_checkpoint_of_no_named_size(tmp_path):
     path = save(tmp_path / 'a.pth', dict(embed_dim=16, layout='MT', num_heads=2))
-    with pytest.raises(UserError, match="width 16 and layout 'MT'.*--backbone CONFIG"):
+    with pytest.raises(UserError, match=r"width 16 and layout 'MT'.*--backbone CONFIG"):
         choose_backbone(None, None, path)
 
 
@@ -62,7 +62,7 @@ def test_wrong_options(arch, config, pretrained, words):
 
 def test_a_config_of_another_backbone(tmp_path):
     (tmp_path / 'a.py').write_text("model = dict(type='A', backbone=dict(type='ResNet'))\n")
-    with pytest.raises(UserError, match="a.py: its model.backbone.type is 'ResNet', not MAPHybrid"):
+    with pytest.raises(UserError, match=r"a.py: its model.backbone.type is 'ResNet', not MAPHybrid"):
         choose_backbone(None, str(tmp_path / 'a.py'), None)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmmap.apis.adapt import Backbone, adapt_config, read_base
-from mmmap.apis.adapt.probe import build_without_weights
+from mmmap.apis.adapt.probe import build_initialised
 from mmmap.apis.adapt.samples import make_batch
 from mmmap.registry import MODELS
 from mmmap.utils.errors import UserError
@@ -10,7 +10,7 @@ from mmmap.utils.errors import UserError
 
 def maps_of(cfg, size):
     """The padded size of a batch of pictures, and the sizes of the maps that the heads get."""
-    model = build_without_weights(cfg)
+    model = build_initialised(cfg)
     data = model.data_preprocessor(make_batch('mmdet', size), True)
     with torch.no_grad():
         maps = model.extract_feat(data['inputs'])
