@@ -43,8 +43,11 @@ def run(args: argparse.Namespace) -> None:
         if out.exists() and out.resolve() == base.path.resolve():
             raise UserError(f'{out} is the config itself: choose another --out')
         backbone = choose_backbone(args.arch, args.backbone, args.pretrained)
-        adapt_config(base, backbone, out, _note(args))
-        print(f'{out} is written: it was built, trained for two iterations and run on generated pictures.')
+        doubt = adapt_config(base, backbone, out, _note(args))
+        tried = 'trained for two iterations' if doubt else 'trained for two iterations and run'
+        print(f'{out} is written: its model was built, {tried} on generated pictures.')
+        if doubt:
+            print(f'note: {doubt}')
 
 
 def _note(args: argparse.Namespace) -> str:

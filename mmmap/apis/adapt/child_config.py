@@ -1,35 +1,29 @@
 """Writes a child config that gives an installed config, or one's own, a hybrid backbone."""
 
-import logging
 import os
-import warnings
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 
-from mmmap.engine.error_report import explain
+from mmmap.registry import MODELS
 from mmmap.utils.errors import UserError
 
 from .backbone_choice import Backbone
 from .base_config import BaseConfig
 from .config_text import config_text, difference, without_scope
 from .parts import adapt_classifier, adapt_dense
-from .probe import Observed, build_initialised, observe
+from .probe import SIZES, build_initialised, observe_smallest
 from .rules import why_refused
 from .settings import set_optimizer, set_pixels
-from .trial import try_config
+from .trial import predict_once, trial, try_training
 
-#: Sides in pixels of the pictures on which models are tried: at least one cell of the coarsest map. Some need more.
-SIZES = dict(mmdet=(128, 256, 512), mmseg=(128, 256), mmpretrain=(64, 224, 384))
+_CANNOT = 'cannot have the backbone'
 
 
-def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> str:
+def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> str | None:
     """Write a child config in which the model of a base has another backbone.
 
     The base is built and run once, to see which maps its heads get. The child is built from its file, trained for two
@@ -42,7 +36,7 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
         note (str): The comment at the head of the file.
 
     Returns:
-        str: The text of the file.
+        str: What could not be tried for a fault of the base, None if all was.
 
     Raises:
         UserError: If the base cannot have the backbone. Nothing is written then.
@@ -50,18 +44,21 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
     scope = base.cfg.get('default_scope', 'mmpretrain')
     reason = why_refused(base.cfg.model)
     if reason is not None:
-        raise UserError(f'{base.name} cannot have the backbone: {reason}')
+        raise UserError(f'{base.name} {_CANNOT}: {reason}')
+    preprocessor = base.cfg.model.get('data_preprocessor') or base.cfg.get('data_preprocessor') or {}
+    found, needed = len(preprocessor.get('mean') or '123'), backbone.options.get('in_channels', 3)
+    if found != needed:
+        raise UserError(f'{base.name} {_CANNOT}: its pictures have {found} channels, and the backbone takes {needed}')
     cfg = Config(deepcopy(base.cfg._cfg_dict))
-    with _explained(f'{base.name} does not run as it is, before anything is changed'):
-        model = build_initialised(base.cfg)
-        size, observed = _observe_smallest(model, scope)
-    try:
+    with trial('the backbone cannot be built'):
+        MODELS.build(backbone.config(out_type='featmap')).init_weights()
+    with trial(f'{base.name} does not run as it is, before anything is changed'):
+        model = build_initialised(_with_small_backbone(base.cfg, SIZES[scope][0]))
+        size, observed = observe_smallest(model, base.cfg, scope)
+    with trial(f'{base.name} {_CANNOT}'):
         adapt = adapt_classifier if scope == 'mmpretrain' else adapt_dense
         levels = adapt(cfg, scope, backbone, observed)
-    except UserError as error:
-        raise UserError(f'{base.name} cannot have the backbone: {error}') from error
     _change_the_rest(cfg, scope, backbone, model)
-    del model
     old, new = (without_scope(part._cfg_dict.to_dict(), scope) for part in (base.cfg, cfg))
     text = config_text(base.reference(out.parent), difference(old, new), note)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -72,27 +69,45 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
         child = Config.fromfile(draft)
         if without_scope(child._cfg_dict.to_dict(), scope) != new:
             raise RuntimeError(f'{draft} does not read as the config that was meant')
-        with _explained(f'{base.name} cannot have the backbone'):
-            try_config(child, scope, size, levels)
+        with trial(f'{base.name} {_CANNOT}, with it the model does not train'):
+            adapted = try_training(child, scope, size, levels)
+        doubt = _try_prediction(base, scope, size, adapted, model)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
-    return text
+    return doubt
 
 
-def _observe_smallest(model: BaseModel, scope: str) -> tuple[int, Observed]:
-    """Observe a model on the smallest pictures that it takes; returns their side as well."""
-    for size in SIZES[scope][:-1]:
-        # Pictures that are too small are told by many kinds of errors.
-        with suppress(Exception):
-            return size, observe(model, scope, size)
-    return SIZES[scope][-1], observe(model, scope, SIZES[scope][-1])
+def _with_small_backbone(cfg: Config, size: int) -> Config:
+    """A config whose old backbone, if it takes one size alone, takes small pictures."""
+    cfg = Config(deepcopy(cfg._cfg_dict))
+    if isinstance(cfg.model.backbone.get('img_size'), int | list | tuple):
+        cfg.model.backbone.img_size = size
+    return cfg
+
+
+def _try_prediction(base: BaseConfig, scope: str, size: int, adapted: BaseModel, model: BaseModel) -> str | None:
+    """Predict with the new model. If neither it nor the old one can, the fault is not that of the backbone."""
+    try:
+        with trial(f'{base.name} {_CANNOT}, with it the model does not predict'):
+            predict_once(adapted, scope, size)
+    except UserError as error:
+        try:
+            with trial('the prediction could not be tried, as that of the config itself fails'):
+                predict_once(model, scope, size)
+        except UserError as own:
+            return str(own)
+        raise error
+    return None
 
 
 def _change_the_rest(cfg: Config, scope: str, backbone: Backbone, model: Any) -> None:
     """Change what is around the backbone, neck and heads, in place."""
-    imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
-    cfg.custom_imports = dict(imports=[*imports, *['mmmap'][: 'mmmap' not in imports]], allow_failed_imports=False)
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    cfg.custom_imports = dict(
+        imports=imports if 'mmmap' in imports else [*imports, 'mmmap'], allow_failed_imports=False
+    )
     for key in ('pretrained', 'init_cfg'):
         # They would set the weights of the backbone as well.
         if cfg.model.get(key) is not None:
@@ -104,26 +119,3 @@ def _change_the_rest(cfg: Config, scope: str, backbone: Backbone, model: Any) ->
         raise UserError('the config has no data_preprocessor')
     set_pixels(cfg.data_preprocessor if inside is None else inside, backbone, scope)
     set_optimizer(cfg, scope, backbone, model)
-
-
-class _explained:
-    """A silent trial. Any error in it becomes a ``UserError`` of one line, behind some words."""
-
-    def __init__(self, words: str) -> None:
-        self.words = words
-
-    def __enter__(self) -> None:
-        self.warnings = warnings.catch_warnings()
-        self.warnings.__enter__()
-        warnings.simplefilter('ignore')
-        self.logger = MMLogger.get_current_instance()
-        self.level = self.logger.level
-        self.logger.setLevel(logging.ERROR)
-        self.random_state = torch.get_rng_state()
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
-        self.warnings.__exit__(None, None, None)
-        self.logger.setLevel(self.level)
-        torch.set_rng_state(self.random_state)
-        if isinstance(error, Exception):
-            raise UserError(f'{self.words}: {explain(error)}') from error

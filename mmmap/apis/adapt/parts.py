@@ -5,15 +5,17 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from torch import Tensor
 
 from mmmap.registry import MODELS
 from mmmap.utils.errors import UserError
 
 from .backbone_choice import Backbone
+from .crops import crop_sizes
 from .probe import Level, Observed
 from .rules import CHANNELS, fit_inputs, is_pyramid, makes_last_by_pooling, pyramid
-from .settings import crop_sizes, pad_detection, pad_segmentation, round_up
+from .settings import pad_detection, pad_segmentation, round_up
 
 # Parts of a model that are no heads.
 _NOT_HEADS = ('backbone', 'neck', 'data_preprocessor', 'train_cfg', 'test_cfg', 'init_cfg', 'type')
@@ -60,7 +62,7 @@ def adapt_dense(cfg: Config, scope: str, backbone: Backbone, observed: Observed)
     # Heads of detectors have many layers of the width of the maps, and keep it.
     same = (replaced or scope == 'mmdet') and len({old[i] for i in kept}) == 1
     channels = old[kept[0]] if same else CHANNELS
-    if not necks and set(strides) == {backbone.patch_size}:
+    if scope == 'mmseg' and not necks and set(strides) == {backbone.patch_size}:
         made, channels = [], backbone.width
     else:
         pools = replaced and makes_last_by_pooling(necks[0])
@@ -77,7 +79,7 @@ def adapt_dense(cfg: Config, scope: str, backbone: Backbone, observed: Observed)
     if made or neck is not None:
         model.neck = made if len(made) > 1 else made[0] if made else None
     # A detector makes all maps from the last one, as ViTDet does.
-    taps = -1 if scope == 'mmdet' and made else backbone.taps(len(kept))
+    taps = -1 if scope == 'mmdet' else backbone.taps(len(kept))
     task: dict[str, Any] = dict(out_type='featmap') | (dict(out_indices=taps) if taps != -1 else {})
     if scope == 'mmseg':
         size = pad_segmentation(model, backbone.patch_size)
@@ -103,12 +105,15 @@ def _taken(levels: list[Level] | str) -> list[Level]:
 
 def _behind(necks: list, channels: list[int], strides: list[float], before: list[Level] | str) -> Maps:
     """The maps behind necks that stay, which take maps of these channels and strides from now on."""
-    side = 2 * max(strides)
-    outs: Any = [torch.zeros(2, c, int(side / s), int(side / s)) for c, s in zip(channels, strides, strict=True)]
+    side = 8 * max(strides)
+    outs: Any = [
+        torch.zeros(2, c, int(side / s), int(side / s), device=get_device())
+        for c, s in zip(channels, strides, strict=True)
+    ]
     for neck in necks:
         try:
             with torch.no_grad():
-                outs = MODELS.build(ConfigDict(neck).to_dict())(tuple(outs))
+                outs = MODELS.build(ConfigDict(neck).to_dict()).to(get_device())(tuple(outs))
         except Exception as error:
             raise UserError(
                 f'its neck {neck["type"]} does not take such maps: {type(error).__name__}: {error}'

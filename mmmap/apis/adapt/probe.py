@@ -1,19 +1,25 @@
 """Observes what passes between the backbone, the neck and the heads of a model."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from torch import Tensor, nn
 
 from mmmap.apis.model_loading import build_model
 
+from .crops import crop_sizes
 from .samples import loads_masks, make_batch, total_loss
+
+#: Sides in pixels of the pictures on which models are tried, at least one cell of the coarsest map. Some need more, or
+#: the size of their own crops.
+SIZES = dict(mmdet=(128, 256, 512), mmseg=(128, 256), mmpretrain=(64,))
 
 
 @dataclass(frozen=True)
@@ -46,23 +52,18 @@ class Observed:
     neck: list[Level] | str
 
 
-def build_initialised(cfg: Config, pretrained: dict | None = None) -> BaseModel:
-    """Build the model of a config, and initialise it without reading the checkpoints that it names.
-
-    Args:
-        cfg (Config): The config.
-        pretrained (dict, optional): The ``init_cfg`` of the backbone. Its checkpoint is read.
-    """
+def build_initialised(cfg: Config) -> BaseModel:
+    """Build the model of a config, and initialise it without reading the checkpoints that it names."""
     cfg = Config(deepcopy(cfg._cfg_dict))
     _forget_checkpoints(cfg.model)
     torch.manual_seed(0)
     model = revert_sync_batchnorm(build_model(cfg))
-    if pretrained:
-        model.backbone.init_cfg = pretrained
     # Some parameters hold what was in the memory until then.
     model.init_weights()
     model.sees_masks = loads_masks(cfg)
-    return model
+    if hasattr(model, 'set_epoch'):
+        model.set_epoch(0)
+    return model.to(get_device())
 
 
 def _forget_checkpoints(part: Any) -> None:
@@ -70,7 +71,8 @@ def _forget_checkpoints(part: Any) -> None:
         if isinstance(part.get('pretrained'), str):
             part['pretrained'] = None
         inits = part.get('init_cfg')
-        if any(init.get('type') == 'Pretrained' for init in ([inits] if isinstance(inits, dict) else inits or [])):
+        # Some backbones read `checkpoint` themselves, without a type.
+        if any(init.get('checkpoint') for init in ([inits] if isinstance(inits, dict) else inits or [])):
             part['init_cfg'] = None
         part = list(part.values())
     for item in part if isinstance(part, (list, tuple)) else ():
@@ -81,6 +83,8 @@ def _tensors(output: Any) -> list[Tensor] | str:
     """The maps or vectors that a part puts out, or in words what it puts out instead."""
     items = list(output) if isinstance(output, (list, tuple)) else [output]
     for item in items:
+        if item is None:
+            return 'several tensors, of which some may be missing'
         if isinstance(item, (list, tuple)):
             return 'pairs of a map and class tokens' if len(item) == 2 else 'groups of tensors'
         if not isinstance(item, Tensor):
@@ -116,6 +120,18 @@ def _watch(part: nn.Module, found: list, cut: bool) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def observe_smallest(model: BaseModel, cfg: Config, scope: str) -> tuple[int, Observed]:
+    """Observe a model on the smallest pictures that it takes; returns their side as well."""
+    own = model.backbone.img_size if isinstance(getattr(model.backbone, 'img_size', None), int) else None
+    crops = [*crop_sizes(cfg.get('train_dataloader')), own]
+    sizes = [*SIZES[scope], *[size for size in crops[-2:] if size and size > SIZES[scope][0]]]
+    for size in sizes[:-1]:
+        # Pictures that are too small are told by many kinds of errors.
+        with suppress(Exception):
+            return size, observe(model, scope, size)
+    return sizes[-1], observe(model, scope, sizes[-1])
 
 
 def observe(model: BaseModel, scope: str, size: int, cut: bool = True) -> Observed:

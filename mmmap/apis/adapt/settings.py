@@ -1,13 +1,12 @@
 """The settings of a config around the model that follow from the backbone: sizes, pixels, optimizer, schedule."""
 
-from collections.abc import Iterator
 from math import lcm
 from typing import Any
 
 from mmengine.config import Config
 from torch import nn
 
-from mmmap.engine.config_parts import type_name, walk
+from mmmap.engine.config_parts import type_name
 
 from .backbone_choice import Backbone
 
@@ -63,15 +62,6 @@ def pad_segmentation(model: dict, patch_size: int) -> Any:
     if windows.get('mode') == 'slide':
         windows['crop_size'] = round_up(windows['crop_size'], patch_size)
     return size
-
-
-def crop_sizes(pipeline: Any) -> Iterator[int]:
-    """The sizes to which the transforms of a classifier's pipeline cut its pictures, the last ones last."""
-    for _, step in walk(pipeline):
-        if isinstance(step, dict) and 'Crop' in type_name(step.get('type', '')):
-            size = step.get('scale', step.get('crop_size'))
-            if isinstance(size, int | list | tuple):
-                yield max(size) if isinstance(size, list | tuple) else size
 
 
 def set_optimizer(cfg: Config, scope: str, backbone: Backbone, model: nn.Module) -> None:

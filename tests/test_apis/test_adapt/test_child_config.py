@@ -92,7 +92,7 @@ def test_a_pretrained_backbone(adapted, resnet, tmp_path):
 def test_a_checkpoint_that_does_not_fit_is_refused(adapted, resnet, tmp_path):
     torch.save(dict(state_dict={'backbone.x': torch.zeros(1)}), tmp_path / 'a.pth')
     backbone = Backbone(dict(arch=dict(embed_dim=8, layout='MT', num_heads=2)), pretrained=str(tmp_path / 'a.pth'))
-    with pytest.raises(UserError, match=r'cannot have the backbone: .*none of its 1 weights'):
+    with pytest.raises(UserError, match=r'the backbone cannot be built: .*a.pth: none of its 1 weights'):
         adapted(resnet, backbone)
 
 
