@@ -48,9 +48,8 @@ def adapt_config(base: BaseConfig, backbone: Backbone, out: Path, note: str) -> 
     preprocessor = base.cfg.model.get('data_preprocessor') or base.cfg.get('data_preprocessor') or {}
     found, needed = len(preprocessor.get('mean') or '123'), backbone.options.get('in_channels', 3)
     if found != needed:
-        raise UserError(
-            f'{base.name} {_CANNOT}: its pictures have {found} channel{"s"[: found != 1]}, and the backbone takes {needed}'
-        )
+        number = f'{found} channel{"s"[: found != 1]}'
+        raise UserError(f'{base.name} {_CANNOT}: its pictures have {number}, and the backbone takes {needed}')
     cfg = Config(deepcopy(base.cfg._cfg_dict))
     with trial('the backbone cannot be built'):
         MODELS.build(backbone.config(out_type='featmap')).init_weights()
