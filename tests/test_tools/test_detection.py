@@ -317,7 +317,7 @@ FAULTS = [
 
 @needs_mmdet
 @pytest.mark.parametrize(('damage', 'message'), FAULTS)
-@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('workers', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_training_names_the_faulty_file(config, shapes, run_tool, capsys, damage, message, workers):
     path = config()
     content = json.loads((shapes / 'all.json').read_text())
@@ -331,6 +331,7 @@ def test_training_names_the_faulty_file(config, shapes, run_tool, capsys, damage
 
 
 @needs_mmdet
+@pytest.mark.slow
 def test_a_copied_run_goes_on_from_its_own_file(config, run_tool, capsys):
     path = config()
     run_tool('train.py', path, '--work-dir', 'run', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
