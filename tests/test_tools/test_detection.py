@@ -317,7 +317,7 @@ FAULTS = [
 
 @needs_mmdet
 @pytest.mark.parametrize(('damage', 'message'), FAULTS)
-@pytest.mark.parametrize('workers', [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize('workers', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_training_names_the_faulty_file(config, shapes, run_tool, capsys, damage, message, workers):
     path = config()
     content = json.loads((shapes / 'all.json').read_text())

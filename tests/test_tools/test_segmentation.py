@@ -325,18 +325,20 @@ def _label(path):
 
 @needs_mmseg
 @pytest.mark.parametrize(
-    ('damage', 'message'),
+    ('damage', 'message', 'workers'),
     [
-        (_label, 'has the label 77 in'),
-        (lambda path: Image.open(path).convert('RGB').save(path), 'is a picture of 3 channels (RGB)'),
-        (lambda path: Image.open(path).resize((9, 9), 0).save(path), '9 x 9'),
-        (lambda path: path.write_bytes(path.read_bytes()[:-30]), 'cannot be read'),
+        # Ended in a worker, a run takes seconds to stop.
+        (_label, 'has the label 77 in', 1),
+        (lambda path: Image.open(path).convert('RGB').save(path), 'is a picture of 3 channels (RGB)', 0),
+        (lambda path: Image.open(path).resize((9, 9), 0).save(path), '9 x 9', 0),
+        (lambda path: path.write_bytes(path.read_bytes()[:-30]), 'cannot be read', 0),
     ],
 )
-def test_training_names_the_faulty_mask(tiny, run_tool, capsys, damage, message):
+def test_training_names_the_faulty_mask(tiny, run_tool, capsys, damage, message, workers):
     masks = sorted(path for path in Path().rglob('annotations/train/*.png'))
     damage(masks[0])
-    options = ['train_dataloader.num_workers=1', 'custom_hooks=[]', 'train_cfg.max_iters=6', 'train_cfg.val_interval=9']
+    options = [f'train_dataloader.num_workers={workers}', 'custom_hooks=[]', 'train_cfg.max_iters=6']
+    options += ['train_cfg.val_interval=9']
     with pytest.raises(SystemExit):
         run_tool('train.py', tiny, '--work-dir', 'run', '--cfg-options', *options)
     line = capsys.readouterr().err.splitlines()[-1]
