@@ -9,6 +9,7 @@ from ...utils.errors import UserError
 from .. import dense_checks
 from ..dense_checks.dense_runs import dense_model, loops
 from ..dense_checks.loading import explain_faults
+from ..sample_errors import name_faulty_samples
 
 
 @HOOKS.register_module()
@@ -17,8 +18,8 @@ class DenseCheckHook(Hook):
 
     The checks run when the model and the data sets are built, before the first iteration of a training, validation or
     test. A fault ends the run with one line that names the key of the config and the right value. What may be on
-    purpose is a warning in the log. A run without a fault computes the same with and without this hook. Other models
-    are not checked.
+    purpose is a warning in the log. Later, a sample that cannot be used ends the run with the names of its files. A run
+    without a fault computes the same with and without this hook. Other models are not checked.
 
     The runtimes of mmmap for segmentation and detection have this hook, and the tools add it. In any other config of
     mmsegmentation or mmdetection it is one line: ``custom_hooks = [dict(type='mmmap.DenseCheckHook')]``.
@@ -64,6 +65,7 @@ class DenseCheckHook(Hook):
         if not new or dense_model(runner) is None:
             return
         self._checked |= new
+        name_faulty_samples(runner.cfg)
         for check in dense_checks.CHECKS:
             try:
                 check(runner)
