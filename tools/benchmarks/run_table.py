@@ -29,6 +29,7 @@ def parse_args() -> argparse.Namespace:
     add('table', help=f'one of {", ".join(TABLES)}')
     add('--track', choices=list(TRACKS), default='mini', help='; '.join(f'{k}: {v}' for k, v in TRACKS.items()))
     add('--seeds', type=int, default=1, help='number of seeds, 0, 1, ..., of every row (default: 1)')
+    add('--first-seed', type=int, default=0, metavar='SEED', help='count the seeds from this one (default: 0)')
     add('--rows', nargs='+', metavar='ROW', help='only these rows')
     add('--evaluate', nargs='+', choices=EVALUATIONS, default=['finetune'], help='(default: finetune)')
     add('--epochs', nargs=2, type=int, metavar=('PRETRAIN', 'FINETUNE'), help='rescale the schedules')
@@ -131,6 +132,8 @@ def run_table(args: argparse.Namespace) -> int:
     for name in ('seeds', 'jobs', 'gpus', 'images'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f'--{name} {getattr(args, name)}: must be positive')
+    if args.first_seed < 0:
+        raise UserError(f'--first-seed {args.first_seed}: must not be negative')
     if args.epochs and min(args.epochs) < 1:
         raise UserError(f'--epochs {args.epochs[0]} {args.epochs[1]}: both must be positive')
     rows = choose_rows(args.table, args.track, args.rows)
@@ -146,7 +149,7 @@ def run_table(args: argparse.Namespace) -> int:
         # All rows with the first seed come first: a table with one seed is worth more than a row with all.
         runs = [
             Run(row.name, seed, compose(row, seed, out / 'runs' / row.name / f'seed{seed}', request))
-            for seed in range(args.seeds)
+            for seed in range(args.first_seed, args.first_seed + args.seeds)
             for row in rows
         ]
         for message in refuse_other_settings(runs, args.restart):

@@ -321,6 +321,7 @@ def test_parts_of_the_configured_data(table):
         (['pretraing'], "unknown table 'pretraing': choose from pretraining, masking, decoder, layout, sizes"),
         (['sizes', '--rows', 'size-big'], 'table sizes has size-tiny, size-small, size-base on the mini track'),
         (['pretraining', '--jobs', '0'], '--jobs 0: must be positive'),
+        (['pretraining', '--first-seed', '-1'], '--first-seed -1: must not be negative'),
         (['pretraining', '--data', 'nowhere'], 'no folders of classes in'),
     ],
 )
@@ -423,6 +424,13 @@ def test_a_table_is_killed_continued_and_reported(table, images, run_tool, capsy
     assert 'broken seed 0: pretrain: error' in report and '`python tools/benchmarks/run_table.py tiny' in report
     for name in ('bars.png', 'curves.png'):
         assert Image.open(out / 'tiny' / name).width > 500
+
+    # Seeds are counted from the one that is asked for, beside those that are there.
+    with pytest.raises(SystemExit) as end:
+        run_tool('benchmarks/run_table.py', *asked, '--rows', 'scratch', '--seeds', 1, '--first-seed', 2)
+    assert end.value.code == 0 and sorted(path.name for path in (runs / 'scratch').iterdir()) == ['seed0', 'seed2']
+    assert list(json.loads((out / 'tiny/results.json').read_text())['runs']['scratch']) == ['0', '2']
+    assert scratch.stat().st_mtime_ns == before
 
     # The same again finds nothing to do; other settings are refused, or replace the runs they concern.
     stages = sorted(runs.rglob('*.json'))
