@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -70,20 +71,42 @@ def native_extension() -> dict:
     return {'ext_modules': [extension], 'cmdclass': {'build_ext': OptionalBuildExtension}}
 
 
+def read_description() -> str:
+    """README.md with relative links as plain text, since a package page has no files beside it."""
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    return re.sub(r'\[([^\]]+)\]\((?!https?:)[^)]+\)', r'\1', text)
+
+
 def main() -> None:
     """Run setup."""
     extras = {name: read_requirements(name) for name in ('optional', 'gpu', 'tests', 'docs', 'demo')}
     extras['all'] = extras['optional']
-    readme = ROOT / 'README.md'
     setup(
         name='mmmap',
         version=read_version(),
         description='Hybrid Mamba-Transformer vision backbones and their Masked Autoregressive Pretraining (MAP)',
-        long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',
+        long_description=read_description(),
         long_description_content_type='text/markdown',
+        author='mmmap contributors',
+        url='https://arxiv.org/abs/2410.00871',
+        keywords='mamba transformer hybrid backbone pretraining masked-autoregressive point-cloud openmmlab',
+        classifiers=[
+            'Development Status :: 4 - Beta',
+            'Intended Audience :: Science/Research',
+            'Operating System :: POSIX',
+            'Programming Language :: C++',
+            'Programming Language :: Python :: 3',
+            'Programming Language :: Python :: 3.10',
+            'Programming Language :: Python :: 3.11',
+            'Programming Language :: Python :: 3.12',
+            'Topic :: Scientific/Engineering :: Artificial Intelligence',
+            'Topic :: Scientific/Engineering :: Image Recognition',
+            'Typing :: Typed',
+        ],
         license='Apache-2.0',
         packages=find_packages(include=['mmmap', 'mmmap.*']),
-        package_data={'mmmap.ops': ['csrc/*.cpp', 'csrc/*.h']},
+        # mmmap/.mim links configs and tools into the package, where mmengine and mim look for them.
+        package_data={'mmmap': ['py.typed', '.mim/**/*'], 'mmmap.ops': ['csrc/*.cpp', 'csrc/*.h']},
         python_requires='>=3.10',
         install_requires=read_requirements('runtime'),
         extras_require=extras,

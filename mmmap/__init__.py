@@ -50,6 +50,9 @@ def _register() -> None:
     _prepare()
     for name in _REGISTERING:
         importlib.import_module(f'mmmap.{name}')
+    from .utils.packaged_configs import name_packaged_configs
+
+    name_packaged_configs()
 
 
 class _RegisterOnImport(MetaPathFinder):

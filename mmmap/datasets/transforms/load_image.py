@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine import fileio
@@ -26,7 +27,8 @@ class LoadImageChecked(LoadImageFromFile):
     For a skipped image None is returned. In training, mmengine's ``BaseDataset`` then draws another sample. A test
     cannot replace samples: use ``on_error='raise'`` in test pipelines.
 
-    Required key: ``img_path``. Added keys: ``img`` ((H, W, 3) uint8, BGR), ``img_shape``, ``ori_shape``.
+    Required key: ``img_path``; or ``img`` alone, an image that is loaded already, as mmpretrain's inferencers give it.
+    Added keys: ``img`` ((H, W, 3) uint8, BGR), ``img_shape``, ``ori_shape``.
 
     Args:
         on_error (str): ``'skip'``: log the path and the reason, once per process, and return None. ``'raise'``: raise
@@ -67,7 +69,10 @@ class LoadImageChecked(LoadImageFromFile):
             OSError: If the image is broken and ``on_error='raise'``.
             RuntimeError: If 100 images in a row were broken and skipped.
         """
-        img = self._read(results['img_path'])
+        if 'img_path' in results:
+            img = self._read(results['img_path'])
+        else:
+            img = mmcv.bgr2gray(results['img']) if self.color_type == 'grayscale' else results['img']
         if img is None:
             return None
         if self.to_float32:
