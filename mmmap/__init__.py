@@ -11,6 +11,7 @@ import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 from .version import __version__, version_info
 
@@ -25,10 +26,12 @@ _ALONE = {
     f'mmmap.{name}'
     for name in ('__main__', 'command_line', 'ops', 'utils', 'utils.errors', 'utils.versions', 'version')
 }
+# What is looked up here and loaded when it is asked for.
+_FROM_APIS = ('create_model', 'list_models')
 # Components register when one of these is imported.
 _BASES = ('mmengine', 'mmcv', 'mmpretrain')
 
-__all__ = ['__version__', *_REGISTERING, 'version_info']
+__all__ = ['__version__', *_FROM_APIS, *_REGISTERING, 'version_info']
 
 
 def _prepare(with_mmpretrain: bool = True) -> None:
@@ -98,9 +101,11 @@ def _can_register() -> bool:
     return True
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _REGISTERING:
         return importlib.import_module(f'mmmap.{name}')
+    if name in _FROM_APIS:
+        return getattr(importlib.import_module('mmmap.apis.create_model'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

@@ -240,6 +240,68 @@ class MAPHybrid(HybridBackbone[GridTokens]):
             return tuple(self._patches(feature, tokens).mean(dim=1) for feature in features)
         return tuple(self._feature_map(feature, tokens) for feature in features)
 
+    def forward_features(self, inputs: Tensor) -> Tensor:
+        """All tokens of the last block of ``out_indices``, as timm's models name it.
+
+        Args:
+            inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
+
+        Returns:
+            Tensor: The n registers, then the L patches in raster order, shape (B, n + L, C).
+        """
+        tokens = self.tokenize(inputs)
+        return self._registers_first(self._encode_outputs(tokens)[-1], tokens)
+
+    def forward_intermediates(
+        self,
+        inputs: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+    ) -> Any:
+        """Features of several blocks, as timm's models give them; each is behind the final norm.
+
+        Args:
+            inputs (Tensor): Preprocessed images, shape (B, in_channels, H, W).
+            indices (int | Sequence[int], optional): Blocks, negative ones from the end; an int n is the last n blocks.
+                Blocks behind the last of ``out_indices`` cannot be asked for. Defaults to None: ``out_indices``.
+            return_prefix_tokens (bool): Return a pair for each block: its patches, and its registers (B, n, C).
+            output_fmt (str): 'NCHW', maps (B, C, rows, columns), or 'NLC', patches in raster order (B, L, C).
+            intermediates_only (bool): Leave out the tokens of :meth:`forward_features`, which are returned first.
+
+        Returns:
+            list | tuple[Tensor, list]: The features of the blocks; behind the tokens, unless ``intermediates_only``.
+
+        Raises:
+            ValueError: If a block or the format does not exist.
+        """
+        if output_fmt not in ('NCHW', 'NLC'):
+            raise ValueError(f"output_fmt={output_fmt!r}: must be 'NCHW' or 'NLC'")
+        last = max(self.out_indices)
+        if isinstance(indices, int):
+            indices = range(last + 1 - indices, last + 1)
+        blocks = self.out_indices if indices is None else tuple(i % self.num_blocks if i < 0 else i for i in indices)
+        if not blocks or not all(0 <= i <= last for i in blocks):
+            raise ValueError(f'indices={indices!r}: each must name one of blocks 0 to {last}')
+        tokens = self.tokenize(inputs)
+        *features, final = self._encode_outputs(tokens, (*blocks, last))
+        n, intermediates = self.num_registers, []
+        for feature in features:
+            ordered = self._registers_first(feature, tokens)
+            patches = ordered[:, n:]
+            if output_fmt == 'NCHW':
+                patches = patches.transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
+            intermediates.append((patches, ordered[:, :n]) if return_prefix_tokens else patches)
+        if intermediates_only:
+            return intermediates
+        return self._registers_first(final, tokens), intermediates
+
+    @property
+    def num_features(self) -> int:
+        """The width C, as timm names it."""
+        return self.embed_dim
+
     def feature_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Features as :meth:`forward` returns them for ``out_type='featmap'``, for any ``out_type``."""
         tokens = self.tokenize(inputs)
@@ -256,6 +318,13 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         _, places, register_places = register_order(length, self.num_registers, device)
         return places if tokens.order is None else places[tokens.order.argsort()], register_places
 
+    def _registers_first(self, feature: Tensor, tokens: GridTokens) -> Tensor:
+        """The registers, then the patches in raster order, of an encoded sequence (B, L + n, C)."""
+        if not self.num_registers and tokens.order is None:
+            return feature
+        places, register_places = self._places(tokens)
+        return feature[:, torch.cat([register_places, places])]
+
     def _patches(self, feature: Tensor, tokens: GridTokens) -> Tensor:
         """The patches (B, L, C) of an encoded sequence, in raster order."""
         return feature[:, self._places(tokens)[0]] if self.num_registers or tokens.order is not None else feature
@@ -263,8 +332,8 @@ class MAPHybrid(HybridBackbone[GridTokens]):
     def _feature_map(self, feature: Tensor, tokens: GridTokens) -> Tensor:
         return self._patches(feature, tokens).transpose(1, 2).unflatten(-1, tokens.grid).contiguous()
 
-    def _encode_outputs(self, tokens: GridTokens) -> tuple[Tensor, ...]:
-        """The encoded sequence (B, L + n, C) of each of ``out_indices``."""
+    def _encode_outputs(self, tokens: GridTokens, blocks: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """The encoded sequence (B, L + n, C) of each of some blocks, or of ``out_indices``."""
         x, n = tokens.take(tokens.embeddings), self.num_registers
         if n:
             registers = (self.register_tokens + self.register_pos_embed).expand(len(x), -1, -1)
@@ -272,4 +341,4 @@ class MAPHybrid(HybridBackbone[GridTokens]):
         windows = None
         if self.window_size and max(tokens.grid) > self.window_size:
             windows = GridWindows(tokens.grid, self.window_size, tokens.order, x.device)
-        return self.encoder(x, out_indices=self.out_indices, windows=windows)
+        return self.encoder(x, out_indices=self.out_indices if blocks is None else blocks, windows=windows)
