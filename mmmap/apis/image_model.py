@@ -101,7 +101,8 @@ class ImageModel(
             interpolation='bicubic',
             crop_pct=0.875,
         )
-        self.reset_classifier(num_classes, global_pool)
+        self.global_pool = global_pool
+        self.reset_classifier(num_classes)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a new one for another number of classes.
@@ -134,7 +135,7 @@ class ImageModel(
 
     def get_classifier(self) -> nn.Module:
         """The linear classifier, or an identity without one."""
-        return self.head.fc if self.num_classes else self.head
+        return self.head[0] if self.num_classes else self.head
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Tokens of normalised images (B, ``in_chans``, H, W): (B, ``num_prefix_tokens`` + L, C), registers first."""
