@@ -1,11 +1,11 @@
 """Pretrain a small hybrid backbone with MAP on real digits, on a CPU in minutes, and report the results.
 
-An interrupted run is continued. After a finished run only the report is printed.
+Data and results go below the current folder. An interrupted run is continued. After a finished run only the report is
+printed.
 """
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import time
@@ -32,12 +32,13 @@ import mmmap  # noqa: F401  (registers everything)
 from mmmap.engine.error_report import one_line_errors
 from mmmap.engine.launch import build_runner, set_resume
 from mmmap.ops import available_backends
+from mmmap.utils.packaged_configs import MIM
 from mmmap.visualization import plot_curves, read_scalars
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / 'configs/map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py'
-DATA = ROOT / 'data/digits'
-WORK_DIR = ROOT / 'work_dirs/demo'
+CONFIG = MIM / 'configs/map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py'
+# In the current folder, as the config names its data.
+DATA = Path('data/digits')
+WORK_DIR = Path('work_dirs/demo')
 NUM_TRAIN = 400
 
 
@@ -90,7 +91,6 @@ def main() -> None:
     args = parse_args()
     with one_line_errors(show_traceback=True):
         started = time.time()
-        os.chdir(ROOT)  # The config names its data relative to the project.
         cfg = Config.fromfile(CONFIG)
         cfg.work_dir = str(WORK_DIR)
         cfg.launcher = 'none'

@@ -9,22 +9,22 @@ from mmengine.config.utils import MODULE2PACKAGE
 
 from ..utils.errors import UserError
 from ..utils.versions import TASK_LIBRARIES, check_task_library
+from .config_names import find_config
 
 # Settings of a data loader that torch accepts only together with workers.
 _OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout')
 
 
 def read_config(path: str | Path) -> Config:
-    """Read a config file.
+    """Read a config file, or an installed config, ``mmmap::map/vit-mamba_in1k.py``.
 
     Raises:
         UserError: If the file does not exist, it or a base of it cannot be read, or mmseg or mmdet is needed and
             missing or of a wrong version.
     """
-    if not Path(path).is_file():
-        raise UserError(f'config file not found: {path}')
+    file = find_config(path)
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(file)
     # A config is a program and can raise anything.
     except Exception as error:
         if isinstance(error, ModuleNotFoundError):
