@@ -12,7 +12,7 @@ def run(args: argparse.Namespace) -> None:
     """Run ``mmmap models``."""
     from fnmatch import fnmatch
 
-    from mmmap.apis import list_models
+    from mmmap.apis.create_model import list_models
     from mmmap.utils.packaged_configs import MIM
 
     print('models of mmmap.create_model:')

@@ -9,7 +9,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 # Nothing is compiled here, and nothing of the checkout is imported.
@@ -94,3 +96,19 @@ def test_configs_are_found_from_any_folder(installed, tmp_path):
     """
     (tmp_path / 'script.py').write_text('\n'.join(line.strip() for line in script.splitlines()))
     run('script.py', cwd=tmp_path, environment=installed)
+
+
+def test_a_training_from_an_empty_folder(installed, tmp_path):
+    random = np.random.default_rng(0)
+    for i in range(8):
+        path = tmp_path / f'pictures/{i % 2}/{i}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (28, 28, 3), np.uint8)).save(path)
+    run(
+        '-m', 'mmmap', 'train', 'mmmap::map/map_hybrid-digits_1xb64-coslr-16e_digits-28px.py', '--data', 'pictures',
+        '--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4',
+        cwd=tmp_path, environment=installed,
+    )  # fmt: skip
+    assert (tmp_path / 'work_dirs/map_hybrid-digits_1xb64-coslr-16e_digits-28px/epoch_1.pth').exists()
+    listed = run('-m', 'mmmap', 'models', '*carparts*', cwd=tmp_path, environment=installed)
+    assert 'mmmap::map_det/mask-rcnn_hybrid-mini-p8_1xb4-coslr-30e_carparts-256px.py' in listed

@@ -8,7 +8,7 @@ import pytest
 
 from mmmap.commands import COMMANDS, main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLASSIFIER = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 
 
