@@ -1,5 +1,6 @@
 """Reads annotation files in COCO's format: their categories, and what is wrong with them."""
 
+import codecs
 import json
 import os
 import re
@@ -41,8 +42,11 @@ def annotation_fault(path: str, key: str) -> str | None:
     if not path.endswith('.json') or not os.path.isfile(path):
         return None
     where = f'{key}.ann_file: {path}'
+    text = Path(path).read_bytes()
+    if text.startswith(codecs.BOM_UTF8):
+        return f'{where} begins with a byte order mark, which readers of JSON refuse: save it as UTF-8 without BOM'
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(text)
     except ValueError as error:
         return f'{where} is no JSON file: {error}'
     if not isinstance(content, dict):

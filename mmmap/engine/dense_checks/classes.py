@@ -31,13 +31,13 @@ def check_classes(runner: Runner) -> None:
         return
     named = [(key, dataset, names) for key, dataset in datasets(runner) if (names := class_names(dataset, key))]
     for key, dataset, names in named:
-        for fault in _number_faults(model, dataset, key, names):
-            raise UserError(fault)
-    for key, dataset, names in named[1:]:
         first_key, first, known = named[0]
+        # The heads are right for the training: not they are to be changed if another set has fewer classes.
         other_order = _order_fault(f'{key}.metainfo.classes', names, f'{first_key}.metainfo.classes', known)
         if other_order is not None:
             raise UserError(other_order)
+        for fault in _number_faults(model, dataset, key, names):
+            raise UserError(fault)
         zero, other = (getattr(part, 'reduce_zero_label', False) for part in (dataset, first))
         if bool(zero) != bool(other):
             raise UserError(

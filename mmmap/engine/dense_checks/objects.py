@@ -82,7 +82,10 @@ def _check_metrics(runner: Runner, model: Any) -> None:
     """Check that the metrics for masks have masks of both the model and the annotation file."""
     for phase, loop in loops(runner):
         for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
-            if 'segm' not in (getattr(metric, 'metrics', None) or ()):
+            kinds = set(getattr(metric, 'metrics', None) or ())
+            if kinds & {'bbox', 'segm'} and not getattr(metric, 'format_only', False):
+                _check_truth(runner, getattr(metric, '_coco_api', None), phase)
+            if 'segm' not in kinds:
                 continue
             if hasattr(model, 'roi_head') and not _has_mask_head(model):
                 raise UserError(
@@ -96,6 +99,25 @@ def _check_metrics(runner: Runner, model: Any) -> None:
                     f"{phase}_evaluator.metric has 'segm', but {len(bare)} of {len(objects)} annotations of its "
                     f"ann_file have no segmentation, first id={bare[0]}: set {phase}_evaluator.metric='bbox'"
                 )
+
+
+def _check_truth(runner: Runner, api: Any, phase: str) -> None:
+    """Check that COCO's evaluation finds objects in its file, and in each object what it reads."""
+    if api is None:
+        return
+    objects = api.anns
+    if not objects:
+        runner.logger.warning(
+            f'{phase}_evaluator.ann_file has no annotations: all its numbers will be -1. Give a file with objects, or '
+            f'set {phase}_evaluator.format_only=True.'
+        )
+    for name in ('bbox', 'area', 'iscrowd'):
+        if lacking := [number for number, entry in objects.items() if name not in entry]:
+            cure = ': write iscrowd=0 into each' if name == 'iscrowd' else ': write it into the file'
+            raise UserError(
+                f'{phase}_evaluator.ann_file: {len(lacking)} of {len(objects)} annotations lack {name}, which the '
+                f'evaluation reads, first id={lacking[0]}{cure}'
+            )
 
 
 def _limits(model: Any) -> Iterator[tuple[str, int]]:

@@ -82,7 +82,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super()._validate_cfg()
         unknown = [key for key in self.paramwise_cfg if key not in OPTIONS]
         if unknown:
-            raise ValueError(f'paramwise_cfg: unknown {unknown}, {type(self).__name__} has {list(OPTIONS)}')
+            raise ValueError(
+                f'paramwise_cfg: unknown {unknown}, {type(self).__name__} has {list(OPTIONS)}; if they come from '
+                '_base_, write paramwise_cfg=dict(_delete_=True, ...)'
+            )
         # Never empty: mmengine skips add_params then.
         self.paramwise_cfg = {'layer_decay_rate': 1.0, 'custom_keys': {}, **self.paramwise_cfg}
         rate = self.paramwise_cfg['layer_decay_rate']

@@ -225,3 +225,26 @@ def test_dropped_in_a_wrapper(root):
     inner = cfg.train_dataloader.dataset.to_dict()
     cfg.train_dataloader.dataset = dict(type='MultiImageMixDataset', dataset=inner, pipeline=[crops()])
     assert 'train_dataloader.dataset.pipeline[0].allow_negative_crop=True' in refusal(cfg)
+
+
+@pytest.mark.parametrize('phase', ('val', 'test'))
+def test_what_the_evaluation_reads(root, phase):
+    message = refusal(with_file(root, phase, without('annotations', 'iscrowd')), phase)
+    assert f'{phase}_evaluator.ann_file: 1 of 8 annotations lack iscrowd, which the evaluation reads' in message
+    assert 'first id=7: write iscrowd=0 into each' in message
+
+
+def test_nothing_to_evaluate(root):
+    cfg = with_file(root, 'val', no_annotations, masks=False)
+    message, warnings = findings(cfg, 'val')
+    assert message == '' and 'val_evaluator.ann_file has no annotations: all its numbers will be -1' in warnings
+    cfg.val_evaluator.update(format_only=True, outfile_prefix=str(root / 'results'))
+    assert findings(cfg, 'val') == ('', '')
+
+
+@pytest.mark.parametrize('phase', PHASES)
+def test_byte_order_mark(root, phase):
+    cfg = with_file(root, phase, lambda content: None)
+    path = root / 'other.json'
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    assert f'{phase}_dataloader.dataset.ann_file: {path} begins with a byte order mark' in refusal(cfg, phase)

@@ -76,6 +76,13 @@ def test_order_of_the_classes(root, phase):
     assert "in another order: label 1 is 'star' in the former and 'disc' in the latter" in message
 
 
+def test_fewer_classes_in_validation(root):
+    cfg = segmentation_config(root)
+    cfg.val_dataloader.dataset.metainfo = dict(classes=('square', 'disc'))
+    message = refusal(cfg)
+    assert message.startswith("val_dataloader.dataset.metainfo.classes has 2 classes ('square', 'disc'), train_data")
+
+
 def test_reduce_zero_label_of_one_set(root):
     cfg = segmentation_config(root)
     cfg.val_dataloader.dataset.reduce_zero_label = True

@@ -307,7 +307,12 @@ class Model(nn.Module):
             'backbone of Model: Linear has no method get_layer_depth',
         ),
         (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=0.9), ValueError, 'would have no effect.*of Flat'),
-        (Model(backbone=Flat(2, 2)), dict(norm_decay_mult=0), ValueError, r"unknown \['norm_decay_mult'\]"),
+        (
+            Model(backbone=Flat(2, 2)),
+            dict(norm_decay_mult=0),
+            ValueError,
+            r"unknown \['norm_decay_mult'\].*_delete_=True",
+        ),
         (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=1.5), ValueError, 'layer_decay_rate=1.5'),
         (Model(backbone=Flat(2, 2)), dict(layer_decay_rate=0), ValueError, 'layer_decay_rate=0'),
         (
