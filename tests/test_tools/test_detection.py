@@ -301,7 +301,10 @@ def test_confusion_matrix_of_a_checkpoint_and_of_its_predictions(config, run_too
 
 
 FAULTS = [
-    (lambda content, folder: content['annotations'][2].update(segmentation=[]), '1 of 8 annotations in shapes/all.json'),
+    (
+        lambda content, folder: content['annotations'][2].update(segmentation=[]),
+        '1 of 8 annotations in shapes/all.json',
+    ),
     (
         lambda content, folder: (
             Image.open(folder / 'images/1.jpg').transpose(Image.Transpose.ROTATE_90).save(folder / 'images/1.jpg')
