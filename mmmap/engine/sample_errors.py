@@ -37,7 +37,8 @@ class _NamedSamples:
         self.seen: set[tuple[str, ...]] = set()
 
     def __call__(self, dataset: BaseDataset, index: int) -> Any:
-        if self.ignored is None:
+        # A later run in this process may be one of another task.
+        if self.ignored is None or not _is_dense(dataset):
             return self.prepare(dataset, index)
         info: dict = dataset.get_data_info(index)
         files = tuple(str(info[key]) for key in _FILES if isinstance(info.get(key), str))
@@ -106,6 +107,10 @@ class _NamedSamples:
             f'has the label {wrong[0]} in {int((labels == wrong[0] - bool(dataset.reduce_zero_label)).sum())} pixels, '
             f'the data set has {number} classes; pixels of no class have {", ".join(map(str, sorted(ignored)))}'
         )
+
+
+def _is_dense(dataset: BaseDataset) -> bool:
+    return any(base.__module__.startswith(('mmseg.', 'mmdet.')) for base in type(dataset).__mro__)
 
 
 def _missing_masks(info: Any, dataset: Any, error: Exception) -> str | None:

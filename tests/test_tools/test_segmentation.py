@@ -328,9 +328,9 @@ def _label(path):
     ('damage', 'message', 'workers'),
     [
         # Ended in a worker, a run takes seconds to stop.
-        (_label, 'has the label 77 in', 1),
-        (lambda path: Image.open(path).convert('RGB').save(path), 'is a picture of 3 channels (RGB)', 0),
-        (lambda path: Image.open(path).resize((9, 9), 0).save(path), '9 x 9', 0),
+        (_label, 'has the label 77', 1),
+        (lambda path: Image.open(path).convert('RGB').save(path), 'is of shape (36, 52, 3)', 0),
+        (lambda path: Image.open(path).resize((9, 9), 0).save(path), 'has (9, 9) pixels', 0),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), 'cannot be read', 0),
     ],
 )
