@@ -24,6 +24,7 @@ class FeatureFile:
     Attributes:
         names (dict[str, int]): The name of each picture that has a feature, and its row.
         width (int): Numbers in a feature, C; 0 before the first.
+        mark (Path): Where the caller marks which model the features are of.
 
     Raises:
         UserError: If the suffix is another, the file exists and is complete, or pyarrow is missing for ``.parquet``.
@@ -39,6 +40,8 @@ class FeatureFile:
             raise UserError(f'{path} exists: name another --out, or remove it')
         self._part = self.path.with_name(f'{self.path.name}.part')
         self._listed = self.path.with_name(f'{self.path.name}.part.txt')
+        #: Tells which model the parts are of; removed with them.
+        self.mark = self.path.with_name(f'{self.path.name}.part.json')
         self.names: dict[str, int] = {}
         self.width = 0
 
@@ -94,5 +97,5 @@ class FeatureFile:
 
                 column = pyarrow.FixedSizeListArray.from_arrays(features.ravel(), self.width)
                 pyarrow.parquet.write_table(pyarrow.table(dict(file=names, feature=column)), path)
-        self._part.unlink()
-        self._listed.unlink()
+        for part in (self._part, self._listed, self.mark):
+            part.unlink(missing_ok=True)

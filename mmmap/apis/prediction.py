@@ -1,5 +1,6 @@
 """Predictions and features of picture files, by models from configs."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmmap.engine.checkpoint_files import check_checkpoint_file
 from mmmap.engine.config_parts import dense_kind
 from mmmap.evaluation.frozen_features import pooled_feature
 from mmmap.utils.errors import UserError
+from mmmap.utils.origin_mark import Origin
 from mmmap.utils.safe_load import load_checkpoint
 
 from .model_loading import build_model, load_weights
@@ -34,7 +36,7 @@ def find_pictures(inputs: Sequence[str]) -> list[tuple[str, str]]:
 
     Returns:
         list[tuple[str, str]]: The path of each file and its name: relative to its folder, or that of the file; the
-        path itself if two would have one name.
+        whole path, without the first slash, if two would have one name.
 
     Raises:
         UserError: If a file or folder is missing, or nothing is found.
@@ -51,9 +53,31 @@ def find_pictures(inputs: Sequence[str]) -> list[tuple[str, str]]:
     if not found:
         raise UserError(f'no pictures in {", ".join(inputs)}')
     if len({name for _, name in found}) < len(found):
-        # Of two folders, with files of one name.
-        return [(path, path) for path in dict.fromkeys(path for path, _ in found)]
+        # Of two folders, with files of one name. Results go below the output folder, never beside the pictures.
+        return [(path, os.path.abspath(path).lstrip('/')) for path in dict.fromkeys(path for path, _ in found)]
     return found
+
+
+def continue_results(mark: Path, cfg: Config, checkpoint: str, options: str = '') -> None:
+    """Mark results as those of a model, so that a second run goes on only with the same one.
+
+    Args:
+        mark (Path): The file of the mark, beside the results.
+        cfg (Config): The config of the model.
+        checkpoint (str): Its checkpoint.
+        options (str): What else the results depend on. Defaults to ''.
+
+    Raises:
+        UserError: If the results that are there are of another config, checkpoint or options, or the checkpoint is
+            missing.
+    """
+    check_checkpoint_file(checkpoint)
+    origin = Origin([checkpoint], f'{cfg.pretty_text}{options}')
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_bytes(origin.mark())
+    elif not origin.is_of(mark.read_bytes()):
+        raise UserError(f'the results beside {mark} are of another config, checkpoint or options: name another --out')
 
 
 def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from mmmap.apis.feature_files import FeatureFile
-    from mmmap.apis.prediction import features_of, find_pictures, load_model
+    from mmmap.apis.prediction import continue_results, features_of, find_pictures, load_model
     from mmmap.engine.config_file import read_config
     from mmmap.engine.error_report import one_line_errors
     from mmmap.utils.errors import UserError
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
             tqdm.write(f'left out: {error}')
 
         with FeatureFile(args.out) as file:
+            continue_results(file.mark, cfg, args.checkpoint)
             model = load_model(cfg, args.checkpoint, device)
             left = {path: name for path, name in pictures if name not in file.names}
             with tqdm(total=len(left), unit='picture') as bar:

@@ -5,6 +5,8 @@ predictions, and the predictions as files. A second start goes on where the firs
 """
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,11 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run ``mmmap predict``."""
-    from pathlib import Path
-
     import torch
 
-    from mmmap.apis.prediction import find_pictures
+    from mmmap.apis.prediction import continue_results, find_pictures
     from mmmap.engine.config_file import read_config
     from mmmap.engine.config_parts import dense_kind
     from mmmap.engine.error_report import one_line_errors
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f'--top {args.top}, --batch-size {args.batch_size}: both must be positive')
         device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
         out = Path(args.out)
+        continue_results(out / 'made_by.json', cfg, args.checkpoint, f'top {args.top}, score {args.score_thr}')
         if 'model' in cfg and dense_kind(cfg):
             faulty = _draw(args, cfg, pictures, out, device)
         else:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f'{len(faulty)} of {len(pictures)} pictures could not be used, first {faulty[0]}')
 
 
-def _classify(args: argparse.Namespace, cfg, pictures: list, out, device: str) -> list[str]:
+def _classify(args: argparse.Namespace, cfg: Any, pictures: list, out: Path, device: str) -> list[str]:
     import csv
 
     from tqdm import tqdm
@@ -83,9 +84,7 @@ def _classify(args: argparse.Namespace, cfg, pictures: list, out, device: str) -
     return faulty
 
 
-def _draw(args: argparse.Namespace, cfg, pictures: list, out, device: str) -> list[str]:
-    from pathlib import Path
-
+def _draw(args: argparse.Namespace, cfg: Any, pictures: list, out: Path, device: str) -> list[str]:
     from tqdm import tqdm
 
     from mmmap.apis.prediction import dense_predictor

@@ -60,6 +60,16 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ['f.npz']
 
 
+def test_parts_of_another_model_are_not_continued(classifier, pictures, tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt), FeatureFile(tmp_path / 'f.npz') as file:
+        file.add('a.png', np.zeros(16))
+        file.mark.write_text('{}')
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit):
+        main(['features', *classifier, str(pictures), '-o', str(tmp_path / 'f.npz')])
+    assert 'are of another config, checkpoint or options' in capsys.readouterr().err
+
+
 def test_names_that_cannot_be(tmp_path):
     for name, words in (('f.txt', 'must end in one of'), ('there.npz', 'exists')):
         (tmp_path / 'there.npz').touch()

@@ -4,9 +4,11 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmpretrain import ImageClassificationInferencer
 
+from mmmap.apis.prediction import find_pictures
 from mmmap.commands import main
 
 
@@ -38,6 +40,26 @@ def test_a_second_start_goes_on(classifier, pictures, tmp_path, capsys):
     main(['predict', *classifier, str(pictures / 'sub'), '-o', str(out)])
     after = rows(out)
     assert after[:-1] == before and after[-1][0] == 'e.png'
+
+
+def test_results_of_another_model_are_not_continued(classifier, pictures, tmp_path, capsys):
+    out = tmp_path / 'out'
+    main(['predict', *classifier, str(pictures / 'sub'), '-o', str(out)])
+    before = rows(out)
+    checkpoint = torch.load(classifier[1])
+    checkpoint['state_dict']['head.fc.bias'] += 5
+    torch.save(checkpoint, classifier[1])
+    for more in ([], ['--top', '1']):
+        with pytest.raises(SystemExit):
+            main(['predict', *classifier, str(pictures), '-o', str(out), *more])
+        assert 'are of another config, checkpoint or options: name another --out' in capsys.readouterr().err
+    assert rows(out) == before
+
+
+def test_names_of_two_folders_stay_below_the_output(pictures):
+    found = find_pictures([str(pictures), str(pictures / 'sub')])
+    assert find_pictures([str(pictures / 'a.png'), str(pictures / 'sub/a.png')])[0][1] == str(pictures / 'a.png')[1:]
+    assert len({name for _, name in found}) == len(found) and not any(name.startswith('/') for _, name in found)
 
 
 def test_a_broken_picture_is_left_out_and_named(classifier, pictures, tmp_path, capsys):
@@ -90,7 +112,8 @@ def test_a_detector_draws(tmp_path, pictures, monkeypatch):
     out = tmp_path / 'out'
     (out / 'vis').mkdir(parents=True)
     (out / 'vis/a.jpg').touch()
-    main(['predict', str(config), 'x.pth', str(pictures), '-o', str(out)])
+    torch.save({}, tmp_path / 'x.pth')
+    main(['predict', str(config), str(tmp_path / 'x.pth'), str(pictures), '-o', str(out)])
     assert {(path.replace(f'{pictures}/', ''), str(folder.relative_to(out))) for path, folder in calls} == {
         ('b.jpg', '.'), ('d.png', '.'), ('sub/a.png', 'sub'), ('sub/c.png', 'sub')
     }  # fmt: skip
